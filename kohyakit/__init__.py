@@ -1,0 +1,38 @@
+"""kohyakit: train Stable Diffusion LoRAs the Kohya way. The names below load on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "AuditReport": "kohyakit.audit.report",
+    "Caption": "kohyakit.dataset.caption",
+    "ConfigError": "kohyakit.errors",
+    "DatasetError": "kohyakit.errors",
+    "KohyakitError": "kohyakit.errors",
+    "MissingExtra": "kohyakit.errors",
+    "Plan": "kohyakit.plan",
+    "Problem": "kohyakit.errors",
+    "RunError": "kohyakit.errors",
+    "TrainConfig": "kohyakit.config.train",
+    "Version": "kohyakit.runs.version",
+    "audit_dataset": "kohyakit.audit.run",
+    "load": "kohyakit.formats",
+    "make_plan": "kohyakit.plan",
+    "read_scalars": "kohyakit.runs.metrics",
+    "train_network": "kohyakit.train.trainer",
+}
+
+__all__ = sorted(_WHERE)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'kohyakit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,65 @@
+"""The command line: a door. Each command is a few lines over one library call, imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+# name -> (module:object, summary); the summary stands here so that --help imports no command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("kohyakit.cli.demo:demo", "Walk through everything offline, on pictures and a model made on the spot."),
+    "init": ("kohyakit.cli.init:init", "Make a project: img/ reg/ log/ model/, photos copied in."),
+    "check": ("kohyakit.cli.check:check", "Say what a training will do, and what is wrong, before it starts."),
+    "audit": ("kohyakit.cli.audit:audit", "Find what is wrong with a photo set and its captions."),
+    "repair": ("kohyakit.cli.repair:repair", "Mend what audit found, with a way back."),
+    "train": ("kohyakit.cli.train:train", "Train a LoRA from a preset or a TOML."),
+    "launch": ("kohyakit.cli.launch:launch", "Train through accelerate: several processes, machines or GPUs."),
+    "convert": ("kohyakit.cli.convert:convert", "Turn presets into TOML, command lines and back, nothing lost."),
+    "diff": ("kohyakit.cli.diff:diff", "Show what differs between two presets or TOML files."),
+    "explain": ("kohyakit.cli.explain:explain", "Say what a parameter does and which value is in force."),
+    "schema": ("kohyakit.cli.schema:schema", "Print a JSON Schema for editors."),
+    "templates": ("kohyakit.cli.templates:templates", "List, show and copy presets to start from."),
+    "runs": ("kohyakit.cli.runs:runs", "List, compare and import trainings: 1a, 1b, 2a."),
+    "dashboard": ("kohyakit.cli.dashboard:dashboard", "Compare runs, samples and data sets in the browser."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return getattr(import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="kohyakit", message="kohyakit %(version)s")
+def group() -> None:
+    """Train Stable Diffusion LoRAs the Kohya way: import a preset, audit the photos, train, compare."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; an error of ours becomes its sentences on standard error and exit code 2."""
+    from kohyakit.errors import KohyakitError
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        return group.main(args=args, prog_name="kohyakit", standalone_mode=True)
+    except KohyakitError as error:
+        for problem in error.problems:
+            click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)
+        sys.exit(error.exit_code)

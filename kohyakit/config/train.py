@@ -1,0 +1,87 @@
+"""TrainConfig: everything a person asked for, in sd-scripts' own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kohyakit.config.bucket import BucketConfig
+from kohyakit.config.dataset import DatasetConfig
+from kohyakit.config.families import FamiliesConfig
+from kohyakit.config.launch import LaunchConfig
+from kohyakit.config.model import ModelConfig
+from kohyakit.config.network import NetworkConfig
+from kohyakit.config.noise_loss import NoiseLossConfig
+from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.config.param import Spec, specs
+from kohyakit.config.sampling import SamplingConfig
+from kohyakit.config.saving import SavingConfig
+from kohyakit.config.training import TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What happened to one key on reading: mapped, defaulted, repaired, unknown or dropped, and why."""
+
+    key: str
+    action: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a config came from: the untouched text, its format, and a note per key.
+
+    format: gui-json, toml or values. path is None for values given in Python.
+    """
+
+    path: Path | None
+    format: str
+    text: str
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """The sections, frozen. A parameter's name is the same in every section, file, option and form.
+
+    extras: keys of the source that no parameter has, kept so that nothing is lost on writing.
+    """
+
+    model: ModelConfig = ModelConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    bucket: BucketConfig = BucketConfig()
+    network: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    noise_loss: NoiseLossConfig = NoiseLossConfig()
+    training: TrainingConfig = TrainingConfig()
+    saving: SavingConfig = SavingConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    launch: LaunchConfig = LaunchConfig()
+    families: FamiliesConfig = FamiliesConfig()
+    extras: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    source: Source | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a parameter by its flat name. Raises KeyError for an unknown name."""
+        return getattr(getattr(self, SPECS()[name].section), name)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Every parameter with its value, in the order of declaration."""
+        for name in SPECS():
+            yield name, self[name]
+
+    def with_values(self, **values: Any) -> TrainConfig:
+        """A copy with parameters replaced by flat name, taken as they are (see config.read for checking)."""
+        by_section: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            by_section.setdefault(SPECS()[name].section, {})[name] = value
+        return replace(self, **{s: replace(getattr(self, s), **v) for s, v in by_section.items()})
+
+
+def SPECS() -> dict[str, Spec]:
+    """Every parameter by name."""
+    return specs(TrainConfig)

@@ -1,0 +1,65 @@
+"""What can go wrong, said so that a person knows what to do next.
+
+KohyakitError
+├── ConfigError     problems of a preset, a TOML or an option; carries all of them
+├── DatasetError    problems of folders, images or captions; carries all of them
+├── RunError        a run that cannot start, go on or be read
+└── MissingExtra    an optional package is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where it stands, what it is, what to do next.
+
+    name: the trap's plain name, for programs (`alpha_above_rank`). severity: `error` stops a training,
+    `warning` spoils it or surprises, `hint` is worth knowing.
+    """
+
+    where: str
+    what: str
+    cure: str = ""
+    name: str = ""
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}; {self.cure}" if self.cure else text
+
+
+class KohyakitError(Exception):
+    """Base of every error that this package raises on purpose; its text is one clear sentence a problem."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Problem | str | Iterable[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = Problem("", problems)
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ConfigError(KohyakitError):
+    """A preset, a TOML or an option cannot be used as it stands."""
+
+
+class DatasetError(KohyakitError):
+    """Folders, images or captions cannot be used as they stand."""
+
+
+class RunError(KohyakitError):
+    """A run cannot start, go on or be read."""
+
+
+class MissingExtra(KohyakitError):
+    """An optional package is not installed; the message carries the pip line that installs it."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(Problem(what, f"needs the package {package}", f"pip install 'kohyakit[{extra}]'"))
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,73 @@
+"""Names people may write, and where the code behind each is. Data only: nothing heavy is imported here.
+
+A table is what `--help`, the schema, the dashboard's forms, the docs and the test suites walk, so a new
+network, optimizer, scheduler, model family, audit check or captioner is one entry and one file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from kohyakit.errors import ConfigError, MissingExtra, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`target` is "module:object"; `package` and `extra` name what must be installed beyond the base."""
+
+    target: str
+    help: str
+    aliases: tuple[str, ...] = ()
+    package: str = ""
+    extra: str = ""
+
+
+class Table(Mapping[str, Entry]):
+    """A named set of entries; names are matched without regard to case."""
+
+    def __init__(self, kind: str, entries: dict[str, Entry]) -> None:
+        self.kind = kind
+        self._entries = MappingProxyType(dict(entries))
+        self._names = {
+            name.lower(): canonical
+            for canonical, entry in entries.items()
+            for name in (canonical, *entry.aliases)
+        }
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[self.canonical(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._names
+
+    def canonical(self, name: str) -> str:
+        """The table's own spelling of a name or alias. Raises ConfigError with the nearest names."""
+        try:
+            return self._names[name.lower()]
+        except KeyError:
+            near = difflib.get_close_matches(name.lower(), self._names, n=1)
+            cure = f"did you mean '{self._names[near[0]]}'?" if near else f"choose one of {', '.join(self)}"
+            raise ConfigError(Problem("", f"unknown {self.kind} '{name}'", cure)) from None
+
+    def load(self, name: str) -> Any:
+        """Import the entry's object. Raises MissingExtra when its optional package is not installed."""
+        canonical = self.canonical(name)
+        entry = self._entries[canonical]
+        module, _, attribute = entry.target.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if entry.package and (error.name or "").split(".")[0] != "kohyakit":
+                raise MissingExtra(f"{self.kind} '{canonical}'", entry.package, entry.extra) from error
+            raise

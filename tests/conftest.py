@@ -1,0 +1,34 @@
+"""Shared fixtures: the recordings of the real tools, where the sibling folder is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("KOHYAKIT_SHARED", ROOT.parent / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without ../shared its tests are skipped by name; in CI that is a failure."""
+    if (SHARED / "goldens").is_dir():
+        return
+    if os.environ.get("CI"):
+        raise pytest.UsageError(f"CI needs the recordings in {SHARED}")
+    for item in items:
+        if item.get_closest_marker("shared"):
+            item.add_marker(pytest.mark.skip(reason=f"needs the recordings in {SHARED}"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with reference/ and goldens/ (mark the test with `shared`)."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def goldens(shared: Path) -> Path:
+    """What the real tools did."""
+    return shared / "goldens"
