@@ -71,3 +71,12 @@ class Table(Mapping[str, Entry]):
             if entry.package and (error.name or "").split(".")[0] != "kohyakit":
                 raise MissingExtra(f"{self.kind} '{canonical}'", entry.package, entry.extra) from error
             raise
+
+
+MODELS = Table(
+    "model family",
+    {
+        "sd1": Entry("kohyakit.train.models.sd15:SD15", "Stable Diffusion 1.x and its fine-tunes", ("sd15",)),
+        "sd2": Entry("kohyakit.train.models.sd2:SD2", "Stable Diffusion 2.x (v2 = true)", ("v2",)),
+    },
+)

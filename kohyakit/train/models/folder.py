@@ -1,0 +1,144 @@
+"""Diffusers folders: model_index.json with unet/, text_encoder/ and vae/ beside it, read without the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.train.models.base import Family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.train.models.weights import WeightFile, missing_tensors
+
+_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x and 2.x; train it with --backend sd-scripts"
+_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def read(
+    path: Path, family: Family, *, dtype: torch.dtype, mmap: bool, with_vae: bool
+) -> tuple[nn.Module, Any, nn.Module | None]:
+    """U-Net, text encoder and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
+    _check(path, ("unet", "text_encoder", "vae") if with_vae else ("unet", "text_encoder"))
+    unet_config = _config(path / "unet")
+    _check_family(path, unet_config, family)
+    unet = meta_unet(unet_config)
+    _fill(path / "unet", "U-Net", unet, _weights(path / "unet", mmap), dtype)
+    text_encoder = meta_text(_config(path / "text_encoder"))
+    text = _weights(path / "text_encoder", mmap)
+    if not any(key.startswith("text_model.") for key in text):
+        text = text.add("text_model.")
+    _fill(path / "text_encoder", "text encoder", text_encoder, text, dtype)
+    return unet, text_encoder, read_vae(path, family, dtype=dtype, mmap=mmap) if with_vae else None
+
+
+def read_vae(path: Path, family: Family, *, dtype: torch.dtype, mmap: bool) -> nn.Module:
+    """A VAE from its own folder or from the vae/ of a whole model. Raises ConfigError."""
+    place = path / "vae" if (path / "vae").is_dir() else path
+    return fill_vae(place, _weights(place, mmap), _config(place), dtype)
+
+
+def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any] | None, dtype: torch.dtype) -> nn.Module:
+    """A VAE with diffusers' names. config: None takes the true SD configuration."""
+    from kohyakit.train.models.sd15 import VAE
+
+    vae = meta_vae(config or VAE)
+    _fill(path, "VAE", vae, weights.rename(_new_attention_name), dtype)
+    return vae
+
+
+def _new_attention_name(key: str) -> str:
+    """Folders from before diffusers 0.18 name the VAE's attention layers query, key, value, proj_attn."""
+    match = re.fullmatch(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))", key)
+    return f"{match[1]}{_OLD_VAE[match[2]]}{match[3]}" if match else key
+
+
+def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
+    """What the folder's own scheduler says against the options given."""
+    file = path / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return ()
+    said = _json(file).get("prediction_type", "epsilon")
+    if said == prediction_type:
+        return ()
+    what = f"says the model predicts '{said}', but the training would teach it '{prediction_type}'"
+    wanted = "on" if said == "v_prediction" else "off"
+    return (Problem(str(file), what, f"switch v_parameterization {wanted}", "prediction_type", "warning"),)
+
+
+def _check(path: Path, parts: tuple[str, ...]) -> None:
+    """Is it a Stable Diffusion folder at all, and is everything in it? Raises ConfigError."""
+    index = path / "model_index.json"
+    if index.is_file():
+        kind = str(_json(index).get("_class_name", ""))
+        if (kind and not kind.startswith("StableDiffusion")) or "XL" in kind or kind.startswith("StableDiffusion3"):
+            raise ConfigError(Problem(str(path), f"is a model for {kind}", _ELSEWHERE, "wrong_model"))
+    missing = [part for part in parts if not (path / part / "config.json").is_file()]
+    if len(missing) == len(parts):
+        found = sorted(file.name for pattern in ("*.safetensors", "*.ckpt") for file in path.glob(pattern))
+        cure = f"did you mean the file {found[0]} in it?" if found else "give the folder that holds model_index.json"
+        raise ConfigError(Problem(str(path), "is a folder, but not a diffusers model", cure, "wrong_model"))
+    if missing:
+        raise ConfigError(
+            Problem(str(path / part / "config.json"), "is missing", "download the model again", "incomplete_model")
+            for part in missing
+        )
+
+
+def _check_family(path: Path, unet_config: dict[str, Any], family: Family) -> None:
+    """Stable Diffusion 2.x has as many heads a block as its channels need, 1.x has 8 throughout."""
+    if unet_config.get("addition_embed_type"):
+        raise ConfigError(Problem(str(path), "is a Stable Diffusion XL model", _ELSEWHERE, "wrong_model"))
+    if unet_config.get("in_channels", 4) != 4:
+        what = f"takes {unet_config['in_channels']} channels, as inpainting models do; training needs the usual 4"
+        raise ConfigError(Problem(str(path), what, "give the model that makes whole pictures", "wrong_model"))
+    is_sd2 = isinstance(unet_config.get("attention_head_dim", 8), list)
+    if is_sd2 != (family.name == "sd2"):
+        what = f"is a Stable Diffusion {'2.x' if is_sd2 else '1.x'} model, but v2 is {'off' if is_sd2 else 'on'}"
+        raise ConfigError(Problem(str(path), what, f"set v2 = {str(is_sd2).lower()}", "wrong_model"))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    return _json(path / "config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        cure = "give a folder with config.json and its weights"
+        raise ConfigError(Problem(str(path), "is missing", cure, "incomplete_model")) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(Problem(str(path), f"is not JSON ({error})", "download it again", "broken_file")) from None
+    return value
+
+
+def _weights(path: Path, mmap: bool) -> WeightFile:
+    """The weights of one part: whole or in shards, safetensors before pickles, full before half precision."""
+    stem = _STEMS.get(path.name, "diffusion_pytorch_model")
+    stems = (stem, "pytorch_model") if stem == "model" else (stem,)
+    for ending in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
+        for name in stems:
+            if (path / f"{name}{ending}").is_file():
+                return WeightFile(path / f"{name}{ending}", mmap=mmap)
+        index = path / f"{stem}{ending}.index.json"
+        if index.is_file():
+            shards = sorted(set(_json(index).get("weight_map", {}).values()))
+            return WeightFile(*(path / shard for shard in shards), mmap=mmap)
+    what = f"holds no weights ({stem}.safetensors)"
+    raise ConfigError(Problem(str(path), what, "download the model again", "incomplete_model"))
+
+
+def _fill(path: Path, part: str, module: nn.Module, weights: WeightFile, dtype: torch.dtype) -> None:
+    missing = [name for name in module.state_dict() if name not in weights]
+    if missing:
+        raise missing_tensors(path, part, missing)
+    try:
+        fill(module, weights.tensor, dtype)
+    except RuntimeError as error:
+        what = f"the {part}'s weights do not fit its config.json ({str(error).splitlines()[0]})"
+        raise ConfigError(Problem(str(path), what, "download the model again", "broken_weight_file")) from error

@@ -1,0 +1,73 @@
+"""Stable Diffusion 2.x: OpenCLIP ViT-H/14 without its last layer, heads 64 wide in the U-Net."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from kohyakit.train.models.base import Family, Origin
+from kohyakit.train.models.sd15 import TEXT, UNET, VAE, heads_of
+from kohyakit.train.models.weights import WeightFile
+
+PREFIX = "cond_stage_model.model."
+
+_LAYER = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+_PLAIN = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.weight": "ln_final.weight",
+    "final_layer_norm.bias": "ln_final.bias",
+}
+
+
+def text_origin(key: str) -> Origin:
+    """Our name of a text encoder tensor -> OpenCLIP's, where q, k and v are thirds of one matrix."""
+    key = key.removeprefix("text_model.")
+    if key in _PLAIN:
+        return Origin(_PLAIN[key])
+    number, inner, kind = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", key).groups()
+    block = f"transformer.resblocks.{number}"
+    if inner in _LAYER:
+        return Origin(f"{block}.{_LAYER[inner]}.{kind}")
+    projection = inner.removeprefix("self_attn.")[0]
+    if projection == "o":
+        return Origin(f"{block}.attn.out_proj.{kind}")
+    return Origin(f"{block}.attn.in_proj_{kind}", "qkv".index(projection))
+
+
+def text_config(weights: WeightFile) -> dict[str, Any]:
+    """The text encoder's configuration, read from the shapes in a single file (below PREFIX)."""
+    vocabulary, hidden = weights.shape("token_embedding.weight")
+    layers = {key.split(".")[2] for key in weights if key.startswith("transformer.resblocks.")}
+    return SD2_TEXT | {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "projection_dim": hidden,
+        "intermediate_size": weights.shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "num_hidden_layers": len(layers) - 1,  # the U-Net was taught on the layer before the last
+        "num_attention_heads": heads_of(hidden),
+        "max_position_embeddings": weights.shape("positional_embedding")[0],
+    }
+
+
+SD2_TEXT: dict[str, Any] = TEXT | {
+    "hidden_size": 1024,
+    "projection_dim": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+
+SD2 = Family(
+    name="sd2",
+    title="Stable Diffusion 2.x",
+    pad_token_id=0,
+    unet=UNET | {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+    text=SD2_TEXT,
+    vae=VAE,
+    heads=lambda channels: [heads_of(width) for width in channels],
+    text_prefix=PREFIX,
+    text_config=text_config,
+    text_origin=text_origin,
+)

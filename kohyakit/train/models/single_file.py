@@ -1,0 +1,263 @@
+"""One-file checkpoints in the original (LDM) layout: the architecture from the shapes, the names by rule."""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.train.models.base import Family, Origin, fill, meta_text, meta_unet, meta_vae
+from kohyakit.train.models.weights import WeightFile, missing_tensors
+
+UNET_PREFIX = "model.diffusion_model."
+VAE_PREFIX = "first_stage_model."
+
+_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x and 2.x; train it with --backend sd-scripts"
+_FULL = "give the full checkpoint as the base model"
+# (what a tensor's name begins with, what such a file is, what to do)
+_FOREIGN = (
+    ("conditioner.embedders.", "is a Stable Diffusion XL model", _ELSEWHERE),
+    ("model.diffusion_model.joint_blocks.", "is a Stable Diffusion 3 model", _ELSEWHERE),
+    ("model.diffusion_model.double_blocks.", "is a Flux model", _ELSEWHERE),
+    ("double_blocks.", "is a Flux model", _ELSEWHERE),
+    ("lora_", "is a LoRA, not a base model", "give the model it was trained on, and this file as network_weights"),
+    ("unet.", "is a LoRA, not a base model", "give the model it was trained on"),
+    ("control_model.", "is a ControlNet, not a base model", "give the model it was made for"),
+    ("emb_params", "is a textual inversion embedding, not a base model", _FULL),
+    ("string_to_param", "is a textual inversion embedding, not a base model", _FULL),
+    ("down_blocks.", "is the U-Net of a diffusers folder alone", "give the folder that holds model_index.json"),
+    ("text_model.", "is the text encoder of a diffusers folder alone", "give the folder that holds model_index.json"),
+    ("encoder.", "is a VAE alone", "give it as vae, and a full checkpoint as the base model"),
+)
+
+
+def read(
+    path: Path, family: Family, *, dtype: torch.dtype, mmap: bool, with_vae: bool
+) -> tuple[nn.Module, Any, nn.Module | None]:
+    """U-Net, text encoder and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
+    weights = WeightFile(path, mmap=mmap)
+    check_kind(path, weights, family)
+    unet = read_unet(path, weights.strip(UNET_PREFIX), family, dtype)
+    text_encoder = read_text(path, _text_weights(weights, family), family, dtype)
+    vae = _vae(path, weights.strip(VAE_PREFIX), dtype) if with_vae else None
+    return unet, text_encoder, vae
+
+
+def read_vae(path: Path, family: Family, *, dtype: torch.dtype, mmap: bool) -> nn.Module:
+    """A VAE from its own file (original or diffusers names) or out of a full checkpoint. Raises ConfigError."""
+    weights = WeightFile(path, mmap=mmap)
+    if any(key.startswith(VAE_PREFIX) for key in weights):
+        weights = weights.strip(VAE_PREFIX)
+    if "encoder.conv_in.weight" not in weights or "decoder.conv_in.weight" not in weights:
+        what = "holds no VAE (no tensor encoder.conv_in.weight)"
+        raise ConfigError(Problem(str(path), what, "give a VAE file or folder as vae, or leave vae out", "wrong_model"))
+    return _vae(path, weights, dtype)
+
+
+def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
+    """A single file says nothing about itself that could be compared."""
+    return ()
+
+
+def check_kind(path: Path, weights: WeightFile, family: Family) -> None:
+    """Refuse a file that is another kind of model, saying which. Raises ConfigError."""
+    if any(key.startswith(UNET_PREFIX + "input_blocks.") for key in weights):
+        if any(key.startswith("conditioner.embedders.") for key in weights):
+            raise ConfigError(Problem(str(path), _FOREIGN[0][1], _ELSEWHERE, "wrong_model"))
+        is_sd2 = any(key.startswith("cond_stage_model.model.") for key in weights)
+        if is_sd2 != (family.name == "sd2"):
+            what = f"is a Stable Diffusion {'2.x' if is_sd2 else '1.x'} model, but v2 is {'off' if is_sd2 else 'on'}"
+            raise ConfigError(Problem(str(path), what, f"set v2 = {str(is_sd2).lower()}", "wrong_model"))
+        return
+    for start, what, cure in _FOREIGN:
+        if any(key.startswith(start) for key in weights):
+            raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
+    what = f"holds no {family.title} model (no tensor begins with {UNET_PREFIX}input_blocks)"
+    raise ConfigError(Problem(str(path), what, _FULL, "wrong_model"))
+
+
+# --- U-Net ---------------------------------------------------------------------------------------
+
+
+def unet_config(weights: WeightFile, family: Family) -> dict[str, Any]:
+    """The U-Net's configuration, read from tensor shapes (names below UNET_PREFIX)."""
+    downs = sorted(int(m[1]) for key in weights if (m := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight", key)))
+    layers = downs[0] - 1
+    starts = [1, *(index + 1 for index in downs)]
+    channels = tuple(weights.shape(f"input_blocks.{index}.0.in_layers.2.weight")[0] for index in starts)
+    crossed = [f"input_blocks.{index}.1.norm.weight" in weights for index in starts]
+    first = f"input_blocks.{starts[crossed.index(True)]}.1"
+    return family.unet | {
+        "in_channels": weights.shape("input_blocks.0.0.weight")[1],
+        "out_channels": weights.shape("out.2.weight")[0],
+        "block_out_channels": channels,
+        "down_block_types": tuple("CrossAttnDownBlock2D" if c else "DownBlock2D" for c in crossed),
+        "up_block_types": tuple("CrossAttnUpBlock2D" if c else "UpBlock2D" for c in reversed(crossed)),
+        "layers_per_block": layers,
+        "cross_attention_dim": weights.shape(f"{first}.transformer_blocks.0.attn2.to_k.weight")[1],
+        "attention_head_dim": family.heads(channels),
+        "norm_num_groups": groups_of(channels),
+        "use_linear_projection": len(weights.shape(f"{first}.proj_in.weight")) == 2,
+    }
+
+
+def groups_of(channels: tuple[int, ...]) -> int:
+    """Groups of the group norms, which no tensor's shape tells.
+
+    32 in every published model; a miniature whose channels do not divide by 32 is taken to have 8 (or fewer).
+    """
+    common = reduce(gcd, channels)
+    return 32 if common % 32 == 0 else gcd(common, 8)
+
+
+_RESNET = {
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+}  # fmt: skip
+_UNET_ENDS = {
+    "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
+}  # fmt: skip
+
+
+def unet_origin(key: str, config: dict[str, Any]) -> str:
+    """diffusers' name of a U-Net tensor -> the original one.
+
+    The original numbers the blocks through: with n layers a block, each down block takes n + 1 places after
+    the first convolution (n layers and a downsampler), each up block n + 1 layers.
+    """
+    module, _, kind = key.rpartition(".")
+    if module in _UNET_ENDS:
+        return f"{_UNET_ENDS[module]}.{kind}"
+    if match := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", module):
+        part, number, inner = match.groups()
+        place = "middle_block.1" if part == "attentions" else f"middle_block.{2 * int(number)}"
+        return f"{place}.{_RESNET.get(inner, inner)}.{kind}"
+    way, block, part, layer, inner = re.fullmatch(
+        r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", module
+    ).groups()
+    layers, start = config["layers_per_block"], (config["layers_per_block"] + 1) * int(block)
+    if part == "downsamplers":
+        return f"input_blocks.{start + layers + 1}.0.op.{kind}"
+    if part == "upsamplers":
+        after = 2 if config["up_block_types"][int(block)].startswith("CrossAttn") else 1
+        return f"output_blocks.{start + layers}.{after}.conv.{kind}"
+    place = f"input_blocks.{start + int(layer) + 1}" if way == "down" else f"output_blocks.{start + int(layer)}"
+    if part == "attentions":
+        return f"{place}.1.{inner}.{kind}"
+    return f"{place}.0.{_RESNET[inner]}.{kind}"
+
+
+def read_unet(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype) -> nn.Module:
+    try:
+        config = unet_config(weights, family)
+    except (KeyError, IndexError, ValueError) as error:
+        raise missing_tensors(path, "U-Net", [str(error).strip("'")]) from error
+    if config["in_channels"] != 4:
+        what = f"takes {config['in_channels']} channels, as inpainting models do; training needs the usual 4"
+        raise ConfigError(Problem(str(path), what, "give the model that makes whole pictures", "wrong_model"))
+    unet = meta_unet(config)
+    origins = {name: Origin(unet_origin(name, config)) for name in unet.state_dict()}
+    return _filled(path, "U-Net", unet, weights, origins, dtype)
+
+
+# --- text encoder --------------------------------------------------------------------------------
+
+
+def _text_weights(weights: WeightFile, family: Family) -> WeightFile:
+    """The text encoder's tensors; very old checkpoints lack the level `text_model`."""
+    text = weights.strip(family.text_prefix)
+    return text.add("text_model.") if "embeddings.token_embedding.weight" in text else text
+
+
+def read_text(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype) -> Any:
+    try:
+        config = family.text_config(weights)
+    except (KeyError, ValueError) as error:
+        raise missing_tensors(path, "text encoder", [str(error).strip("'")]) from error
+    text = meta_text(config)
+    origins = {name: family.text_origin(name) for name in text.state_dict() if not name.endswith("position_ids")}
+    return _filled(path, "text encoder", text, weights, origins, dtype)
+
+
+# --- VAE -----------------------------------------------------------------------------------------
+
+_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def vae_config(weights: WeightFile) -> dict[str, Any]:
+    """The VAE's configuration, read from tensor shapes (original names)."""
+    from kohyakit.train.models.sd15 import VAE
+
+    blocks = 1 + max(int(m[1]) for key in weights if (m := re.match(r"encoder\.down\.(\d+)\.", key)))
+    layers = len([key for key in weights if re.fullmatch(r"encoder\.down\.0\.block\.\d+\.conv1\.weight", key)])
+    channels = tuple(weights.shape(f"encoder.down.{b}.block.0.conv1.weight")[0] for b in range(blocks))
+    return VAE | {
+        "in_channels": weights.shape("encoder.conv_in.weight")[1],
+        "out_channels": weights.shape("decoder.conv_out.weight")[0],
+        "block_out_channels": channels,
+        "down_block_types": ("DownEncoderBlock2D",) * blocks,
+        "up_block_types": ("UpDecoderBlock2D",) * blocks,
+        "layers_per_block": layers,
+        "latent_channels": weights.shape("decoder.conv_in.weight")[1],
+        "norm_num_groups": groups_of(channels),
+    }
+
+
+def vae_origin(key: str, blocks: int) -> str:
+    """diffusers' name of a VAE tensor -> the original one, where the decoder's blocks count from the far end."""
+    if match := re.fullmatch(r"(encoder|decoder)\.mid_block\.(resnets|attentions)\.(\d)\.(.+)\.(weight|bias)", key):
+        side, part, number, inner, kind = match.groups()
+        if part == "attentions":
+            return f"{side}.mid.attn_1.{_ATTENTION[inner]}.{kind}"
+        place = f"{side}.mid.block_{int(number) + 1}.{inner}.{kind}"
+    elif match := re.fullmatch(r"(encoder|decoder)\.(down|up)_blocks\.(\d+)\.(.+)", key):
+        side, way, number, inner = match.groups()
+        index = int(number) if way == "down" else blocks - 1 - int(number)
+        inner = inner.replace("resnets.", "block.").replace(f"{way}samplers.0.", f"{way}sample.")
+        place = f"{side}.{way}.{index}.{inner}"
+    else:
+        return key.replace("conv_norm_out", "norm_out")
+    return place.replace("conv_shortcut", "nin_shortcut")
+
+
+def _vae(path: Path, weights: WeightFile, dtype: torch.dtype) -> nn.Module:
+    if any(key.startswith("encoder.down_blocks.") for key in weights):
+        from kohyakit.train.models.folder import fill_vae
+
+        return fill_vae(path, weights, None, dtype)
+    try:
+        config = vae_config(weights)
+    except (KeyError, ValueError) as error:
+        raise missing_tensors(path, "VAE", [str(error).strip("'")]) from error
+    vae = meta_vae(config)
+    blocks = len(config["block_out_channels"])
+    origins = {name: Origin(vae_origin(name, blocks)) for name in vae.state_dict()}
+    return _filled(path, "VAE", vae, weights, origins, dtype)
+
+
+def _filled(
+    path: Path, part: str, module: nn.Module, weights: WeightFile, origins: dict[str, Origin], dtype: torch.dtype
+) -> Any:
+    """The module with every tensor taken from its origin. Raises ConfigError naming the ones that are missing."""
+    missing = {origin.key for origin in origins.values() if origin.key not in weights}
+    if missing:
+        raise missing_tensors(path, part, missing)
+
+    def tensor(name: str) -> Tensor:
+        origin = origins[name]
+        found = weights.tensor(origin.key)
+        return found if origin.third is None else found.chunk(3)[origin.third]
+
+    try:
+        fill(module, tensor, dtype)
+    except RuntimeError as error:
+        what = f"the {part}'s tensors do not fit together ({str(error).splitlines()[0]})"
+        raise ConfigError(Problem(str(path), what, "download it again", "broken_weight_file")) from error
+    return module
