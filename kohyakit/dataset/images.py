@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kohyakit.dataset.headers import BadImage, Header, parse
@@ -28,6 +28,7 @@ class ImageRecord:
 
     stored_width, stored_height: pixels as stored. orientation: EXIF 1 to 8. upright: whether that tag is applied
     (`exif_orientation = "apply"`). fault: why the file is damaged though its header reads, or "".
+    caption: the text that training starts from (see caption.read_caption), the class tokens where there is no file.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class ImageRecord:
     caption_path: Path | None = None
     upright: bool = True
     fault: str = ""
+    caption: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -45,9 +47,6 @@ class ImageRecord:
         if self.upright and self.orientation >= 5:
             return self.stored_height, self.stored_width
         return self.stored_width, self.stored_height
-
-    def with_caption(self, path: Path | None) -> ImageRecord:
-        return replace(self, caption_path=path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +135,11 @@ def read_header(path: Path) -> Header:
         raise BadImage(f"it cannot be read ({error.strerror or error})") from None
 
 
-def read_record(path: Path, *, upright: bool = True, caption_path: Path | None = None) -> ImageRecord:
-    """An image's record. Raises BadImage when its header does not read."""
+def read_record(path: Path, *, upright: bool = True) -> ImageRecord:
+    """An image's record, its caption not yet read. Raises BadImage when its header does not read."""
     header = read_header(path)
     return ImageRecord(
-        path, header.width, header.height, header.orientation, header.format, caption_path, upright, header.fault
+        path, header.width, header.height, header.orientation, header.format, upright=upright, fault=header.fault
     )
 
 

@@ -1,0 +1,317 @@
+"""What a config trains on, as it lies on disk: data sets, subsets, images, and everything wrong with the folders.
+
+Folders and files are taken in the order of their names' code points on every system (`10_x` before `2_y`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.augment import CaptionOptions, ImageOptions
+from kohyakit.dataset.buckets import BucketSettings
+from kohyakit.dataset.folders import subset_folders
+from kohyakit.dataset.images import ImageRecord, shown
+from kohyakit.dataset.subset_files import read_subset_files
+from kohyakit.errors import DatasetError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """A folder of images with its options.
+
+    class_tokens: the caption of an image without a caption file, or None. records: the images whose headers read,
+    by name. unreadable: the others.
+    """
+
+    image_dir: Path
+    num_repeats: int = 1
+    class_tokens: str | None = None
+    is_reg: bool = False
+    caption_extension: str = ".caption"
+    captions: CaptionOptions = CaptionOptions()
+    augment: ImageOptions = ImageOptions()
+    alpha_mask: bool = False
+    face_crop_aug_range: str | None = None
+    records: tuple[ImageRecord, ...] = ()
+    unreadable: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An image as one epoch uses it: `repeats` times."""
+
+    record: ImageRecord
+    subset: Subset
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Subsets that share a resolution (width, height in pixels), a batch size and buckets."""
+
+    resolution: tuple[int, int]
+    batch_size: int = 1
+    enable_bucket: bool = False
+    min_bucket_reso: int = 256
+    max_bucket_reso: int = 1024
+    bucket_reso_steps: int = 64
+    bucket_no_upscale: bool = False
+    subsets: tuple[Subset, ...] = ()
+
+    @property
+    def bucket_settings(self) -> BucketSettings:
+        return BucketSettings(
+            self.resolution,
+            self.enable_bucket,
+            self.min_bucket_reso,
+            self.max_bucket_reso,
+            self.bucket_reso_steps,
+            self.bucket_no_upscale,
+        )
+
+    @property
+    def train_images(self) -> int:
+        """Training images times their repeats."""
+        return sum(len(s.records) * s.num_repeats for s in self.subsets if not s.is_reg)
+
+    def registered(self) -> tuple[Registered, ...]:
+        """The images of an epoch in sd-scripts' order of registration: training images, then regularisation images.
+
+        Regularisation images are repeated in turn until there are as many as training images times repeats; those
+        not needed are left out.
+        """
+        found = [Registered(r, s, s.num_repeats) for s in self.subsets if not s.is_reg for r in s.records]
+        return (*found, *_in_turn([(r, s) for s in self.subsets if s.is_reg for r in s.records], self.train_images))
+
+
+def _in_turn(images: list[tuple[ImageRecord, Subset]], wanted: int) -> Iterator[Registered]:
+    """Each image its own repeats in the first round, once more in every further one, until `wanted` are there."""
+    have, times = 0, []
+    for _, subset in images:
+        if have >= wanted:
+            break
+        times.append(subset.num_repeats)
+        have += subset.num_repeats
+    if times and have < wanted:
+        rounds, rest = divmod(wanted - have, len(times))
+        times = [n + rounds + (place < rest) for place, n in enumerate(times)]
+    for (record, subset), repeats in zip(images, times, strict=False):
+        yield Registered(record, subset, repeats)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is there to train on, and what is wrong with it."""
+
+    datasets: tuple[Dataset, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def subsets(self) -> Iterator[Subset]:
+        for dataset in self.datasets:
+            yield from dataset.subsets
+
+    def records(self) -> Iterator[ImageRecord]:
+        for subset in self.subsets():
+            yield from subset.records
+
+
+Get = Callable[[str], Any]
+
+
+def scan(config: TrainConfig) -> Scan:
+    """Look at everything the config trains on: headers and captions are read, no pixel is decoded. Never raises."""
+    problems: list[Problem] = []
+    if config.dataset.dataset_config:
+        datasets = _from_file(config, problems)
+    else:
+        datasets = _from_folders(config, problems)
+    kept = [_without_duplicates(dataset, problems) for dataset in datasets]
+    filled = [_fill(dataset, config, problems) for dataset in kept]
+    used = tuple(dataset for dataset in filled if any(s.records for s in dataset.subsets if not s.is_reg))
+    if not used and not any(p.severity == "error" for p in problems):
+        problems.append(_nothing_to_train(config))
+    return Scan(used, tuple(problems))
+
+
+def _nothing_to_train(config: TrainConfig) -> Problem:
+    where = config.dataset.dataset_config or config.dataset.train_data_dir or "train_data_dir"
+    return Problem(
+        where,
+        "there are no images to train on",
+        "put photos (png, jpg, jpeg, webp, bmp) into folders such as 10_subject below it",
+        "no_images",
+    )
+
+
+def _from_folders(config: TrainConfig, problems: list[Problem]) -> list[Dataset]:
+    resolution = parse_resolution(config.dataset.resolution, "resolution", problems)
+    subsets = []
+    for option, is_reg in (("train_data_dir", False), ("reg_data_dir", True)):
+        for folder in subset_folders(config[option], option, problems):
+            values = {"num_repeats": folder.repeats, "class_tokens": folder.name, "is_reg": is_reg}
+            subsets.append(_subset(folder.path, _getter(values, config)))
+    if config.dataset.in_json:
+        problems.append(
+            Problem(
+                "in_json",
+                "metadata files of fine-tuning data sets are not read",
+                "write captions as files beside the images and set train_data_dir",
+                "in_json_unsupported",
+            )
+        )
+    return [_dataset(resolution, subsets, _getter({}, config))] if resolution else []
+
+
+def _getter(values: dict[str, Any], config: TrainConfig) -> Get:
+    """Options by name: the data set's own, else the config's."""
+
+    def get(name: str) -> Any:
+        value = values.get(name)
+        return config[name] if value is None and name not in _ONLY_IN_SUBSETS else value
+
+    return get
+
+
+_ONLY_IN_SUBSETS = {"num_repeats", "class_tokens", "is_reg", "image_dir", "batch_size"}
+
+
+def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get) -> Dataset:
+    return Dataset(
+        resolution,
+        get("batch_size") or get("train_batch_size"),
+        get("enable_bucket"),
+        get("min_bucket_reso"),
+        get("max_bucket_reso"),
+        get("bucket_reso_steps"),
+        get("bucket_no_upscale"),
+        tuple(subsets),
+    )
+
+
+def _subset(folder: Path, get: Get) -> Subset:
+    def options(kind: type) -> Any:
+        return kind(**{name: get(name) for name in kind.__dataclass_fields__})
+
+    repeats = get("num_repeats")
+    return Subset(
+        folder,
+        1 if repeats is None else repeats,
+        get("class_tokens"),
+        bool(get("is_reg")),
+        get("caption_extention") or get("caption_extension"),
+        options(CaptionOptions),
+        options(ImageOptions),
+        get("alpha_mask"),
+        get("face_crop_aug_range"),
+    )
+
+
+def parse_resolution(value: Any, where: str, problems: list[Problem]) -> tuple[int, int] | None:
+    """`512`, `"512"`, `"768,512"` or `[768, 512]` as (width, height); None and a problem for anything else."""
+    if value is None:
+        problems.append(
+            Problem(where, "the training resolution is not set", 'write resolution = "512,512"', "no_resolution")
+        )
+        return None
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    try:
+        numbers = [int(part) for part in parts]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        problems.append(
+            Problem(where, f"resolution is {value!r}", 'write one size or two, such as "768,512"', "bad_resolution")
+        )
+        return None
+    return numbers[0], numbers[-1]
+
+
+def _without_duplicates(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """A folder counts once in a data set, and only with at least one repeat."""
+    seen: set[Path] = set()
+    kept = []
+    for subset in dataset.subsets:
+        if subset.num_repeats < 1:
+            problems.append(
+                Problem(
+                    shown(subset.image_dir),
+                    f"num_repeats is {subset.num_repeats}, so the folder is ignored",
+                    "write 1 or more",
+                    "no_repeats",
+                    "warning",
+                )
+            )
+        elif subset.image_dir in seen:
+            problems.append(
+                Problem(
+                    shown(subset.image_dir),
+                    "the folder is named twice in one data set; the second is ignored",
+                    "raise num_repeats instead",
+                    "duplicate_subset",
+                    "warning",
+                )
+            )
+        else:
+            seen.add(subset.image_dir)
+            kept.append(subset)
+    return replace(dataset, subsets=tuple(kept))
+
+
+def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem]) -> Dataset:
+    as_sd_scripts = config.training.rng_order == "sd-scripts"
+    filled = []
+    for subset in dataset.subsets:
+        files = read_subset_files(
+            subset.image_dir,
+            subset.caption_extension,
+            class_tokens=subset.class_tokens,
+            enable_wildcard=subset.captions.enable_wildcard,
+            upright=config.dataset.exif_orientation == "apply",
+            odd_case=not as_sd_scripts,
+        )
+        problems.extend(files.problems)
+        if files.records or files.unreadable:
+            filled.append(replace(subset, records=files.records, unreadable=files.unreadable))
+    return replace(dataset, subsets=tuple(filled))
+
+
+def _from_file(config: TrainConfig, problems: list[Problem]) -> list[Dataset]:
+    """The data sets of a `dataset_config` file; train_data_dir and reg_data_dir are then not used."""
+    from kohyakit.formats import dataset_toml
+
+    for option in ("train_data_dir", "reg_data_dir"):
+        if config[option]:
+            problems.append(
+                Problem(option, "it is not used, because dataset_config is set", "remove one of the two",
+                        "folder_beside_dataset_config", "warning")
+            )  # fmt: skip
+    try:
+        tree = dataset_toml.read(Path(config.dataset.dataset_config))
+    except DatasetError as error:
+        problems.extend(error.problems)
+        return []
+    return list(_from_tree(tree, config, problems))
+
+
+def _from_tree(tree: Any, config: TrainConfig, problems: list[Problem]) -> Iterator[Dataset]:
+    """One Dataset a `[[datasets]]` table; what a table leaves open comes from the config."""
+    for place, table in enumerate(tree.datasets, start=1):
+        values = _values(table)
+        where = f"{shown(config.dataset.dataset_config or '')}: data set {place}"
+        resolution = parse_resolution(_getter(values, config)("resolution"), where, problems)
+        subsets = [
+            _subset(Path(inner["image_dir"]), _getter({**values, **inner}, config))
+            for inner in map(_values, table.subsets)
+            if inner.get("image_dir")
+        ]
+        if resolution:
+            yield _dataset(resolution, subsets, _getter(values, config))
+
+
+def _values(table: Any) -> dict[str, Any]:
+    """The options that a table sets."""
+    return {f.name: value for f in fields(table) if (value := getattr(table, f.name)) is not None}
