@@ -1,0 +1,314 @@
+"""What a data set is: a fingerprint of the images' bytes, another of the captions, and the list behind both.
+
+Adding, removing, cropping or rotating an image (its orientation tag alone, too) makes other images; renaming,
+moving and re-ordering do not. Captions, repeats and class tokens are not images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_RACY_SECONDS = 2.0  # a file younger than this may change again without its times showing it (FAT counts in 2 s)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """One image of a data set. `file` is relative to `root`, with forward slashes.
+
+    sha256: of the file's bytes; "" when the file could not be read. caption: the caption file's text, None without one.
+    """
+
+    root: str
+    file: str
+    sha256: str
+    bytes: int
+    caption: str | None = None
+    is_reg: bool = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self.root, self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetEntry:
+    """One folder of images with what the training makes of it."""
+
+    folder: str
+    num_repeats: int
+    class_tokens: str
+    is_reg: bool
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """`images` and `captions` are equal for equal sets (24 hexadecimal digits; "" for a set without images)."""
+
+    images: str
+    captions: str
+    entries: tuple[ImageEntry, ...] = ()
+    subsets: tuple[SubsetEntry, ...] = ()
+
+    @property
+    def image_count(self) -> int:
+        return sum(not entry.is_reg for entry in self.entries)
+
+    @property
+    def reg_count(self) -> int:
+        return sum(entry.is_reg for entry in self.entries)
+
+    @property
+    def caption_count(self) -> int:
+        return sum(entry.caption is not None for entry in self.entries)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Fingerprint:
+        """Raises KeyError or TypeError for a record that is not one."""
+        return cls(
+            images=data["images"],
+            captions=data["captions"],
+            entries=tuple(ImageEntry(**entry) for entry in data["entries"]),
+            subsets=tuple(SubsetEntry(**subset) for subset in data["subsets"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What became of a data set. `changed`: the same file name with other bytes (cropped, rotated, edited)."""
+
+    added: tuple[ImageEntry, ...] = ()
+    removed: tuple[ImageEntry, ...] = ()
+    changed: tuple[tuple[ImageEntry, ImageEntry], ...] = ()
+    renamed: tuple[tuple[ImageEntry, ImageEntry], ...] = ()
+    recaptioned: tuple[tuple[ImageEntry, ImageEntry], ...] = ()
+    subsets: tuple[tuple[SubsetEntry, SubsetEntry], ...] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.added, self.removed, self.changed, self.renamed, self.recaptioned, self.subsets))
+
+    @property
+    def other_images(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
+    """The fingerprint of a `layout.Scan`: every image of every subset once, however many data sets list it.
+
+    cache: a small JSON file that keeps the hashes by path, size and times, so that only new files are read again.
+    """
+    entries: dict[tuple[Path, bool], tuple[Path, Path | None]] = {}
+    subsets: dict[tuple[str, bool], SubsetEntry] = {}
+    for subset in (subset for dataset in scan.datasets for subset in dataset.subsets):
+        folder = Path(subset.image_dir)
+        subsets.setdefault(
+            (str(folder), subset.is_reg),
+            SubsetEntry(folder.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, len(subset.records)),
+        )
+        for record in subset.records:
+            entries.setdefault((Path(record.path), subset.is_reg), (folder.parent, record.caption_path))
+    hashes = hash_files([path for path, _ in entries], cache=cache)
+    return from_entries(
+        (_entry(path, is_reg, root, caption, hashes) for (path, is_reg), (root, caption) in entries.items()),
+        subsets.values(),
+    )
+
+
+def from_entries(entries: Iterable[ImageEntry], subsets: Iterable[SubsetEntry] = ()) -> Fingerprint:
+    """The fingerprint of a list of images, in whatever order they come."""
+    ordered = tuple(sorted(entries, key=lambda entry: (entry.is_reg, entry.root, entry.file)))
+    return Fingerprint(
+        images=_digest(f"{entry.is_reg:d} {entry.sha256}" for entry in ordered),
+        captions=_digest(f"{entry.is_reg:d} {entry.sha256} {json.dumps(_words(entry))}" for entry in ordered),
+        entries=ordered,
+        subsets=tuple(sorted(subsets, key=lambda subset: (subset.is_reg, subset.folder))),
+    )
+
+
+def hash_files(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, tuple[str, int]]:
+    """SHA-256 and size in bytes of each file, read by several threads; ("", 0) for one that cannot be read."""
+    known = _read_cache(cache)
+    paths = list(paths)
+    stamps = {path: _stamp(path) for path in paths}
+    missing = [path for path in paths if stamps[path] and known.get(str(path.absolute()), ("", ""))[0] != stamps[path]]
+    with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
+        fresh = dict(zip(missing, pool.map(_sha256, missing), strict=True))
+    if cache is not None and missing:
+        _write_cache(cache, known, {path: (stamps[path], fresh[path]) for path in missing})
+    result = {}
+    for path, stamp in stamps.items():
+        sha = fresh[path] if path in fresh else known[str(path.absolute())][1] if stamp else ""
+        result[path] = (sha, int(stamp.split()[0]) if stamp and sha else 0)
+    return result
+
+
+def difference(before: Fingerprint, after: Fingerprint) -> Difference:
+    """What was added, removed, changed, renamed and re-captioned between two data sets."""
+    gone, came, kept = _match(before.entries, after.entries)
+    changed = []
+    for old in list(gone):
+        new = next((entry for entry in came if _key(entry) == _key(old)), None)
+        if new is not None:
+            gone.remove(old)
+            came.remove(new)
+            changed.append((old, new))
+    return Difference(
+        added=tuple(came),
+        removed=tuple(gone),
+        changed=tuple(changed),
+        renamed=tuple((old, new) for old, new in kept if old.file != new.file),
+        recaptioned=tuple((old, new) for old, new in [*kept, *changed] if _words(old) != _words(new)),
+        subsets=_changed_subsets(before, after),
+    )
+
+
+def in_words(found: Difference) -> tuple[str, ...]:
+    """The difference as short phrases: "14 photos added", "2 removed", "3 captions changed"."""
+    phrases = []
+    edited = [new for _, new in found.changed]
+    for is_reg, noun in ((False, "photo"), (True, "regularisation image")):
+        told = False
+        for entries, phrase in ((found.added, "added"), (found.removed, "removed"), (edited, "edited")):
+            if count := sum(entry.is_reg == is_reg for entry in entries):
+                phrases.append(f"{count} {phrase}" if told else f"{count} {noun}{'s' * (count != 1)} {phrase}")
+                told = True
+    for count, noun, phrase in (
+        (len(found.renamed), "photo", "renamed"),
+        (len(found.recaptioned), "caption", "changed"),
+    ):
+        if count:
+            phrases.append(f"{count} {noun}{'s' * (count != 1)} {phrase}")
+    for old, new in found.subsets:
+        if old.num_repeats != new.num_repeats:
+            phrases.append(f"repeats of {new.folder} {old.num_repeats} → {new.num_repeats}")
+        if old.class_tokens != new.class_tokens:
+            phrases.append(f"class tokens '{old.class_tokens}' → '{new.class_tokens}'")
+    return tuple(phrases)
+
+
+def _entry(
+    path: Path, is_reg: bool, root: Path, caption: Path | None, hashes: Mapping[Path, tuple[str, int]]
+) -> ImageEntry:
+    try:
+        file = path.relative_to(root).as_posix()
+    except ValueError:
+        root, file = path.parent, path.name
+    sha256, size = hashes[path]
+    return ImageEntry(root.absolute().as_posix(), file, sha256, size, _caption(caption), is_reg)
+
+
+def _caption(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError:
+        return None
+
+
+def _words(entry: ImageEntry) -> str | None:
+    """The caption without what no trainer reads: line ends and blanks around it."""
+    return None if entry.caption is None else "\n".join(entry.caption.strip().splitlines())
+
+
+def _digest(lines: Iterable[str]) -> str:
+    ordered = sorted(lines)
+    return hashlib.sha256("\n".join(ordered).encode("utf-8", "surrogatepass")).hexdigest()[:24] if ordered else ""
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _stamp(path: Path) -> str:
+    """Size, times and file number: a tool that keeps the date while it edits still changes one of them."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
+def _read_cache(cache: Path | None) -> dict[str, tuple[str, str]]:
+    if cache is None:
+        return {}
+    try:
+        data = json.loads(cache.read_text(encoding="utf-8"))
+        return {path: (str(stamp), str(sha)) for path, (stamp, sha) in data.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write_cache(cache: Path, known: dict[str, tuple[str, str]], fresh: Mapping[Path, tuple[str, str]]) -> None:
+    """Keep what is settled; a cache that cannot be written costs time only."""
+    now = time.time()
+    for path, (stamp, sha) in fresh.items():
+        newest = max(int(part) for part in stamp.split()[1:3]) / 1e9
+        if sha and now - newest > _RACY_SECONDS:
+            known[str(path.absolute())] = (stamp, sha)
+    draft = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(known, ensure_ascii=False, indent=0), encoding="utf-8", errors="surrogatepass")
+        draft.replace(cache)
+    except OSError:
+        draft.unlink(missing_ok=True)
+
+
+def _key(entry: ImageEntry) -> tuple[bool, str]:
+    return entry.is_reg, entry.file
+
+
+def _match(
+    before: tuple[ImageEntry, ...], after: tuple[ImageEntry, ...]
+) -> tuple[list[ImageEntry], list[ImageEntry], list[tuple[ImageEntry, ImageEntry]]]:
+    """Pair images of equal bytes, the same name first -> (only before, only after, pairs)."""
+    waiting: dict[tuple[bool, str], list[ImageEntry]] = {}
+    for entry in after:
+        waiting.setdefault((entry.is_reg, entry.sha256), []).append(entry)
+    pairs, unpaired, gone = [], [], []
+    for entry in before:
+        candidates = waiting.get((entry.is_reg, entry.sha256), [])
+        same = next((candidate for candidate in candidates if candidate.file == entry.file), None)
+        if same is None:
+            unpaired.append(entry)
+        else:
+            candidates.remove(same)
+            pairs.append((entry, same))
+    for entry in unpaired:
+        candidates = waiting.get((entry.is_reg, entry.sha256), [])
+        if candidates:
+            pairs.append((entry, candidates.pop(0)))
+        else:
+            gone.append(entry)
+    left = Counter(id(entry) for entries in waiting.values() for entry in entries)
+    return gone, [entry for entry in after if id(entry) in left], pairs
+
+
+def _changed_subsets(before: Fingerprint, after: Fingerprint) -> tuple[tuple[SubsetEntry, SubsetEntry], ...]:
+    """Folders paired by name, or the only one with the only one: repeats and class tokens that differ."""
+    old = {(subset.is_reg, subset.folder): subset for subset in before.subsets}
+    new = {(subset.is_reg, subset.folder): subset for subset in after.subsets}
+    pairs = [(old[key], new[key]) for key in old if key in new]
+    left = [[side[key] for key in side if key not in other] for side, other in ((old, new), (new, old))]
+    if len(left[0]) == len(left[1]) == 1 and left[0][0].is_reg == left[1][0].is_reg:
+        pairs.append((left[0][0], left[1][0]))
+    return tuple(
+        (a, b) for a, b in pairs if (a.num_repeats, a.class_tokens) != (b.num_repeats, b.class_tokens)
+    )

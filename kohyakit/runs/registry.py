@@ -1,0 +1,274 @@
+"""A project's runs: start the next one, list them, find one by name.
+
+A project is the folder that holds `runs`: the output_dir of its trainings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
+from kohyakit.errors import Problem, RunError
+from kohyakit.runs import redact
+from kohyakit.runs.compare import changes
+from kohyakit.runs.process import this_process
+from kohyakit.runs.run import (
+    CONFIG_FILE,
+    DATASET_FILE,
+    FAILED,
+    PLAN_FILE,
+    RUN_FILE,
+    RUNNING,
+    RUNS_DIR,
+    SETTINGS_FILE,
+    SOURCE_STEM,
+    UNREADABLE,
+    Clock,
+    Record,
+    Run,
+    now,
+    open_run,
+    timestamp,
+    unwritable,
+    write_json,
+    write_text,
+)
+from kohyakit.runs.version import Version, next_version
+
+HASH_CACHE = "fingerprints.json"  # in the runs folder: what each image hashed to when it was last read
+_PACKAGES = ("kohyakit", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes",
+             "xformers", "lycoris-lora", "prodigyopt", "numpy", "pillow")
+
+
+def start(
+    config: TrainConfig,
+    *,
+    plan: Any = None,
+    scan: Any = None,
+    version: str | Version | None = None,
+    parent: str | Version | None = None,
+    note: str = "",
+    clock: Clock = now,
+) -> Run:
+    """Make the run's folder under `<output_dir>/runs` and record what is about to happen; status `running`.
+
+    plan: what make_plan gave. scan: what layout.scan gave; read from the config when None.
+    version: a name of your own that is still free. parent: the run this one is measured against; without it the
+    run whose state is resumed, else the newest with the same images, else the newest.
+    Raises RunError for a version that is taken, an unknown parent, or a folder that cannot be written.
+    """
+    output_dir = Path(config.saving.output_dir or ".").absolute()
+    runs = list_runs(output_dir)
+    images = fingerprint(_scan(config, scan), cache=output_dir / RUNS_DIR / HASH_CACHE)
+    parent_run = _parent(runs, parent, config, images)
+    chosen = Version.parse(version) if isinstance(version, str) else version
+    folder, name = _make_folder(output_dir, chosen or _name_for(images, parent_run, runs), fixed=chosen is not None)
+    moment = clock()
+    record = Record(
+        version=str(name), status=RUNNING, parent=str(parent_run.version) if parent_run else "", note=note,
+        output_name=config.saving.output_name or "", created=timestamp(moment), started=timestamp(moment),
+        images=images.images, image_count=images.image_count, reg_count=images.reg_count,
+        captions=images.captions, caption_count=images.caption_count,
+        resumed_from=config.training.resume or "", seeds={"seed": config.training.seed},
+        packages=package_versions(), process=this_process(),
+    )
+    run = Run(folder, record, clock=clock)
+    try:
+        write_json(folder / RUN_FILE, record.to_json())
+        _write_materials(run, config, plan, images)
+        if parent_run is not None:
+            run.update(changes=_changes(parent_run, run, config))
+    except Exception as error:
+        with contextlib.suppress(OSError, RunError):
+            run.finish(FAILED, f"could not be recorded: {error}")
+        if not isinstance(error, OSError):
+            raise
+        raise unwritable(folder, error) from error
+    return run
+
+
+def list_runs(project: Path | str) -> tuple[Run, ...]:
+    """Every run of a project in order of version, damaged ones too; () for a project without runs."""
+    folder = Path(project).absolute() / RUNS_DIR
+    try:
+        names = [entry.name for entry in folder.iterdir() if Version.is_version(entry.name) and entry.is_dir()]
+    except OSError:
+        return ()
+    runs = []
+    for name in sorted(names, key=Version.parse):
+        try:
+            runs.append(open_run(folder / name))
+        except RunError:  # deleted between the listing and the reading
+            continue
+    return tuple(runs)
+
+
+def find_projects(path: Path | str = ".") -> tuple[Path, ...]:
+    """The projects at a path: itself, the project of a runs or run folder, else those up to two levels below."""
+    path = Path(path).absolute()
+    candidates = [path]
+    if path.name == RUNS_DIR:
+        candidates.append(path.parent)
+    elif path.parent.name == RUNS_DIR and Version.is_version(path.name):
+        candidates.append(path.parent.parent)
+    for candidate in candidates:
+        if _has_runs(candidate):
+            return (candidate,)
+    found = {runs.parent for pattern in (f"*/{RUNS_DIR}", f"*/*/{RUNS_DIR}") for runs in path.glob(pattern)}
+    return tuple(sorted(project for project in found if _has_runs(project)))
+
+
+def find_project(path: Path | str = ".") -> Path:
+    """The one project at a path. Raises RunError when there is none, or more than one."""
+    found = find_projects(path)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(str(project) for project in found[:5])
+        raise RunError(Problem(str(path), f"holds {len(found)} projects with runs", f"name one of them: {names}"))
+    cure = "name the folder that holds runs, such as a training's output_dir"
+    if not Path(path).is_dir():
+        raise RunError(Problem(str(path), "there is no such folder", cure))
+    cure = "train with kohyakit train, or read older work with kohyakit runs import"
+    raise RunError(Problem(str(path), "holds no runs", cure))
+
+
+def find_run(runs: Sequence[Run], name: str) -> Run:
+    """A run by its version or the name a person gave it. Raises RunError with those there are."""
+    wanted = name.strip().lower()
+    for run in runs:
+        if str(run.version) == wanted or (run.record.name and run.record.name.lower() == wanted):
+            return run
+    versions = ", ".join(str(run.version) for run in runs[-12:]) or "none yet"
+    raise RunError(Problem(name, "there is no such run", f"there are {versions}"))
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what decides a training's result, read without importing any of it."""
+    found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if "kohyakit" not in found:
+        from kohyakit import __version__
+
+        found["kohyakit"] = __version__
+    return found
+
+
+def _scan(config: TrainConfig, scan: Any) -> Any:
+    if scan is not None:
+        return scan
+    from kohyakit.dataset import layout
+
+    return layout.scan(config)
+
+
+def _parent(runs: Sequence[Run], wanted: str | Version | None, config: TrainConfig, images: Fingerprint) -> Run | None:
+    readable = [run for run in runs if run.status != UNREADABLE]
+    if wanted is not None:
+        return find_run(runs, str(wanted))
+    if config.training.resume:
+        resumed = _maker_of(readable, Path(config.training.resume))
+        if resumed is not None:
+            return resumed
+    newest = sorted(readable, key=lambda run: (run.record.created, run.version))
+    same = [run for run in newest if run.record.images == images.images]
+    return (same or newest or [None])[-1]
+
+
+def _maker_of(runs: Sequence[Run], state: Path) -> Run | None:
+    """The newest run that wrote a state folder."""
+    for run in sorted(runs, key=lambda run: run.record.created, reverse=True):
+        if any(run.locate(checkpoint.file).absolute() == state.absolute() for checkpoint in run.record.checkpoints):
+            return run
+    return None
+
+
+def _name_for(images: Fingerprint, parent: Run | None, runs: Sequence[Run]) -> Version:
+    """The number belongs to the images: whichever run trained on the same ones lends its own."""
+    same = [run for run in runs if run.status != UNREADABLE and run.record.images == images.images]
+    if parent is not None and parent in same:
+        same = [parent]
+    base = same[-1].version if same else parent.version if parent else None
+    return next_version(base, bool(same), [run.version for run in runs])
+
+
+def _make_folder(project: Path, name: Version, *, fixed: bool) -> tuple[Path, Version]:
+    """Claim the folder; when another training took the name in the same moment, the next letter."""
+    try:
+        (project / RUNS_DIR).mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = project / RUNS_DIR / str(name)
+            try:
+                folder.mkdir()
+                return folder, name
+            except FileExistsError:
+                if fixed:
+                    cure = "leave --version out for the next free one"
+                    raise RunError(Problem(str(name), "there is a run of this name already", cure)) from None
+                name = Version(name.number, name.letter + 1)
+    except OSError as error:
+        what = f"runs cannot be kept there ({error.strerror})"
+        raise RunError(Problem(str(project), what, "choose another output_dir")) from error
+
+
+def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerprint) -> None:
+    from kohyakit.formats import train_toml
+
+    clean = redact.without_secrets(config)
+    secrets = redact.secret_values(config)
+    settings = {name: value for name, value in clean.items() if not redact.is_secret(name)}
+    write_json(run.folder / SETTINGS_FILE, {**settings, **clean.extras})
+    write_json(run.folder / DATASET_FILE, images.to_json())
+    if config.source is not None and config.source.text:
+        suffix = config.source.path.suffix if config.source.path else ""
+        suffix = suffix or {"gui-json": ".json", "toml": ".toml"}.get(config.source.format, ".txt")
+        write_text(run.folder / f"{SOURCE_STEM}{suffix}", redact.blot(config.source.text, secrets))
+    write_text(run.folder / CONFIG_FILE, redact.blot(train_toml.dumps(clean), secrets))
+    if plan is not None:
+        write_json(run.folder / PLAN_FILE, plan_data(plan))
+
+
+def plan_data(plan: Any) -> dict[str, Any]:
+    """A plan as plain data for plan.json."""
+    return plain(plan)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples, paths and times as JSON knows them; images are counted rather than listed."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: len(getattr(value, f.name)) if f.name == "records" else plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return timestamp(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _changes(parent: Run, run: Run, config: TrainConfig) -> tuple[str, ...]:
+    resumed = (f"resumed from {Path(config.training.resume).name}",) if config.training.resume else ()
+    return (*resumed, *changes(parent, run))
+
+
+def _has_runs(project: Path) -> bool:
+    folder = project / RUNS_DIR
+    try:
+        return any(Version.is_version(entry.name) for entry in folder.iterdir())
+    except OSError:
+        return False

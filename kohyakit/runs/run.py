@@ -1,0 +1,387 @@
+"""A run's folder: what stands in it, how it is written, and what its state is now.
+
+<output_dir>/runs/<version>/
+    run.json       the record below; every later change goes through `Run.update`
+    settings.json  every parameter in force, secrets left out
+    source.<ext>   the preset or TOML as it was given, secrets blotted out
+    config.toml    the same as sd-scripts takes it
+    plan.json      what was going to happen
+    dataset.json   every image and caption (see dataset.fingerprint)
+    progress.json  where the training stands, rewritten while it runs
+    log.txt        what the training printed
+    stop           asks the training to end after its current step
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kohyakit.dataset.fingerprint import Fingerprint
+from kohyakit.errors import Problem, RunError
+from kohyakit.runs.process import Process, is_alive
+from kohyakit.runs.version import Version
+
+RUNS_DIR = "runs"
+RUN_FILE = "run.json"
+SETTINGS_FILE = "settings.json"
+SOURCE_STEM = "source"
+CONFIG_FILE = "config.toml"
+PLAN_FILE = "plan.json"
+DATASET_FILE = "dataset.json"
+PROGRESS_FILE = "progress.json"
+LOG_FILE = "log.txt"
+STOP_FILE = "stop"
+
+PLANNED, RUNNING, FINISHED = "planned", "running", "finished"
+STOPPED, FAILED, INTERRUPTED = "stopped", "failed", "interrupted"
+STATUSES = (PLANNED, RUNNING, FINISHED, STOPPED, FAILED, INTERRUPTED)
+LOST = "lost"  # never written: said of a running run whose process is gone
+UNREADABLE = "unreadable"  # never written: said of a folder whose run.json cannot be read
+
+_FORMAT = 1
+_SILENT_SECONDS = 600.0  # a run on another machine that has said nothing for so long counts as lost
+_PROGRESS_SECONDS = 1.0  # progress.json is rewritten at most so often
+_LOCK_SECONDS = 10.0  # a lock older than this was left by a process that died
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A file or folder that the run wrote. kind: model (what people use), state (to resume from)."""
+
+    file: str
+    kind: str = "model"
+    epoch: int | None = None
+    step: int | None = None
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """run.json. Paths are relative to the project where they lie in it (forward slashes), else absolute.
+
+    Times are ISO 8601 in UTC. logs: folders with event files, a further one for each time it was resumed.
+    changes: what differs from the parent, in words. extra: keys that a newer kohyakit wrote, kept.
+    """
+
+    version: str
+    status: str = PLANNED
+    parent: str = ""
+    name: str = ""
+    note: str = ""
+    outcome: str = ""
+    changes: tuple[str, ...] = ()
+    resumed_from: str = ""
+    output_name: str = ""
+    images: str = ""
+    image_count: int = 0
+    reg_count: int = 0
+    captions: str = ""
+    caption_count: int = 0
+    steps: int | None = None
+    epochs: int | None = None
+    created: str = ""
+    started: str = ""
+    ended: str = ""
+    seconds: float | None = None
+    device: str = ""
+    seeds: Mapping[str, int | None] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    logs: tuple[str, ...] = ()
+    samples: str = ""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    process: Process | None = None
+    imported: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        return {"format": _FORMAT, **data.pop("extra"), **data}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Raises KeyError, TypeError or ValueError for a record that is not one."""
+        known = {f.name for f in fields(cls)} - {"extra"}
+        values = {name: value for name, value in data.items() if name in known}
+        for name in ("changes", "logs"):
+            values[name] = tuple(str(item) for item in values.get(name, ()))
+        values["checkpoints"] = tuple(Checkpoint(**item) for item in values.get("checkpoints", ()))
+        if values.get("process"):
+            values["process"] = Process(**values["process"])
+        return cls(**values, extra={name: data[name] for name in data if name not in known and name != "format"})
+
+
+class Run:
+    """One training: a folder and its record. Two Runs of the same folder are equal.
+
+    A folder that cannot be read is a Run too: its status is `unreadable` and `problem` says why.
+    """
+
+    def __init__(self, folder: Path, record: Record, problem: Problem | None = None, *, clock: Clock = now) -> None:
+        self.folder = Path(folder)
+        self.record = record
+        self.problem = problem
+        self._clock = clock
+        self._last_progress = 0.0
+
+    def __repr__(self) -> str:
+        return f"Run({self.record.version}, {self.status})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    @property
+    def version(self) -> Version:
+        return Version.parse(self.record.version)
+
+    @property
+    def project(self) -> Path:
+        """The folder that holds `runs`; for a run made here, its output_dir."""
+        return self.folder.parent.parent
+
+    @property
+    def status(self) -> str:
+        """The recorded status, or `lost` for a running one whose process is gone, or `unreadable`."""
+        if self.problem is not None:
+            return UNREADABLE
+        if self.record.status != RUNNING or self.record.process is None:
+            return self.record.status
+        alive = is_alive(self.record.process)
+        if alive is None:
+            alive = self._clock().timestamp() - self._last_sign() < _SILENT_SECONDS
+        return RUNNING if alive else LOST
+
+    @property
+    def logs(self) -> tuple[Path, ...]:
+        return tuple(self.locate(path) for path in self.record.logs)
+
+    @property
+    def samples(self) -> Path | None:
+        return self.locate(self.record.samples) if self.record.samples else None
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / LOG_FILE
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every parameter that was in force; {} where none were recorded."""
+        return read_json(self.folder / SETTINGS_FILE) or {}
+
+    @cached_property
+    def dataset(self) -> Fingerprint:
+        """The images and captions; an empty one where none were recorded."""
+        data = read_json(self.folder / DATASET_FILE)
+        with contextlib.suppress(KeyError, TypeError):
+            if data:
+                return Fingerprint.from_json(data)
+        return Fingerprint(self.record.images, self.record.captions)
+
+    def plan(self) -> dict[str, Any]:
+        """plan.json as data; {} without one."""
+        return read_json(self.folder / PLAN_FILE) or {}
+
+    def progress(self) -> dict[str, Any]:
+        """The newest progress.json: `time` (UTC, seconds) and what the training told; {} without one."""
+        return read_json(self.folder / PROGRESS_FILE) or {}
+
+    def locate(self, path: str) -> Path:
+        """A path of the record as it is on this machine."""
+        return self.project / path
+
+    def relative(self, path: Path | str) -> str:
+        """A path as the record keeps it: relative to the project where it lies in it."""
+        return relative_to(path, self.project)
+
+    def update(self, **values: Any) -> Run:
+        """Change fields of the record on disk, whatever others changed meanwhile, and here.
+
+        Values of `logs`, `samples` and checkpoints' files may be given as Paths.
+        Raises RunError for a status that is none, or when run.json cannot be written.
+        """
+        if values.get("status", PLANNED) not in STATUSES:
+            what = f"status {values['status']!r} is unknown"
+            raise RunError(Problem(str(self.folder), what, f"one of {', '.join(STATUSES)}"))
+        if "logs" in values:
+            values["logs"] = tuple(self.relative(path) for path in values["logs"])
+        if values.get("samples"):
+            values["samples"] = self.relative(values["samples"])
+        if "checkpoints" in values:
+            values["checkpoints"] = tuple(replace(c, file=self.relative(c.file)) for c in values["checkpoints"])
+        with _locked(self.folder / RUN_FILE):
+            on_disk = read_json(self.folder / RUN_FILE)
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                if on_disk is not None:
+                    self.record = Record.from_json(on_disk)
+            self.record = replace(self.record, **values)
+            write_json(self.folder / RUN_FILE, self.record.to_json())
+        return self
+
+    def add_checkpoint(
+        self, path: Path, *, kind: str = "model", epoch: int | None = None, step: int | None = None
+    ) -> None:
+        """Note a file or folder that was written; one that is noted already is replaced."""
+        size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        new = Checkpoint(self.relative(path), kind, epoch, step, size)
+        self.update(checkpoints=(*(c for c in self.record.checkpoints if c.file != new.file), new))
+
+    def report(self, **values: Any) -> None:
+        """Say where the training stands (step, steps, epoch, epochs, loss …); cheap, call it every step."""
+        moment = time.monotonic()
+        done = values.get("step") is not None and values.get("step") == values.get("steps")
+        if moment - self._last_progress < _PROGRESS_SECONDS and not done:
+            return
+        self._last_progress = moment
+        with contextlib.suppress(OSError):  # a full disk must not end a training over its progress bar
+            write_json(self.folder / PROGRESS_FILE, {"time": self._clock().timestamp(), **values}, sync=False)
+
+    def finish(self, status: str, outcome: str = "", **values: Any) -> Run:
+        """Record how it ended: finished, stopped, failed or interrupted, and in a sentence with what result."""
+        ended = self._clock()
+        started = datetime.fromisoformat(self.record.started) if self.record.started else ended
+        seconds = round((ended - started).total_seconds(), 3)
+        (self.folder / STOP_FILE).unlink(missing_ok=True)
+        return self.update(
+            status=status, outcome=outcome, ended=timestamp(ended), seconds=seconds, process=None, **values)
+
+    def request_stop(self) -> None:
+        """Ask the training to end after its current step, saving what it has."""
+        (self.folder / STOP_FILE).touch()
+
+    def stop_requested(self) -> bool:
+        return (self.folder / STOP_FILE).exists()
+
+    def _last_sign(self) -> float:
+        """When the training last wrote something of its own (seconds since 1970)."""
+        signs = [self.folder / PROGRESS_FILE, self.folder / LOG_FILE, self.folder / RUN_FILE]
+        times = [path.stat().st_mtime for path in signs if path.exists()]
+        return max(times, default=0.0)
+
+
+def open_run(path: Path | str) -> Run:
+    """The run of a folder, even a damaged one (see Run.problem). Raises RunError where there is no such folder."""
+    folder = Path(path).absolute()
+    if folder.name == RUN_FILE:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise RunError(Problem(str(path), "there is no such run", "kohyakit runs list shows those there are"))
+    version = folder.name if Version.is_version(folder.name) else "1a"
+    file = folder / RUN_FILE
+    try:
+        record = Record.from_json(json.loads(file.read_text(encoding="utf-8")))
+        Version.parse(record.version)
+    except FileNotFoundError:
+        cure = "the run was cut off before it began, or the file was deleted"
+        problem = Problem(f"{folder.name}/{RUN_FILE}", "is missing", cure)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError) as error:
+        cure = "the other files of the run stand beside it"
+        problem = Problem(f"{folder.name}/{RUN_FILE}", f"cannot be read ({error})", cure)
+    else:
+        return Run(folder, record)
+    return Run(folder, Record(version=version), problem)
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The sentence for a record that the disk or its permissions refuse."""
+    cure = "look at the disk's free space and the folder's permissions"
+    return RunError(Problem(str(path), f"cannot be written ({error.strerror or error})", cure))
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment as the record keeps it: UTC, to the second, `2026-11-23T07:30:46+00:00`."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def relative_to(path: Path | str, base: Path) -> str:
+    """A path with forward slashes, relative to `base` where it lies in it, else absolute."""
+    path = Path(path)
+    if not path.is_absolute():
+        return path.as_posix()
+    try:
+        return path.resolve().relative_to(base.resolve()).as_posix()
+    except (ValueError, OSError):
+        return path.as_posix()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where the file is missing, cut off or something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def write_json(path: Path, data: Mapping[str, Any], *, sync: bool = True) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(data, ensure_ascii=False, indent=1, default=str) + "\n", sync=sync)
+
+
+def write_text(path: Path, text: str, *, sync: bool = True) -> None:
+    """Write through a temporary file in the same folder. Raises OSError; the old file then stands as it was."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+            file.write(text)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        _replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def _replace(draft: Path, path: Path) -> None:
+    """Windows refuses to replace a file that a reader holds open for a moment: try again for a second."""
+    for attempt in range(20):
+        try:
+            draft.replace(path)
+            return
+        except PermissionError:
+            if attempt == 19:
+                raise
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file's lock: the trainer and the dashboard may change a record at the same moment."""
+    lock = path.with_name(f"{path.name}.lock")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+            time.sleep(0.01)
+        except OSError as error:
+            raise unwritable(path, error) from error
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
