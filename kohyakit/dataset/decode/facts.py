@@ -1,0 +1,102 @@
+"""Mode, size, orientation, profile and frames from the header, read with Pillow from bytes already in memory."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from typing import Any
+
+ORIENTATION, DATE_TIME, EXIF_IFD, DATE_TIME_ORIGINAL = 0x0112, 0x0132, 0x8769, 0x9003
+_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
+
+
+def open_image(data: bytes) -> Any:
+    """Pillow's lazy image of these bytes. Raises what Pillow raises, DecompressionBombError among it."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(data))
+
+
+def header_facts(image: Any, data: bytes, format: str | None) -> dict[str, Any]:
+    """Examination's facts from an opened, not yet loaded image."""
+    profile, name = _icc(image)
+    frames = _frames(image, format)
+    facts = {
+        "mode": image.mode,
+        "width": image.width,
+        "height": image.height,
+        "icc": profile,
+        "icc_name": name,
+        "bits": _bits(image, data, format),
+        "alpha": _has_alpha(image),
+        "n_frames": frames,
+        "animated": frames > 1 and format in ("GIF", "PNG", "WEBP", "AVIF"),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        facts["orientation"], facts["taken"] = _exif(image)
+    return facts
+
+
+def _has_alpha(image: Any) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _exif(image: Any) -> tuple[int, str]:
+    try:
+        exif = image.getexif()
+        value = exif.get(ORIENTATION, 1)
+        orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
+        taken = exif.get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL) or exif.get(DATE_TIME) or ""
+        return orientation, str(taken).strip("\x00 ")[:19]
+    except Exception:  # EXIF is free-form bytes; Pillow raises a dozen kinds of error on it
+        return 1, ""
+
+
+def _icc(image: Any) -> tuple[str, str]:
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return "none", ""
+    try:
+        from PIL import ImageCms
+
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
+    except Exception:  # a broken profile is "other": no reader can apply it
+        return "other", "unreadable"
+    plain = name.lower().replace(" ", "").replace("-", "")
+    return ("srgb" if "srgb" in plain or "61966" in plain or plain == "c2" else "other"), name
+
+
+def _frames(image: Any, format: str | None) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # counting frames walks the file, which may be broken
+        return 1
+
+
+def _bits(image: Any, data: bytes, format: str | None) -> int:
+    if format == "PNG" and len(data) > 25:
+        return data[24]
+    if format == "TIFF":
+        try:
+            bits = image.tag_v2.get(258, (1,))
+            return int(max(bits) if isinstance(bits, tuple) else bits)
+        except Exception:
+            return 8
+    if format == "JPEG":
+        return jpeg_precision(data)
+    return _BITS.get(image.mode, 8)
+
+
+def jpeg_precision(data: bytes) -> int:
+    """Bits a sample of a JPEG, from its frame header; 8 where none is found."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[at + 4]
+        at += 2 + length
+    return 8

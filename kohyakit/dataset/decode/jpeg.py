@@ -1,0 +1,130 @@
+"""A JPEG: its markers walked, its pixels decoded strictly, the decoder's words graded.
+
+Pillow swallows libjpeg's warnings, so a file whose middle is grey loads "fine" there; simplejpeg with
+`strict=True` raises on them at every scale.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from kohyakit.dataset.decode.record import Verdict
+
+SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What stands before the first scan. sampling: (horizontal, vertical) factors of each component.
+
+    quantisation: id -> 64 numbers in zigzag order. scan: offset of the first entropy-coded byte, 0 if none is reached.
+    """
+
+    width: int = 0
+    height: int = 0
+    precision: int = 8
+    progressive: bool = False
+    components: int = 0
+    sampling: tuple[tuple[int, int], ...] = ()
+    tables_used: tuple[int, ...] = ()
+    quantisation: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    restart_interval: int = 0
+    scan: int = 0
+    adobe_transform: int | None = None
+
+    @property
+    def mcu(self) -> tuple[int, int]:
+        """(width, height) in pixels of the unit that the scan is written in; a lone component has 8 by 8."""
+        if len(self.sampling) < 2:
+            return 8, 8
+        return 8 * max(h for h, _ in self.sampling), 8 * max(v for _, v in self.sampling)
+
+
+def read_header(data: bytes) -> JpegHeader:
+    """Walk the markers up to the first scan; what cannot be read stays at its default."""
+    found: dict = {"quantisation": {}}
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:  # junk between segments: go on at the next marker, as decoders do
+            at = data.find(b"\xff", at)
+            if at < 0:
+                break
+            continue
+        marker = data[at + 1]
+        if marker == 0xFF or marker == 0 or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker == 0xD9:
+            break
+        length = struct.unpack_from(">H", data, at + 2)[0]
+        _segment(marker, data[at + 4 : at + 2 + length], found)
+        at += 2 + length
+        if marker == 0xDA:
+            found["scan"] = at
+            break
+    return JpegHeader(**found)
+
+
+def _segment(marker: int, body: bytes, found: dict) -> None:
+    if marker in SOF_MARKERS and len(body) >= 6 and len(body) >= 6 + 3 * body[5]:
+        found["precision"], found["height"], found["width"], count = struct.unpack_from(">BHHB", body)
+        parts = [body[6 + 3 * n : 9 + 3 * n] for n in range(count)]
+        found.update(
+            progressive=marker in (0xC2, 0xC6, 0xCA, 0xCE), components=count,
+            sampling=tuple((part[1] >> 4, part[1] & 15) for part in parts),
+            tables_used=tuple(part[2] for part in parts),
+        )  # fmt: skip
+    elif marker == 0xDB:
+        at = 0
+        while at < len(body):
+            wide, number = body[at] >> 4, body[at] & 15
+            size = 128 if wide else 64
+            table = body[at + 1 : at + 1 + size]
+            if len(table) == size:
+                found["quantisation"][number] = struct.unpack(">64H", table) if wide else tuple(table)
+            at += 1 + size
+    elif marker == 0xDD and len(body) >= 2:
+        found["restart_interval"] = struct.unpack_from(">H", body)[0]
+    elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+        found["adobe_transform"] = body[11]
+
+
+def grade(message: str) -> Verdict:
+    """A verdict from libjpeg's own words. The words are kept in `tool`."""
+    low = message.lower()
+    extra = _EXTRANEOUS.search(low)
+    if extra:
+        marker = int(extra.group(2), 16)
+        # before a table, a comment or an APPn: an editor left bytes between segments; the picture is whole
+        if marker in (0xDB, 0xC4, 0xFE, 0xDD) or 0xE0 <= marker <= 0xEF or marker in SOF_MARKERS:
+            return Verdict(True, "hint", "odd_markers", "has stray bytes between its header's parts", message)
+        what = "the image data holds more bytes than its blocks need: something inside is wrong"
+        return Verdict(False, "error", "damaged", what, message)
+    if "icc" in low and "marker" in low:
+        return Verdict(True, "hint", "odd_markers", "its colour profile cannot be read", message)
+    if "premature end" in low:
+        return Verdict(False, "error", "damaged", "ends too early: the rest of the picture is missing", message)
+    if "bad huffman" in low or "corrupt jpeg data" in low:
+        return Verdict(False, "error", "damaged", "its image data is broken: part of the picture is garbled", message)
+    if "unsupported" in low or "not supported" in low or "sorry" in low:
+        return Verdict(False, "error", "unsupported", "is a kind of JPEG that the trainer cannot read", message)
+    if "inconsistent progression" in low or "invalid" in low or "warning" in low:
+        return Verdict(False, "error", "damaged", "its image data contradicts itself", message)
+    return Verdict(False, "error", "undecodable", "cannot be decoded", message)
+
+
+def ending(data: bytes, header: JpegHeader) -> Verdict:
+    """What stands after the image: its end marker missing, or bytes behind it."""
+    if not header.scan:
+        return Verdict(False, "error", "undecodable", "has no image data")
+    end = data.find(b"\xff\xd9", header.scan)
+    if end < 0:
+        return Verdict(False, "error", "damaged", "its end is missing: the file was cut off")
+    rest = data[end + 2 :]
+    if not rest.strip(b"\x00\xff\r\n \t"):
+        return Verdict()
+    # further pictures (a preview, a depth map, a gain map) and a maker's trailer are usual
+    return Verdict(True, "hint", "trailing_data", f"has {len(rest)} bytes after its end, which decoders skip")

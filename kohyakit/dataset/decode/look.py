@@ -1,0 +1,169 @@
+"""One look: read, sniff, decode strictly, grade."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+from kohyakit.dataset.decode import containers, jpeg
+from kohyakit.dataset.decode.facts import header_facts, open_image
+from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
+from kohyakit.dataset.decode.signature import EXTENSIONS, extension_ok, sniff
+from kohyakit.dataset.decode.source import read_bytes
+
+READ_SIDE = 1024  # the longer side that a reduced decode keeps at least: enough to judge sharpness at training size
+_NOT_IMAGES = {
+    "HTML": "is a web page saved under an image's name, not an image; download it again",
+    "XML": "is XML or SVG text, not a photo",
+    "TEXT": "is text, not an image",
+    "PDF": "is a PDF, not an image",
+    "ZIP": "is a ZIP archive, not an image",
+    "GZIP": "is compressed data, not an image",
+    "MP4": "is a video, not an image",
+    "RAW": "is a camera's raw file, which the trainer cannot read; export it as JPEG or PNG",
+}
+_WALKS = {"PNG": containers.check_png, "WEBP": containers.check_webp, "GIF": containers.check_gif}
+
+
+def look(path: Path) -> Examination:
+    data, reading = read_bytes(path)
+    if not data:
+        if reading.ok:
+            reading = Verdict(False, "error", "undecodable", "is empty (0 bytes)")
+        return Examination(path, reading)
+    format = sniff(data)
+    known: dict[str, Any] = {
+        "format": format,
+        "extension_ok": extension_ok(path, format),
+        "extension_wanted": EXTENSIONS.get(format or "", ("",))[0],
+        "file_size": len(data),
+        "digest": hashlib.sha256(data).hexdigest(),
+    }
+    found, facts, pixels = _judge(data, format)
+    return Examination(path, found if reading.ok else reading, **known, **facts, pixels=pixels)
+
+
+def _judge(data: bytes, format: str | None) -> tuple[Verdict, dict[str, Any], Pixels | None]:
+    from PIL import Image
+
+    if format in _NOT_IMAGES:
+        return Verdict(False, "error", "undecodable", _NOT_IMAGES[format]), {}, None
+    structure = _WALKS[format](data) if format in _WALKS else Verdict()
+    try:
+        image = open_image(data)
+        facts = header_facts(image, data, format)
+    except Image.DecompressionBombError as error:
+        what = "claims more pixels than are safe to decode; shrink it, or leave it out"
+        return Verdict(False, "error", "too_many_pixels", what, str(error)), {}, None
+    except Exception as error:  # a decoder's errors on hostile bytes are of every kind
+        return _not_opened(format, structure, error), {}, None
+    if format == "JPEG":
+        found, pixels = _look_jpeg(data, image)
+    else:
+        found, pixels = _look_pillow(data, image)
+    return _worst(found, structure), facts, pixels
+
+
+def _not_opened(format: str | None, structure: Verdict, error: Exception) -> Verdict:
+    if structure.severity == "error":
+        return structure
+    if format in ("HEIC", "JXL", "JPEG2000", "PSD", "AVIF"):
+        what = f"is {format}, which the trainer cannot read here; convert it to JPEG or PNG"
+        return Verdict(False, "error", "unsupported", what, str(error))
+    if format is None:
+        return Verdict(False, "error", "undecodable", "is not an image: its first bytes belong to no known format")
+    if format == "JPEG":
+        graded = jpeg.grade(str(error))
+        if graded.issue == "unsupported":
+            return graded
+    return Verdict(False, "error", "undecodable", f"is {format} by its first bytes, but cannot be opened", str(error))
+
+
+def _look_jpeg(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
+    header = jpeg.read_header(data)
+    found, rgb = decode_strictly(data)
+    if rgb is None:
+        fallback, pixels = _look_pillow(data, image)
+        return (fallback if "subsampling" in found.tool else _worst(found, fallback)), pixels
+    end = jpeg.ending(data, header)
+    return _worst(found, end), Pixels(rgb, rgb.shape[0] / max(1, image.height))
+
+
+def decode_strictly(data: bytes) -> tuple[Verdict, Any]:
+    """A JPEG's verdict by libjpeg's strictest reading, and its pixels as uint8 RGB [h, w, 3] (None if there are none)."""
+    import simplejpeg
+
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError as error:
+        return jpeg.grade(str(error)), None
+    factor = reduction(width, height)
+    wanted = {
+        "colorspace": "CMYK" if colours in ("CMYK", "YCCK") else "RGB",
+        "min_height": -(-height // factor),
+        "min_width": -(-width // factor),
+        "min_factor": factor,
+    }
+    found = Verdict()
+    try:
+        pixels = simplejpeg.decode_jpeg(data, strict=True, **wanted)
+    except ValueError as error:
+        found = jpeg.grade(str(error))
+        try:
+            pixels = simplejpeg.decode_jpeg(data, strict=False, **wanted)
+        except ValueError:
+            return found, None
+    if pixels.shape[2] == 4:  # Adobe stores ink upside down: 255 is no ink
+        import numpy as np
+
+        ink = pixels.astype(np.uint16)
+        pixels = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
+    return found, pixels
+
+
+def reduction(width: int, height: int) -> int:
+    """1, 2, 4 or 8: how much smaller a picture may be decoded and keep READ_SIDE on its longer side."""
+    return next((factor for factor in (8, 4, 2) if max(width, height) >= factor * READ_SIDE), 1)
+
+
+def _look_pillow(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS or 89_478_485
+    if image.width * image.height > limit:
+        what = f"has {image.width * image.height / 1e6:.0f} million pixels; shrink it before training"
+        return Verdict(False, "warning", "too_many_pixels", what), None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            return Verdict(), to_pixels(image)
+    except MemoryError as error:
+        return Verdict(False, "error", "too_many_pixels", "needs more memory than there is", str(error)), None
+    except Exception as error:  # a decoder's errors on hostile bytes are of every kind
+        return Verdict(False, "error", "undecodable", "is broken inside: its pixels cannot be decoded", str(error)), None
+
+
+def to_pixels(image: Any) -> Pixels:
+    """A loaded Pillow image as 8-bit RGB, reduced where it is large."""
+    import numpy as np
+    from PIL import Image
+
+    factor = reduction(image.width, image.height)
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image).astype(np.float32)
+        top = 65535.0 if image.mode != "F" or values.max(initial=0) > 1 else 1.0
+        image = Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+    if image.mode not in ("RGB", "L"):
+        image = image.convert("RGB")
+    if factor > 1:
+        image = image.reduce(factor)
+    return Pixels(np.asarray(image.convert("RGB")), 1 / factor)
+
+
+def _worst(*verdicts: Verdict) -> Verdict:
+    """The gravest; the first among equals."""
+    rank = {"error": 0, "warning": 1, "hint": 2, None: 3}
+    return min(verdicts, key=lambda verdict: rank[verdict.severity])
