@@ -94,7 +94,10 @@ class TextEncoder(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade time for memory in `train()` mode; the inputs need no gradient."""
-        self._whole[0].gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        whole = self._whole[0]
+        name = "activation_checkpointing_enable"  # transformers 5; `gradient_checkpointing_enable` before
+        enable = getattr(whole, name, None) or whole.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     @property
     def dtype(self) -> torch.dtype:

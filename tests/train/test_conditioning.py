@@ -1,0 +1,115 @@
+"""Tokens, chunks, weights and text states against sd-scripts' recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kohyakit.errors import ConfigError
+from kohyakit.train.conditioning import encode_prompts, tokenize
+from kohyakit.train.models import Model, TextEncoder, load_model
+
+
+@pytest.fixture(scope="module")
+def tiny(goldens: Path) -> Model:
+    return load_model(goldens / "training/sd15-tiny")
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.shared
+def test_every_recorded_tokenization(goldens: Path) -> None:
+    rows = json.loads((goldens / "training/tokenizer/tokenize.json").read_text(encoding="utf-8"))
+    assert len(rows) == 54
+    for row in rows:
+        plain = tokenize([row["text"]], row["max_token_length"])
+        assert plain.input_ids.tolist() == row["input_ids"], row["text"]
+        weighted = tokenize([row["text"]], row["max_token_length"], weighted=True)
+        assert weighted.input_ids.tolist() == row["weighted_input_ids"], row["text"]
+        assert weighted.weights.tolist() == row["weights"], row["text"]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("case", "length"), [("basic", None), ("adafactor", 225), ("locon", None)])
+def test_every_recorded_caption(goldens: Path, case: str, length: int | None) -> None:
+    for line in lines(goldens / f"training/{case}/steps.jsonl"):
+        assert tokenize(line["captions"], length).input_ids.tolist() == line["input_ids"]
+        if "weights" in line:
+            tokens = tokenize(line["captions"], length, weighted=True)
+            assert tokens.input_ids.tolist() == line["weighted_input_ids"]
+            assert tokens.weights.tolist() == line["weights"]
+
+
+def with_lora(text_encoder: TextEncoder, file: Path) -> None:
+    """Add a LoRA of alpha 4 into the weights, by the formula and not by kohyakit's network."""
+    lora = load_file(file)
+    for name, layer in text_encoder.named_modules():
+        key = "lora_te_" + name.replace(".", "_")
+        if f"{key}.alpha" in lora:
+            up, down = lora[f"{key}.lora_up.weight"], lora[f"{key}.lora_down.weight"]
+            layer.weight.data += up @ down * (4 / len(down))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("case", "clip_skip", "batch", "lora"),
+    [
+        ("basic", None, 1, None),
+        ("basic", None, 3, "lora_after_batch2"),
+        ("adafactor", 2, 1, None),
+        ("adafactor", 2, 3, "lora_after_batch2"),
+        ("locon", None, 1, None),
+        ("locon", None, 3, "lora_after_batch2"),  # has weights other than 1
+    ],
+)
+def test_recorded_text_states(goldens: Path, case: str, clip_skip: int | None, batch: int, lora: str | None) -> None:
+    folder = goldens / "training" / case
+    text_encoder = load_model(goldens / "training/sd15-tiny").text_encoder
+    if lora:
+        with_lora(text_encoder, folder / f"{lora}.safetensors")
+    line = lines(folder / "steps.jsonl")[batch - 1]
+    ids = torch.tensor(line.get("weighted_input_ids", line["input_ids"]))
+    weights = torch.tensor(line["weights"]) if "weights" in line else None
+    with torch.no_grad():
+        ours = encode_prompts(text_encoder, ids, clip_skip=clip_skip, weights=weights)
+    theirs = load_file(folder / f"tensors_batch{batch}.safetensors")["encoder_hidden_states"]
+    assert ours.shape == theirs.shape
+    # exactly equal without LoRA where torch uses the recording machine's kernels (ATEN_CPU_CAPABILITY=avx2)
+    assert (ours - theirs).abs().max() < 3e-6
+
+
+@pytest.mark.shared
+def test_gradients_flow_and_checkpointing_changes_nothing(goldens: Path) -> None:
+    ids = tokenize(["a photo of a cat"], 150).input_ids
+    grads = []
+    for checkpointing in (False, True):
+        text_encoder = load_model(goldens / "training/sd15-tiny").text_encoder
+        if checkpointing:
+            text_encoder.enable_gradient_checkpointing()
+        weight = text_encoder.text_model.encoder.layers[0].mlp.fc1.weight.requires_grad_()
+        encode_prompts(text_encoder.train(), ids, clip_skip=2).square().sum().backward()
+        grads.append(weight.grad)
+        assert text_encoder.text_model.encoder.layers[2].mlp.fc1.weight.grad is None
+    assert grads[0].abs().max() > 0
+    assert torch.allclose(*grads)
+
+
+@pytest.mark.shared
+def test_clip_skip_beyond_the_layers(tiny: Model) -> None:
+    with pytest.raises(ConfigError, match="clip_skip: is 4, but the text encoder has 3 layers; choose 1 to 3"):
+        encode_prompts(tiny.text_encoder, tokenize(["a"]).input_ids, clip_skip=4)
+    assert len(tiny.text_encoder.text_model.encoder.layers) == 3
+
+
+def test_sd2_fills_up_with_zeros_and_marks_empty_chunks() -> None:
+    ids = tokenize(["a photo of a cat"], 150, pad_token_id=0).input_ids[0].tolist()
+    assert ids[0] == [49406, 320, 1125, 539, 320, 2368, 49407, *[0] * 70]
+    assert ids[1] == [49406, 49407, *[0] * 75]
+    full = tokenize(["cat " * 80], 75, pad_token_id=0).input_ids[0].tolist()
+    assert full == [[49406, *[2368] * 75, 49407]]
