@@ -47,7 +47,10 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True)
 class ImageDraw:
-    """What was drawn for one image: hue_shift in OpenCV's half degrees (±8), gamma from 0.95 to 1.05; None is no change."""
+    """What was drawn for one image; None is no change.
+
+    hue_shift: OpenCV's half degrees, -8 to 8. gamma: 0.95 to 1.05, the power of the 0..255 values.
+    """
 
     flip: bool
     crop_left: int

@@ -32,7 +32,7 @@ def subset_folders(base: str | None, option: str, problems: list[Problem]) -> li
     if not base:
         if option == "train_data_dir":
             problems.append(
-                Problem(option, "it is not set", "name the folder that holds your 10_subject folders", "no_train_data_dir")
+                Problem(option, "it is not set", "name the folder that holds your 10_subject folders", "no_folder")
             )
         return []
     root = Path(base)
@@ -127,9 +127,8 @@ def _why_none(root: Path, option: str, listing: FolderListing, unnamed: list[Pat
         if count:
             return _no_repeat_count(folder, count, "error")
     severity = "error" if option == "train_data_dir" else "warning"
-    return Problem(
-        shown(root), "there are no folders such as 10_subject in it", "make one and put the images in", "no_images", severity
-    )
+    what = "there are no folders such as 10_subject in it"
+    return Problem(shown(root), what, "make one and put the images in", "no_images", severity)
 
 
 def _images(count: int) -> str:

@@ -41,16 +41,13 @@ def parse(file: BinaryIO, length: int) -> Header:
     if length == 0:
         raise BadImage("it is empty (0 bytes)")
     head = file.read(_HEAD)
-    for magic, reader in _READERS:
-        if head.startswith(magic):
-            break
-    else:
-        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-            reader = _webp
-        elif head[4:8] == b"ftyp" or head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")):
-            reader = _pillow
-        else:
-            raise BadImage(_what_it_is(head))
+    reader = next((reader for magic, reader in _READERS if head.startswith(magic)), None)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        reader = _webp
+    elif head[4:8] == b"ftyp":
+        reader = _pillow
+    if reader is None:
+        raise BadImage(_what_it_is(head))
     try:
         header = reader(file, head, length)
     except (BadImage, struct.error, IndexError, OverflowError) as error:
@@ -281,4 +278,6 @@ _READERS = (
     (b"GIF89a", _gif),
     (b"II*\x00", _pillow),
     (b"MM\x00*", _pillow),
+    (b"\xff\x0a", _pillow),
+    (b"\x00\x00\x00\x0cJXL ", _pillow),
 )

@@ -6,7 +6,7 @@ Folders and files are taken in the order of their names' code points on every sy
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ class Subset:
     class_tokens: str | None = None
     is_reg: bool = False
     caption_extension: str = ".caption"
-    captions: CaptionOptions = CaptionOptions()
-    augment: ImageOptions = ImageOptions()
+    captions: CaptionOptions = field(default_factory=CaptionOptions)
+    augment: ImageOptions = field(default_factory=ImageOptions)
     alpha_mask: bool = False
     face_crop_aug_range: str | None = None
     records: tuple[ImageRecord, ...] = ()

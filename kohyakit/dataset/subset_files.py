@@ -85,7 +85,7 @@ def _passed_over(folder: Path, listing: FolderListing, odd_case: bool) -> list[P
                     "empty_subset", "warning")
         )  # fmt: skip
     if listing.odd_case:
-        fate = "are trained here, but sd-scripts on Linux misses them" if odd_case else "are missed, as sd-scripts does on Linux"
+        fate = "are trained, but sd-scripts on Linux misses them" if odd_case else "are left out, as sd-scripts does"
         problems.append(
             Problem(shown(folder), f"{len(listing.odd_case)} images such as {shown(listing.odd_case[0].name)} {fate}",
                     "write the extension all in lower case", "extension_case", "hint" if odd_case else "warning")
