@@ -19,9 +19,10 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # With these Pillow plug-ins installed sd-scripts takes these too.
 PLUGIN_EXTENSIONS = {".avif": ("pillow_avif",), ".jxl": ("pillow_jxl", "jxlpy")}
 # Pictures that people put beside the others and that no Kohya trainer reads.
-UNREAD_EXTENSIONS = frozenset(
-    ".tif .tiff .gif .heic .heif .avif .jxl .jfif .jpe .jp2 .psd .tga .dng .cr2 .nef .arw".split()
-)
+UNREAD_EXTENSIONS = {
+    ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jxl", ".jfif", ".jpe", ".jp2", ".psd", ".tga",
+    ".dng", ".cr2", ".nef", ".arw",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tokenizers")
 
-from kohyakit.dataset.tokens import BOS, EOS, chunks, count_tokens, encode, parse_weights, weighted_chunks  # noqa: E402
+from kohyakit.dataset.tokens import BOS, EOS, chunks, count_tokens, encode, parse_weights, weighted_chunks
 
 
 @pytest.mark.shared
@@ -36,7 +36,7 @@ def test_captions_of_the_golden_runs(goldens: Path) -> None:
                 assert chunks(encode(caption), room) == (ids if isinstance(ids[0], list) else [ids])
 
 
-WORDS = ["a photo of sks dog", "Straße, ΣΊΣΥΦΟΣ", "it's 3.14 “nice” &amp; <b>", "東京🏯", "tab\there", "x" * 40, "naïve—no"]
+WORDS = ["a photo of sks dog", "it's 3.14, NICE & <b>", "tab\there", "x" * 40, "under_score", "(a:1.2)", "don't"]
 
 
 def test_ids_are_those_of_transformers() -> None:
@@ -45,8 +45,8 @@ def test_ids_are_those_of_transformers() -> None:
 
     theirs = transformers.CLIPTokenizer(str(clip_vocabulary() / "vocab.json"), str(clip_vocabulary() / "merges.txt"))
     for text in WORDS:
-        if text.isascii() and "&" not in text:  # today's CLIPTokenizer no longer cleans with ftfy
-            assert encode(text) == theirs(text).input_ids[1:-1], text
+        # plain letters only: today's CLIPTokenizer no longer cleans with ftfy, as that of sd-scripts does
+        assert encode(text) == theirs(text).input_ids[1:-1], text
 
 
 def test_by_hand() -> None:
