@@ -23,6 +23,8 @@ class Param:
     le: float | None = None
     choices: tuple[Any, ...] = ()
     blank: tuple[Any, ...] = ()
+    gui_blank: tuple[Any, ...] = ()
+    separator: str = ""
     gui: tuple[str, ...] = ()
     own: bool = False
     secret: bool = False
@@ -36,7 +38,9 @@ def param(default: Any, **about: Any) -> Any:
     """Declare a field of a config section.
 
     default: sd-scripts' default, or ours for a parameter of our own (`own=True`).
-    ge, gt, le: bounds of a number. choices: the accepted values. blank: values that read as None ("off").
+    ge, gt, le: bounds of a number, of each in a list. choices: the accepted values. blank: values that read as
+    "not given" wherever they stand; gui_blank: those that do so only in a GUI preset (a 0 there is often "off",
+    where a 0 in a TOML is a zero). separator: what parts a list written as text (white space without one).
     gui: the kohya_ss GUI's names for it where they differ. secret: never written to a record or a log.
     help: what it does, in plain words. tip: what to try when.
     """

@@ -11,6 +11,7 @@ from typing import Any
 from kohyakit.config.bucket import BucketConfig
 from kohyakit.config.dataset import DatasetConfig
 from kohyakit.config.families import FamiliesConfig
+from kohyakit.config.finetune import FinetuneConfig
 from kohyakit.config.launch import LaunchConfig
 from kohyakit.config.model import ModelConfig
 from kohyakit.config.network import NetworkConfig
@@ -62,6 +63,7 @@ class TrainConfig:
     sampling: SamplingConfig = SamplingConfig()
     launch: LaunchConfig = LaunchConfig()
     families: FamiliesConfig = FamiliesConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     extras: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     source: Source | None = None
 
