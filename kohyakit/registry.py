@@ -80,3 +80,24 @@ MODELS = Table(
         "sd2": Entry("kohyakit.train.models.sd2:SD2", "Stable Diffusion 2.x (v2 = true)", ("v2",)),
     },
 )
+
+
+SCHEDULERS = Table(
+    "learning rate scheduler",
+    {
+        name: Entry(f"kohyakit.train.schedulers:{name}", text)
+        for name, text in {
+            "constant": "the same rate throughout; no warm-up",
+            "constant_with_warmup": "climbs over lr_warmup_steps, then stays",
+            "linear": "falls in a straight line to 0",
+            "cosine": "falls slowly, quickly, slowly to 0",
+            "cosine_with_restarts": "lr_scheduler_num_cycles cosines in a row",
+            "polynomial": "falls by the power lr_scheduler_power to 1e-7",
+            "inverse_sqrt": "falls with the root of the steps, from lr_scheduler_timescale on",
+            "cosine_with_min_lr": "a cosine that stops at lr_scheduler_min_lr_ratio",
+            "warmup_stable_decay": "climbs, stays, and falls over the last lr_decay_steps",
+            "piecewise_constant": "steps down by lr_scheduler_args step_rules='1:500,0.1:800,0.01'",
+            "adafactor": "reports the rate that Adafactor with a relative step chooses itself",
+        }.items()
+    },
+)

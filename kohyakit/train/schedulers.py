@@ -1,0 +1,248 @@
+"""Learning rate schedules as pure functions: a factor on every group's learning rate for each step.
+
+The curves are those of transformers and diffusers, which sd-scripts uses. Nothing here needs torch before a
+scheduler is built, so that a curve can be drawn without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kohyakit.config.key_values import parse_key_values
+from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry import SCHEDULERS
+
+LR_END = 1e-7  # where the polynomial schedule ends, as an absolute learning rate
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The numbers that shape a curve; warmup, decay and total are optimizer steps.
+
+    learning_rate: the optimizer's default rate, which only the polynomial needs.
+    step_rules: piecewise_constant's "factor:until_step,…,last_factor".
+    """
+
+    total: int
+    warmup: int = 0
+    decay: int = 0
+    num_cycles: int = 1
+    power: float = 1.0
+    timescale: int | None = None
+    min_lr_ratio: float | None = None
+    learning_rate: float = 1.0
+    step_rules: str = ""
+
+    @classmethod
+    def of(cls, options: OptimizerConfig, total: int) -> Schedule:
+        """From the options of a run of `total` steps; a float warm-up or decay is a share of them."""
+        settings = parse_key_values(options.lr_scheduler_args, "lr_scheduler_args")
+        return cls(
+            total=total,
+            warmup=_steps(options.lr_warmup_steps, total),
+            decay=_steps(options.lr_decay_steps, total),
+            num_cycles=options.lr_scheduler_num_cycles,
+            power=options.lr_scheduler_power,
+            timescale=options.lr_scheduler_timescale,
+            min_lr_ratio=options.lr_scheduler_min_lr_ratio,
+            learning_rate=options.learning_rate,
+            step_rules=str(settings.get("step_rules", "")),
+        )
+
+
+def _steps(steps: int | float, total: int) -> int:
+    return int(steps * total) if isinstance(steps, float) else steps
+
+
+def constant(step: int, s: Schedule) -> float:
+    return 1.0
+
+
+def constant_with_warmup(step: int, s: Schedule) -> float:
+    return step / max(1, s.warmup) if step < s.warmup else 1.0
+
+
+def linear(step: int, s: Schedule) -> float:
+    if step < s.warmup:
+        return step / max(1, s.warmup)
+    return max(0.0, (s.total - step) / max(1, s.total - s.warmup))
+
+
+def cosine(step: int, s: Schedule) -> float:
+    if step < s.warmup:
+        return step / max(1, s.warmup)
+    return max(0.0, _half_wave(_progress(step, s)))
+
+
+def cosine_with_restarts(step: int, s: Schedule) -> float:
+    if step < s.warmup:
+        return step / max(1, s.warmup)
+    progress = _progress(step, s)
+    return max(0.0, _half_wave((s.num_cycles * progress) % 1.0)) if progress < 1 else 0.0
+
+
+def polynomial(step: int, s: Schedule) -> float:
+    if step < s.warmup:
+        return step / max(1, s.warmup)
+    if step > s.total:
+        return LR_END / s.learning_rate
+    remaining = 1 - (step - s.warmup) / max(1, s.total - s.warmup)
+    return ((s.learning_rate - LR_END) * remaining**s.power + LR_END) / s.learning_rate
+
+
+def inverse_sqrt(step: int, s: Schedule) -> float:
+    if step < s.warmup:
+        return step / max(1, s.warmup)
+    timescale = s.timescale or s.warmup or 10_000
+    return 1.0 / math.sqrt((step + timescale - s.warmup) / timescale)
+
+
+def cosine_with_min_lr(step: int, s: Schedule) -> float:
+    if step < s.warmup:
+        return step / max(1, s.warmup)
+    return max(0.0, _raised(_half_wave(s.num_cycles * _progress(step, s)), s.min_lr_ratio or 0.0))
+
+
+def warmup_stable_decay(step: int, s: Schedule) -> float:
+    floor = s.min_lr_ratio or 0.0
+    stable_until = s.total - s.decay
+    if step < s.warmup:
+        return _raised(step / max(1, s.warmup), floor)
+    if step < stable_until:
+        return 1.0
+    if step < s.total:
+        return max(0.0, _raised(_half_wave(s.num_cycles * (step - stable_until) / max(1, s.decay)), floor))
+    return floor
+
+
+def piecewise_constant(step: int, s: Schedule) -> float:
+    rules, last = _rules(s.step_rules)
+    return next((factor for until, factor in rules if step < until), last)
+
+
+def _progress(step: int, s: Schedule) -> float:
+    return (step - s.warmup) / max(1, s.total - s.warmup)
+
+
+def _half_wave(turns: float) -> float:
+    """1 at 0, 0 at 1, 1 again at 2: the falling half of a cosine."""
+    return 0.5 * (1.0 + math.cos(math.pi * turns))
+
+
+def _raised(factor: float, floor: float) -> float:
+    return factor * (1 - floor) + floor
+
+
+def _rules(text: str) -> tuple[list[tuple[int, float]], float]:
+    """ "1:10,0.1:20,0.005" -> ([(10, 1.0), (20, 0.1)], 0.005). Raises ConfigError."""
+    *rules, last = text.split(",")
+    try:
+        pairs = [(int(until), float(factor)) for factor, until in (rule.split(":") for rule in rules)]
+        return sorted(pairs), float(last)
+    except ValueError:
+        cure = "write it like step_rules='1:500,0.1:800,0.01' (factor:until step, and the last factor)"
+        raise ConfigError(Problem("lr_scheduler_args", f"step_rules '{text}' cannot be read", cure)) from None
+
+
+def factor(name: str, shape: Schedule) -> Callable[[int], float]:
+    """The curve of a schedule by name: step (from 0) -> factor. Raises ConfigError for what cannot work together."""
+    name = SCHEDULERS.canonical(name)
+    curve: Callable[[int, Schedule], float] = SCHEDULERS.load(name)
+    problems = _problems(name, shape)
+    if problems:
+        raise ConfigError(problems)
+    return lambda step: curve(step, shape)
+
+
+def _problems(name: str, s: Schedule) -> list[Problem]:
+    problems = []
+    if name in ("constant", "adafactor", "piecewise_constant") and s.warmup:
+        what = f"is {s.warmup}, but the schedule {name} has no warm-up"
+        cure = "set lr_warmup_steps to 0" + (", or lr_scheduler to constant_with_warmup" if name == "constant" else "")
+        problems.append(Problem("lr_warmup_steps", what, cure, "warmup_without_use"))
+    if name == "cosine_with_min_lr" and s.min_lr_ratio is None:
+        cure = "set lr_scheduler_min_lr_ratio, such as 0.1"
+        problems.append(Problem("lr_scheduler", "cosine_with_min_lr needs to know its lowest rate", cure, "no_min_lr"))
+    if name == "polynomial" and s.learning_rate <= LR_END:
+        what = f"is {s.learning_rate:g}, but the polynomial schedule falls to {LR_END:g}"
+        problems.append(Problem("learning_rate", what, "choose a larger learning_rate or another lr_scheduler"))
+    if name == "warmup_stable_decay" and s.warmup + s.decay > s.total:
+        what = f"{s.warmup} warm-up and {s.decay} decay steps do not fit into {s.total} steps"
+        problems.append(Problem("lr_scheduler", what, "lower lr_warmup_steps or lr_decay_steps", "schedule_too_long"))
+    if name == "piecewise_constant":
+        try:
+            _rules(s.step_rules)
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def build_scheduler(
+    optimizer: Any,
+    options: OptimizerConfig,
+    max_train_steps: int,
+    *,
+    num_processes: int = 1,
+    schedule_free: bool = False,
+) -> Any:
+    """The torch scheduler of a run; call `step()` once after each optimizer step.
+
+    max_train_steps: optimizer steps of the run. num_processes: accelerate steps a scheduler once for each process.
+    schedule_free: the optimizer schedules itself, so the rate stays as it is.
+    Raises ConfigError for an unknown schedule or settings that do not go together.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
+
+    if schedule_free:
+        return LambdaLR(optimizer, lambda step: 1.0)
+    shape = Schedule.of(options, max_train_steps * num_processes)
+    if options.lr_scheduler_type:
+        return _custom(optimizer, options.lr_scheduler_type, options, shape)
+    name, _, initial = options.lr_scheduler.partition(":")
+    name = SCHEDULERS.canonical(name)
+    if name == "adafactor":
+        return _adafactor(optimizer, shape, float(initial) if initial else options.learning_rate)
+    return LambdaLR(optimizer, factor(name, shape))
+
+
+def _adafactor(optimizer: Any, shape: Schedule, initial_lr: float) -> Any:
+    """Adafactor with a relative step decides its rate itself; this only reports it."""
+    from transformers.optimization import Adafactor, AdafactorSchedule
+
+    if not isinstance(optimizer, Adafactor):
+        what = f"adafactor goes with the optimizer Adafactor only, not with {type(optimizer).__name__}"
+        raise ConfigError(Problem("lr_scheduler", what, "set optimizer_type Adafactor, or another lr_scheduler"))
+    problems = _problems("adafactor", shape)
+    if problems:
+        raise ConfigError(problems)
+    return AdafactorSchedule(optimizer, initial_lr)
+
+
+def adafactor(step: int, s: Schedule) -> float:
+    """What is known before training: with a relative step only the optimizer knows its rate."""
+    return 1.0
+
+
+def _custom(optimizer: Any, dotted: str, options: OptimizerConfig, shape: Schedule) -> Any:
+    """A scheduler class by name: of torch.optim.lr_scheduler, or package.module.Class."""
+    from importlib import import_module
+
+    module, _, name = dotted.rpartition(".")
+    settings: Mapping[str, Any] = parse_key_values(options.lr_scheduler_args, "lr_scheduler_args")
+    if shape.warmup:
+        cure = "set lr_warmup_steps to 0"
+        raise ConfigError(Problem("lr_warmup_steps", f"is not used by the scheduler class {dotted}", cure))
+    try:
+        kind = getattr(import_module(module or "torch.optim.lr_scheduler"), name)
+    except (ImportError, AttributeError) as error:
+        cure = "write package.module.Class of an installed package, or leave it out and use lr_scheduler"
+        raise ConfigError(Problem("lr_scheduler_type", f"there is no scheduler class '{dotted}'", cure)) from error
+    try:
+        return kind(optimizer, **settings)
+    except (TypeError, ValueError) as error:
+        cure = f"see the arguments of {dotted}"
+        raise ConfigError(Problem("lr_scheduler_args", f"do not fit {dotted} ({error})", cure)) from error
