@@ -1,0 +1,238 @@
+"""TensorBoard event files -> tidy frames, read once, then only what was added.
+
+The numbers are those of TensorBoard's own reader, point for point, and in the order in which they were written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kohyakit.errors import Problem, RunError
+from kohyakit.runs import scalar_cache
+from kohyakit.runs.event_file import EventFile, Points
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EVENT_FILES = "*tfevents*"
+_LEAST_BYTES = 38  # of a record with one scalar; an event with several makes the columns grow
+_COLUMNS = (("tag", np.int16), ("step", np.int64), ("value", np.float64), ("wall_time", np.float64), ("run", np.int16))
+
+
+class ScalarLog:
+    """The scalars under one or several folders, kept up to date by `refresh`; for pages that follow a run.
+
+    problems: what is damaged or cut off, by file; nothing is raised for it.
+    """
+
+    def __init__(self, folders: Path | str | Iterable[Path | str], *, cache: bool = True) -> None:
+        one = isinstance(folders, (str, Path))
+        self.folders = tuple(Path(folder) for folder in ([folders] if one else folders))
+        self._cache = cache
+        self._files: dict[Path, EventFile] = {}
+        self._unread: dict[Path, Problem] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        found = [problem for file in self._files.values() for problem in file.problems]
+        cut = [file.path.name for file in self._files.values() if file.unfinished]
+        cure = "it is being written, or was cut off"
+        found += [Problem(name, "ends within a record", cure, "cut_off_log", "hint") for name in cut]
+        return (*found, *self._unread.values())
+
+    def refresh(self) -> bool:
+        """Read what is new -> whether anything changed. Files that were deleted drop out."""
+        paths = self.event_files()
+        gone = self._files.keys() - set(paths)
+        for path in gone:
+            del self._files[path]
+        self._unread = {}
+        changed = [self.read(path) for path in paths]
+        self._files = {path: self._files[path] for path in paths if path in self._files}
+        return bool(gone) or any(changed)
+
+    def event_files(self) -> list[Path]:
+        """The event files there are, in the order in which they are read."""
+        return [path for folder in self.folders for path in sorted(folder.rglob(EVENT_FILES))]
+
+    def read(self, path: Path) -> bool:
+        """Read what is new in one file -> whether there was something."""
+        try:
+            return self._read(path)
+        except OSError as error:
+            what = f"cannot be read ({error.strerror or error})"
+            self._unread[path] = Problem(path.name, what, "", "unreadable_log", "warning")
+            return False
+
+    def drop(self, path: Path) -> EventFile | None:
+        """Forget a file and hand over what was read of it."""
+        self._unread.pop(path, None)
+        return self._files.pop(path, None)
+
+    def _read(self, path: Path) -> bool:
+        file = self._files.get(path)
+        if file is not None:
+            return file.refresh()
+        file = EventFile(path)
+        if self._cache:
+            scalar_cache.load(file)
+        loaded = file.offset
+        file.refresh()
+        if self._cache:
+            scalar_cache.save(file, loaded if file.offset >= loaded else 0)
+        self._files[path] = file
+        return True
+
+    def frame(self) -> pd.DataFrame:
+        """The points so far: see read_scalars."""
+        columns = _Columns(sum(len(file.points) for file in self._files.values()))
+        for path, file in self._files.items():
+            columns.add(self.run_of(path), file.tags, file.points)
+        return columns.frame()
+
+    def run_of(self, path: Path) -> str:
+        """The name of the run that a file belongs to: its folder below the one asked for."""
+        folder = next(folder for folder in self.folders if folder in path.parents)
+        name = path.parent.relative_to(folder).as_posix()
+        return name if len(self.folders) == 1 else f"{folder.as_posix()}/{name}".removesuffix("/.")
+
+
+def read_scalars(folder: Path | str, *, cache: bool = True) -> pd.DataFrame:
+    """Every scalar of the event files in a folder and below.
+
+    Columns: tag (categorical), step (int64), value (float64), wall_time (float64, seconds since 1970); and, when the
+    files lie in several folders, run (categorical, the folder below the given one). Rows in the order of the files'
+    names and of the records in them: where a resumed training went back, both lines are there (see `continued`).
+    `frame.attrs["problems"]` lists what is damaged. cache: keep what was read in the user's cache folder.
+    Raises RunError when there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(Problem(str(folder), "there is no such folder", "name a folder with TensorBoard logs"))
+    log = ScalarLog(folder, cache=cache)
+    paths = log.event_files()
+    columns = _Columns(sum(_size(path) for path in paths) // _LEAST_BYTES)
+    problems: list[Problem] = []
+    for path in paths:  # one at a time, so that the points stand in memory once
+        log.read(path)
+        problems += log.problems
+        if (file := log.drop(path)) is not None:
+            columns.add(log.run_of(path), file.tags, file.points)
+    frame = columns.frame()
+    frame.attrs["problems"] = tuple(problems)
+    return frame
+
+
+def continued(frame: pd.DataFrame) -> pd.DataFrame:
+    """The line as it was trained in the end: where steps go back, what they repeat is left out.
+
+    As TensorBoard does on a restart, per tag: every earlier point at or after the step that was gone back to.
+    """
+    by = ["run", "tag"] if "run" in frame.columns else ["tag"]
+    keep = np.ones(len(frame), dtype=bool)
+    steps = frame["step"].to_numpy()
+    for rows in frame.groupby(by, observed=True, sort=False).indices.values():
+        keep[rows] = _kept(steps[rows])
+    return frame if keep.all() else frame[keep]
+
+
+def _kept(steps: np.ndarray) -> np.ndarray:
+    """Which points of one line stand, in the order of writing."""
+    back = np.flatnonzero(np.diff(steps) < 0) + 1
+    if not len(back):
+        return np.ones(len(steps), dtype=bool)
+    # the lowest step that any later stretch begins with; a stretch itself never goes back
+    starts = np.minimum.accumulate(steps[back][::-1])[::-1]
+    stretch = np.searchsorted(back, np.arange(len(steps)), side="right")
+    bound = np.append(starts, np.iinfo(np.int64).max)[stretch]
+    return steps < bound
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line in numbers. Steps are those of the first lowest and highest value; NaN and infinity do not count.
+
+    bad: how many values are NaN or infinite.
+    """
+
+    tag: str
+    count: int
+    first: float
+    last: float
+    min: float
+    min_step: int
+    max: float
+    max_step: int
+    mean: float
+    last_step: int
+    bad: int
+
+
+def summarize(frame: pd.DataFrame) -> dict[str, Summary]:
+    """Each tag's line in numbers, as it was trained in the end."""
+    frame = continued(frame)
+    found = {}
+    steps, values = frame["step"].to_numpy(), frame["value"].to_numpy()
+    for tag, rows in frame.groupby("tag", observed=True, sort=False).indices.items():
+        step, value = steps[rows], values[rows]
+        finite = np.isfinite(value)
+        bad = int(len(value) - finite.sum())
+        if bad == len(value):
+            nan = float("nan")
+            last = int(step[-1])
+            found[str(tag)] = Summary(str(tag), len(value), nan, nan, nan, last, nan, last, nan, last, bad)
+            continue
+        good, at = value[finite], step[finite]
+        low, high = int(good.argmin()), int(good.argmax())
+        found[str(tag)] = Summary(
+            str(tag), len(value), float(good[0]), float(good[-1]), float(good[low]), int(at[low]),
+            float(good[high]), int(at[high]), float(good.mean()), int(step[-1]), bad,
+        )  # fmt: skip
+    return found
+
+
+class _Columns:
+    """Columns that fill up. Room that is never written to costs no memory, so it may be given generously."""
+
+    def __init__(self, room: int) -> None:
+        self._room, self._count = max(room, 1), 0
+        self._columns = {name: np.empty(self._room, dtype=dtype) for name, dtype in _COLUMNS}
+        self._tags: dict[str, int] = {}
+        self._runs: dict[str, int] = {}
+
+    def add(self, run: str, tags: list[str], points: Points) -> None:
+        if not len(points):
+            return
+        end = self._count + len(points)
+        if end > self._room:
+            self._room = end + end // 4
+            self._columns = {name: np.resize(column, self._room) for name, column in self._columns.items()}
+        here = slice(self._count, end)
+        codes = np.array([self._tags.setdefault(tag, len(self._tags)) for tag in tags], dtype=np.int16)
+        self._columns["tag"][here] = codes[points.tag]
+        self._columns["run"][here] = self._runs.setdefault(run, len(self._runs))
+        for name in ("step", "value", "wall_time"):
+            self._columns[name][here] = getattr(points, name)
+        self._count = end
+
+    def frame(self) -> pd.DataFrame:
+        import pandas as pd
+
+        data = {name: column[: self._count] for name, column in self._columns.items()}
+        data["tag"] = pd.Categorical.from_codes(data["tag"], list(self._tags))
+        runs = data.pop("run")
+        if len(self._runs) > 1:
+            data["run"] = pd.Categorical.from_codes(runs, list(self._runs))
+        return pd.DataFrame(data, copy=False)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
