@@ -101,3 +101,48 @@ SCHEDULERS = Table(
         }.items()
     },
 )
+
+
+_BNB = "bitsandbytes"
+
+# name: (file and object under train/optimizers/, help, package it needs)
+_OPTIMIZERS = {
+    "AdamW": ("plain:adamw", "the usual choice: moments of the gradient, decoupled weight decay", ""),
+    "AdamW8bit": ("eight_bit:adamw_8bit", "AdamW with states of 8 bits", _BNB),
+    "PagedAdamW8bit": ("eight_bit:paged_adamw_8bit", "the same, moved out of GPU memory when full", _BNB),
+    "PagedAdamW": ("eight_bit:paged_adamw", "AdamW, moved out of GPU memory when full", _BNB),
+    "PagedAdamW32bit": ("eight_bit:paged_adamw_32bit", "the same with states of 32 bits", _BNB),
+    "Adafactor": ("adafactor:adafactor", "little memory; finds its own rate unless relative_step=False", ""),
+    "Lion": ("plain:lion", "the sign of the momentum; wants a third of AdamW's rate", "lion-pytorch"),
+    "Lion8bit": ("eight_bit:lion_8bit", "Lion with states of 8 bits", _BNB),
+    "PagedLion8bit": ("eight_bit:paged_lion_8bit", "the same, moved out of GPU memory when full", _BNB),
+    "Prodigy": ("adaptive:prodigy", "finds the rate itself; set the learning rates to 1", "prodigyopt"),
+    "DAdaptation": ("adaptive:dadapt_adam_preprint", "finds the rate itself; rates of 1", "dadaptation"),
+    "DAdaptAdaGrad": ("adaptive:dadapt_adagrad", "AdaGrad that finds the rate itself", "dadaptation"),
+    "DAdaptAdam": ("adaptive:dadapt_adam", "Adam that finds the rate itself", "dadaptation"),
+    "DAdaptAdan": ("adaptive:dadapt_adan", "Adan that finds the rate itself", "dadaptation"),
+    "DAdaptAdanIP": ("adaptive:dadapt_adan_ip", "the same by another estimate", "dadaptation"),
+    "DAdaptLion": ("adaptive:dadapt_lion", "Lion that finds the rate itself", "dadaptation"),
+    "DAdaptSGD": ("adaptive:dadapt_sgd", "SGD that finds the rate itself", "dadaptation"),
+    "AdamWScheduleFree": ("schedule_free:adamw", "AdamW that needs no schedule", "schedulefree"),
+    "RAdamScheduleFree": ("schedule_free:radam", "RAdam that needs no schedule and no warm-up", "schedulefree"),
+    "SGDScheduleFree": ("schedule_free:sgd", "SGD that needs no schedule", "schedulefree"),
+    "AdEMAMix8bit": ("eight_bit:ademamix_8bit", "AdamW with a second, slower momentum, 8 bits", _BNB),
+    "PagedAdEMAMix8bit": ("eight_bit:paged_ademamix_8bit", "the same, moved out of GPU memory when full", _BNB),
+    "SGDNesterov": ("plain:sgd_nesterov", "plain gradient descent with momentum", ""),
+    "SGDNesterov8bit": ("eight_bit:sgd_nesterov_8bit", "the same with states of 8 bits", _BNB),
+}
+
+OPTIMIZERS = Table(
+    "optimizer",
+    {
+        name: Entry(
+            f"kohyakit.train.optimizers.{target}",
+            text,
+            ("DAdaptAdamPreprint",) if name == "DAdaptation" else (),
+            package,
+            _BNB if package == _BNB else "optimizers" if package else "",
+        )
+        for name, (target, text, package) in _OPTIMIZERS.items()
+    },
+)

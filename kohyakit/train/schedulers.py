@@ -219,7 +219,19 @@ def _adafactor(optimizer: Any, shape: Schedule, initial_lr: float) -> Any:
     problems = _problems("adafactor", shape)
     if problems:
         raise ConfigError(problems)
-    return AdafactorSchedule(optimizer, initial_lr)
+
+    class ReportedRate(AdafactorSchedule):
+        """The rate of each group as a number; a group that made no step yet, or not this time, keeps one too."""
+
+        def get_lr(self) -> list[float]:
+            rates = []
+            for group, before in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                stepped = next((p for p in group["params"] if self.optimizer.state.get(p)), None)
+                state = self.optimizer.state.get(stepped)
+                rates.append(before if stepped is None else float(self.optimizer._get_lr(group, state)))
+            return rates
+
+    return ReportedRate(optimizer, initial_lr)
 
 
 def adafactor(step: int, s: Schedule) -> float:

@@ -1,0 +1,28 @@
+"""D-Adaptation and Prodigy: they find the learning rate; the rate given is a factor on it and should be 1."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from kohyakit.errors import Problem
+from kohyakit.train.optimizers.recipe import Recipe
+
+
+def _adaptive(module: str, name: str, settings: dict[str, Any], learning_rate: float) -> Recipe:
+    notes: tuple[Problem, ...] = ()
+    if learning_rate <= 0.1:
+        what = f"{learning_rate:g} is small for {name}, which finds the rate itself and multiplies it by this one"
+        notes = (Problem("learning_rate", what, "set the learning rates to 1", "adaptive_rate_small", "warning"),)
+    return Recipe(getattr(import_module(module), name), settings, learning_rate, notes=notes)
+
+
+prodigy = partial(_adaptive, "prodigyopt", "Prodigy")
+dadapt_adam_preprint = partial(_adaptive, "dadaptation.experimental", "DAdaptAdamPreprint")
+dadapt_adagrad = partial(_adaptive, "dadaptation", "DAdaptAdaGrad")
+dadapt_adam = partial(_adaptive, "dadaptation", "DAdaptAdam")
+dadapt_adan = partial(_adaptive, "dadaptation", "DAdaptAdan")
+dadapt_adan_ip = partial(_adaptive, "dadaptation.experimental", "DAdaptAdanIP")
+dadapt_lion = partial(_adaptive, "dadaptation", "DAdaptLion")
+dadapt_sgd = partial(_adaptive, "dadaptation", "DAdaptSGD")

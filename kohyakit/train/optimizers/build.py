@@ -1,0 +1,143 @@
+"""From a name, groups of parameters and settings to a ready optimizer and what is recorded about it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from torch.optim import Optimizer
+
+from kohyakit.config.key_values import parse_key_values
+from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.errors import ConfigError, MissingExtra, Problem
+from kohyakit.registry import OPTIMIZERS
+from kohyakit.train.optimizers.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltOptimizer:
+    """The optimizer and what the run must know about it; name and args as sd-scripts writes `ss_optimizer`.
+
+    learning_rate: the default rate in force, None where the optimizer finds its own.
+    lr_scheduler: takes the place of the run's `lr_scheduler` when not None.
+    """
+
+    name: str
+    args: str
+    optimizer: Optimizer
+    learning_rate: float | None
+    lr_scheduler: str | None = None
+    schedule_free: bool = False
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def ss_optimizer(self) -> str:
+        return f"{self.name}({self.args})" if self.args else self.name
+
+
+def chosen_type(options: OptimizerConfig) -> str:
+    """The optimizer's name, also from the two old switches. Raises ConfigError when they contradict it."""
+    wanted = [name for name, on in (("AdamW8bit", options.use_8bit_adam), ("Lion", options.use_lion_optimizer)) if on]
+    names = [options.optimizer_type, *wanted] if options.optimizer_type else wanted
+    if len({name.lower() for name in names}) > 1:
+        what = f"more than one optimizer is asked for: {', '.join(names)}"
+        raise ConfigError(Problem("optimizer_type", what, "keep optimizer_type and drop the use_… switches"))
+    return names[0] if names else "AdamW"
+
+
+def build_optimizer(
+    optimizer_type: str,
+    param_groups: Sequence[dict[str, Any]],
+    learning_rate: float,
+    optimizer_args: Iterable[str] | None = None,
+) -> BuiltOptimizer:
+    """Make an optimizer over groups of parameters ({"params", "lr"}); the groups given are not changed.
+
+    optimizer_type: a name of the table (any case), a class of torch.optim, or package.module.Class.
+    optimizer_args: "name=value" texts. Raises ConfigError for an unknown name or settings it does not take,
+    MissingExtra with the pip line for a package that is not installed.
+    """
+    settings = parse_key_values(optimizer_args)
+    recipe = _recipe(optimizer_type or "AdamW", settings, learning_rate)
+    groups = [dict(group) for group in param_groups]
+    rates = {group.get("lr", learning_rate) for group in groups}
+    notes = recipe.notes
+    if recipe.keep_group_rates:
+        notes += _adaptive_notes(recipe, rates)
+    else:
+        for group in groups:
+            group.pop("lr", None)
+    optimizer = _make(recipe, groups)
+    return BuiltOptimizer(
+        name=f"{recipe.kind.__module__}.{recipe.kind.__name__}",
+        args=",".join(f"{name}={value}" for name, value in recipe.settings.items()),
+        optimizer=optimizer,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler=recipe.lr_scheduler,
+        schedule_free=recipe.schedule_free,
+        notes=notes,
+    )
+
+
+def _adaptive_notes(recipe: Recipe, rates: set[float]) -> tuple[Problem, ...]:
+    if len(rates) < 2 or not recipe.kind.__module__.startswith(("dadaptation", "prodigyopt")):
+        return ()
+    what = f"{recipe.kind.__name__} finds one rate for all; different rates of U-Net and text encoder do not suit it"
+    return (Problem("unet_lr", what, "give all parts the same rate, 1", "adaptive_rates_differ", "warning"),)
+
+
+def _recipe(name: str, settings: dict[str, Any], learning_rate: float) -> Recipe:
+    if name not in OPTIMIZERS:
+        free = name.lower().endswith("schedulefree")
+        return Recipe(_class(name), settings, learning_rate, schedule_free=free)
+    make: Callable[[dict[str, Any], float], Recipe] = OPTIMIZERS.load(name)
+    try:
+        return make(settings, learning_rate)
+    except ModuleNotFoundError as error:
+        entry = OPTIMIZERS[name]
+        raise MissingExtra(f"optimizer '{OPTIMIZERS.canonical(name)}'", entry.package, entry.extra) from error
+
+
+def _class(name: str) -> type:
+    """A class of torch.optim or package.module.Class. Raises ConfigError, or MissingExtra for its package."""
+    module, _, leaf = name.rpartition(".")
+    try:
+        kind = getattr(import_module(module or "torch.optim"), leaf)
+    except ModuleNotFoundError as error:
+        missing = (error.name or module).split(".")[0]
+        cure = f"pip install {missing.replace('_', '-')}, or check the spelling"
+        raise ConfigError(Problem("optimizer_type", f"'{name}' needs the package {missing}", cure)) from error
+    except AttributeError:
+        kind = None
+    if inspect.isclass(kind) and issubclass(kind, Optimizer) and kind is not Optimizer:
+        return kind
+    raise ConfigError(Problem("optimizer_type", f"there is no optimizer '{name}'", _nearest(name)))
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), {known.lower(): known for known in OPTIMIZERS}, n=1)
+    if near:
+        return f"did you mean '{OPTIMIZERS.canonical(near[0])}'?"
+    return f"choose one of {', '.join(OPTIMIZERS)}, a class of torch.optim, or package.module.Class"
+
+
+def _make(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+    """Call the class; settings it does not take, or values it refuses, become a sentence."""
+    takes = inspect.signature(recipe.kind).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        unknown = [name for name in recipe.settings if name not in takes]
+        if unknown:
+            known = ", ".join(name for name in takes if name not in ("params", "lr"))
+            raise ConfigError(
+                Problem("optimizer_args", f"{recipe.kind.__name__} takes no '{name}'", f"it takes {known}")
+                for name in unknown
+            )
+    try:
+        return recipe.kind(groups, lr=recipe.learning_rate, **recipe.settings, **recipe.fixed)
+    except (TypeError, ValueError, AssertionError) as error:
+        cure = "correct the value in optimizer_args, or leave it out"
+        raise ConfigError(Problem("optimizer_args", f"{recipe.kind.__name__} refuses them ({error})", cure)) from error
