@@ -7,8 +7,10 @@ So rows of equal length need one table look-up and one XOR a byte, over all rows
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, bits reversed
 _MASK_DELTA = 0xA282EAD8
@@ -40,6 +42,8 @@ def masked(crc: int) -> int:
 
 @lru_cache(maxsize=1)
 def _tables() -> list[np.ndarray]:
+    import numpy as np
+
     return [np.array(_bytewise(), dtype=np.uint32)]
 
 
@@ -54,6 +58,8 @@ def _table_at(distance: int) -> np.ndarray:
 
 def masked_rows(rows: np.ndarray) -> np.ndarray:
     """The masked CRC of each row. rows: [n, length] uint8. Returns [n] uint32."""
+    import numpy as np
+
     count, length = rows.shape
     start = 0xFFFFFFFF
     for _ in range(length):

@@ -10,13 +10,14 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kohyakit.errors import Problem
 from kohyakit.runs.crc32c import crc32c, masked, masked_rows
 from kohyakit.runs.event_proto import Malformed, scalars
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _HEADER = struct.Struct("<QI")  # a record: length, masked CRC of the length, the data, masked CRC of the data
 _FRAME = 16
@@ -45,10 +46,12 @@ class Points:
         return cls(*(_join([getattr(points, name) for points in many], name) for name in cls.__slots__))
 
 
-_EMPTY = {"tag": np.uint16, "step": np.int32, "value": np.float32, "wall_time": np.float64}
+_EMPTY = {"tag": "uint16", "step": "int32", "value": "float32", "wall_time": "float64"}
 
 
 def _join(arrays: list[np.ndarray], name: str) -> np.ndarray:
+    import numpy as np
+
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=_EMPTY[name])
 
 
@@ -116,6 +119,8 @@ class EventFile:
         return file.read(len(self.mark)) == self.mark
 
     def _read(self, file: BinaryIO, size: int) -> None:
+        import numpy as np
+
         block = _BLOCK[0]
         self.unfinished = False
         while self.offset < size and not self._damaged:
@@ -182,6 +187,8 @@ class EventFile:
 
     def _extract(self, data: bytes, starts: np.ndarray, end: int) -> None:
         """The points of a block's records, in their order."""
+        import numpy as np
+
         lengths = np.diff(starts, append=end) - _FRAME
         buffer = np.frombuffer(data, dtype=np.uint8)
         pieces: list[tuple[np.ndarray, Points]] = []
@@ -212,6 +219,8 @@ class EventFile:
 
         wall_time: 09 and 8 bytes. step: 10 and a varint, absent for 0. summary: 2a n 0a n-2, tag: 0a n, value: 15, 4.
         """
+        import numpy as np
+
         length = rows.shape[1]
         pieces, left = [], np.ones(len(rows), dtype=bool)
         for step_bytes in range(6):
@@ -237,6 +246,8 @@ class EventFile:
         return pieces, index[left]
 
     def _points(self, rows: np.ndarray, head: int, tag_length: int) -> Points:
+        import numpy as np
+
         step = np.zeros(len(rows), dtype=np.int32 if head < 15 else np.int64)
         for position, at in enumerate(range(10, head)):
             step |= (rows[:, at] & 0x7F).astype(step.dtype) << (7 * position)
@@ -249,6 +260,8 @@ class EventFile:
 
     def _tag_codes(self, names: np.ndarray) -> np.ndarray:
         """Tags as [n, length] bytes -> their indices; few tags share a length, so each is compared with all at once."""
+        import numpy as np
+
         texts = names.view(f"V{names.shape[1]}").ravel()
         codes = np.empty(len(texts), dtype=np.uint16)
         left = np.ones(len(texts), dtype=bool)
@@ -272,6 +285,8 @@ class EventFile:
 
     def _by_hand(self, records: list[tuple[int, Any]], pieces: list[tuple[np.ndarray, Points]]) -> None:
         """Read odd records one by one, then put all points of the block in the order of the records."""
+        import numpy as np
+
         rows = []
         for index, data in records:
             try:
@@ -295,6 +310,8 @@ class EventFile:
 
 def _smallest(values: np.ndarray) -> np.ndarray:
     """float32 where that loses nothing, as most writers give; else float64."""
+    import numpy as np
+
     wide = np.array(values, dtype=np.float64)
     with np.errstate(over="ignore"):
         narrow = wide.astype(np.float32)

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from kohyakit.errors import Problem, RunError
+from kohyakit.errors import MissingExtra, Problem, RunError
 from kohyakit.runs import scalar_cache
 from kohyakit.runs.event_file import EventFile, Points
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 EVENT_FILES = "*tfevents*"
 _LEAST_BYTES = 38  # of a record with one scalar; an event with several makes the columns grow
-_COLUMNS = (("tag", np.int16), ("step", np.int64), ("value", np.float64), ("wall_time", np.float64), ("run", np.int16))
+_COLUMNS = (("tag", "int16"), ("step", "int64"), ("value", "float64"), ("wall_time", "float64"), ("run", "int16"))
 
 
 class ScalarLog:
@@ -46,7 +45,11 @@ class ScalarLog:
         return (*found, *self._unread.values())
 
     def refresh(self) -> bool:
-        """Read what is new -> whether anything changed. Files that were deleted drop out."""
+        """Read what is new -> whether anything changed. Files that were deleted drop out.
+
+        Raises MissingExtra without NumPy and pandas.
+        """
+        _need_pandas()
         paths = self.event_files()
         gone = self._files.keys() - set(paths)
         for path in gone:
@@ -109,8 +112,9 @@ def read_scalars(folder: Path | str, *, cache: bool = True) -> pd.DataFrame:
     files lie in several folders, run (categorical, the folder below the given one). Rows in the order of the files'
     names and of the records in them: where a resumed training went back, both lines are there (see `continued`).
     `frame.attrs["problems"]` lists what is damaged. cache: keep what was read in the user's cache folder.
-    Raises RunError when there is no such folder.
+    Raises RunError when there is no such folder, MissingExtra without NumPy and pandas.
     """
+    _need_pandas()
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(Problem(str(folder), "there is no such folder", "name a folder with TensorBoard logs"))
@@ -133,6 +137,8 @@ def continued(frame: pd.DataFrame) -> pd.DataFrame:
 
     As TensorBoard does on a restart, per tag: every earlier point at or after the step that was gone back to.
     """
+    import numpy as np
+
     by = ["run", "tag"] if "run" in frame.columns else ["tag"]
     keep = np.ones(len(frame), dtype=bool)
     steps = frame["step"].to_numpy()
@@ -143,6 +149,8 @@ def continued(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _kept(steps: np.ndarray) -> np.ndarray:
     """Which points of one line stand, in the order of writing."""
+    import numpy as np
+
     back = np.flatnonzero(np.diff(steps) < 0) + 1
     if not len(back):
         return np.ones(len(steps), dtype=bool)
@@ -175,6 +183,8 @@ class Summary:
 
 def summarize(frame: pd.DataFrame) -> dict[str, Summary]:
     """Each tag's line in numbers, as it was trained in the end."""
+    import numpy as np
+
     frame = continued(frame)
     found = {}
     steps, values = frame["step"].to_numpy(), frame["value"].to_numpy()
@@ -200,12 +210,16 @@ class _Columns:
     """Columns that fill up. Room that is never written to costs no memory, so it may be given generously."""
 
     def __init__(self, room: int) -> None:
+        import numpy as np
+
         self._room, self._count = max(room, 1), 0
         self._columns = {name: np.empty(self._room, dtype=dtype) for name, dtype in _COLUMNS}
         self._tags: dict[str, int] = {}
         self._runs: dict[str, int] = {}
 
     def add(self, run: str, tags: list[str], points: Points) -> None:
+        import numpy as np
+
         if not len(points):
             return
         end = self._count + len(points)
@@ -229,6 +243,13 @@ class _Columns:
         if len(self._runs) > 1:
             data["run"] = pd.Categorical.from_codes(runs, list(self._runs))
         return pd.DataFrame(data, copy=False)
+
+
+def _need_pandas() -> None:
+    try:
+        import pandas  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtra("reading a training's logs", "pandas", "audit") from error
 
 
 def _size(path: Path) -> int:

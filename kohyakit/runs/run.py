@@ -8,6 +8,7 @@
     plan.json      what was going to happen
     dataset.json   every image and caption (see dataset.fingerprint)
     progress.json  where the training stands, rewritten while it runs
+    metrics.json   the curves in numbers, taken from the logs; may be deleted
     log.txt        what the training printed
     stop           asks the training to end after its current step
 """
@@ -38,6 +39,7 @@ CONFIG_FILE = "config.toml"
 PLAN_FILE = "plan.json"
 DATASET_FILE = "dataset.json"
 PROGRESS_FILE = "progress.json"
+METRICS_FILE = "metrics.json"
 LOG_FILE = "log.txt"
 STOP_FILE = "stop"
 

@@ -11,9 +11,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from kohyakit.runs.event_file import EventFile, Points
 
@@ -39,6 +36,8 @@ def cache_folder() -> Path:
 
 def load(file: EventFile) -> None:
     """Bring a fresh EventFile to where an earlier process left it, if that was kept and still fits."""
+    import numpy as np
+
     place = _place(file.path)
     try:
         with np.load(place, allow_pickle=False) as kept:
@@ -55,6 +54,8 @@ def load(file: EventFile) -> None:
 
 def save(file: EventFile, loaded_offset: int) -> None:
     """Keep what was read, when that is worth it. loaded_offset: how far the cache had it. Failing costs only time."""
+    import numpy as np
+
     grown = file.offset - loaded_offset
     if file.offset < _WORTH_BYTES or grown <= _WORTH_GROWTH * loaded_offset:
         return
@@ -91,5 +92,5 @@ def tidy(now: float | None = None) -> int:
 
 
 def _place(path: Path) -> Path:
-    name: Any = hashlib.sha256(str(path.absolute()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    name = hashlib.sha256(str(path.absolute()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "scalars" / f"{name}.npz"
