@@ -1,0 +1,210 @@
+"""Every settings file of the Kohya world, read into a TrainConfig: `load` looks at the content, not at the name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kohyakit.config.read import read_values
+from kohyakit.config.train import SPECS, Note, Source, TrainConfig
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats.text import BOM, parse_json, read_text, shorten
+
+__all__ = ["load", "loads", "recognise"]
+
+
+def load(
+    path: Path | str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    dataset_config: Path | str | None = None,
+    as_gui: bool = False,
+    tab: str | None = None,
+) -> TrainConfig:
+    """A GUI preset (JSON), a config_file (TOML) or a command line (.args) as a config.
+
+    overrides: values by sd-scripts name or, for a preset, by the GUI's; they go before the file's. dataset_config:
+    the dataset TOML to use instead of the file's. as_gui: exactly what a fresh GUI session hands over, faults
+    included. tab: lora, dreambooth, finetune or ti, where the preset's keys do not say.
+    `config.source` holds the untouched text and a note per key. Raises ConfigError with every problem at once.
+    """
+    path = _existing(Path(path))
+    config = loads(read_text(path), path.name, overrides=overrides, as_gui=as_gui, tab=tab)
+    if dataset_config is not None:
+        config = config.with_values(dataset_config=str(dataset_config))
+    assert config.source is not None
+    return replace(config, source=replace(config.source, path=path))
+
+
+def loads(
+    text: str, where: str, *, overrides: Mapping[str, Any] | None = None, as_gui: bool = False, tab: str | None = None
+) -> TrainConfig:
+    """As `load`, of text; where: the name that problems are told under."""
+    config, problems = read(text, where, overrides=overrides, as_gui=as_gui, tab=tab)
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(problems)
+    return config
+
+
+def read(
+    text: str, where: str, *, overrides: Mapping[str, Any] | None = None, as_gui: bool = False, tab: str | None = None
+) -> tuple[TrainConfig, list[Problem]]:
+    """As `loads`, but with the problems beside the config. Raises ConfigError where nothing can be read at all."""
+    overrides = dict(overrides or {})
+    kind = recognise(text, where)
+    if kind.startswith("dataset"):
+        raise ConfigError(
+            Problem(
+                where,
+                "is a dataset_config, which says what to train on but not how",
+                "give it as --dataset-config beside a preset or a config_file",
+                name="dataset_config",
+            )
+        )
+    reader = {"gui-json": _preset, "toml": _toml, "args": _args}[kind]
+    config, notes, problems = reader(text, where, overrides, as_gui, tab)
+    if overrides:
+        config, notes, found = _overridden(config, overrides, notes)
+        problems += found
+    notes += [Note(problem.name, problem.severity, str(problem)) for problem in problems if problem.severity != "error"]
+    return replace(config, source=Source(None, kind, text, tuple(notes))), problems
+
+
+def recognise(text: str, where: str = "") -> str:
+    """What a text is: gui-json, toml, args, dataset-toml or dataset-json. Raises ConfigError for an empty one."""
+    body = text.removeprefix(BOM).lstrip()
+    if not body:
+        raise ConfigError(
+            Problem(
+                where, "is empty", "give a preset (JSON), a config_file (TOML) or a command line", name="empty_file"
+            )
+        )
+    if body.startswith(("{", "[{")) or where.lower().endswith(".json"):
+        return "dataset-json" if '"datasets"' in body and _has_datasets(text, where) else "gui-json"
+    from kohyakit.formats import command
+
+    if where.lower().endswith((".args", ".bat", ".sh", ".ps1")) or (
+        not where.lower().endswith(".toml") and command.looks_like_command(body)
+    ):
+        return "args"
+    return "dataset-toml" if any(line.lstrip().startswith("[[datasets") for line in body.splitlines()) else "toml"
+
+
+def _has_datasets(text: str, where: str) -> bool:
+    value, _ = parse_json(text, where)
+    return isinstance(value, dict) and isinstance(value.get("datasets"), list)
+
+
+def _existing(path: Path) -> Path:
+    """sd-scripts adds `.toml` to a config_file's name; so does this where only that file exists."""
+    if not path.exists():
+        longer = path.with_name(path.name + ".toml")
+        if longer.is_file():
+            return longer
+    return path
+
+
+def parse_preset(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
+    """JSON text of a preset -> its keys. Raises ConfigError where it is something else."""
+    value, problems = parse_json(text, where)
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+        raise ConfigError(
+            Problem(
+                where,
+                f"holds {kind}, but a preset is an object of names and values",
+                "look whether it is the right file",
+                name="not_a_preset",
+            )
+        )
+    return value, problems
+
+
+def _preset(
+    text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
+) -> tuple[TrainConfig, list[Note], list[Problem]]:
+    from kohyakit.formats import gui_json, gui_launch
+    from kohyakit.formats.gui_fields import TABS, fields, guess_tab
+
+    preset, problems = parse_preset(text, where)
+    if tab is not None and tab not in TABS:
+        raise ConfigError(Problem("--tab", f"is {tab!r}, but one of {', '.join(TABS)} was wanted", name="bad_value"))
+    guessed, sure = guess_tab(preset)
+    told = (
+        []
+        if tab or sure
+        else [Note("", "defaulted", f"no key says which tab; read as {guessed} (--tab says otherwise)")]
+    )
+    tab = tab or guessed
+    for name in [name for name in overrides if name in fields(tab)]:
+        preset[name] = overrides.pop(name)
+        told.append(Note(name, "set", shorten(preset[name])))
+        for other in {"max_train_steps": ("max_train_epochs",), "epoch": ("max_train_epochs", "max_train_steps")}.get(
+            name, ()
+        ):
+            if other not in overrides and preset.get(other) not in (None, "", 0):
+                preset[other] = 0
+    if as_gui:
+        result = gui_launch.as_gui(preset, tab)
+        config, found = from_gui_toml(result, where)
+        return config, told + list(result.notes), problems + found
+    config, reading = gui_json.read(preset, tab, where)
+    return replace(config, extras=reading.extras), told + reading.notes, problems + reading.problems
+
+
+def from_gui_toml(result: Any, where: str) -> tuple[TrainConfig, list[Problem]]:
+    """What the GUI hands over, as a config; what it would not start with are errors."""
+    from kohyakit.formats.train_toml import flatten, prepare
+
+    problems = list(result.refusals)
+    values, _ = prepare(flatten(result.toml, where), where, problems)
+    config, found = read_values(values, where)
+    found = [problem for problem in found if problem.severity == "error"]
+    return config.with_values(script=result.script or config.launch.script), problems + found
+
+
+def _toml(
+    text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
+) -> tuple[TrainConfig, list[Note], list[Problem]]:
+    from kohyakit.formats import train_toml
+
+    return train_toml.read(text, where)
+
+
+def _args(
+    text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
+) -> tuple[TrainConfig, list[Note], list[Problem]]:
+    from kohyakit.formats import command
+
+    try:
+        words = command.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            Problem(where, f"is no command line ({str(error).lower()})", "close the quote", name="bad_args")
+        ) from None
+    told = command.parse(words, where)
+    values = dict(told.values)
+    if told.script:
+        values["script"] = told.script
+    config, problems = read_values(values, where)
+    notes = [Note(name, "mapped") for name in told.values] + [Note(word, "unknown", "kept") for word in told.unknown]
+    if told.unknown:
+        config = config.with_values(additional_parameters=command.join(told.unknown))
+    return config, notes, told.problems + problems
+
+
+def _overridden(
+    config: TrainConfig, overrides: Mapping[str, Any], notes: list[Note]
+) -> tuple[TrainConfig, list[Note], list[Problem]]:
+    """The config with the overrides in force; their names may be the GUI's."""
+    gui_names = {alias: name for name, spec in SPECS().items() for alias in spec.about.gui}
+    values = {gui_names.get(name, name) if name not in SPECS() else name: value for name, value in overrides.items()}
+    if "max_train_steps" in values and "max_train_epochs" not in values:
+        values["max_train_epochs"] = None
+    new, problems = read_values(values, "--set", config)
+    unknown = [
+        replace(problem, severity="error") if problem.name == "unknown_parameter" else problem for problem in problems
+    ]
+    return new, notes + [Note(name, "set", shorten(value)) for name, value in values.items()], unknown

@@ -1,0 +1,252 @@
+"""An sd-scripts command line: built from a config, read back into values.
+
+An `.args` file holds such a line, over several lines if you like: `#` starts a comment, a backslash at the end of a
+line goes on, quotes hold words together.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kohyakit.config.param import Spec
+from kohyakit.config.train import SPECS, TrainConfig
+from kohyakit.errors import Problem
+
+# accelerate launch's options that are parameters of ours, those without a value marked by False
+ACCELERATE = {
+    "dynamo_backend": True,
+    "dynamo_mode": True,
+    "dynamo_use_fullgraph": False,
+    "dynamo_use_dynamic": False,
+    "gpu_ids": True,
+    "main_process_port": True,
+    "mixed_precision": True,
+    "multi_gpu": False,
+    "num_processes": True,
+    "num_machines": True,
+    "num_cpu_threads_per_process": True,
+}
+
+
+@dataclass(slots=True)
+class Arguments:
+    """A command line read: the script's name ("" without one), values by sd-scripts name, words nobody knows."""
+
+    script: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def split(text: str) -> list[str]:
+    """Command-line text as words. Raises ValueError for an open quote.
+
+    A backslash is an escape only before a blank, a quote, a backslash or a line end, so that Windows paths survive.
+    """
+    lexer = shlex.shlex(_joined(text), posix=True, punctuation_chars="")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    lexer.escape = ""
+    return list(lexer)
+
+
+def _joined(text: str) -> str:
+    """Comment lines out, continued lines (backslash, caret or backtick at the end) joined."""
+    lines = [line.rstrip() for line in text.lstrip("\ufeff").splitlines() if not line.lstrip().startswith("#")]
+    return " ".join(
+        line[:-1] if line.endswith(("\\", "^", "`")) and (len(line) == 1 or line[-2].isspace()) else line
+        for line in lines
+    )
+
+
+def looks_like_command(text: str) -> bool:
+    """Does text begin like a command line: accelerate, python, a script or an option?"""
+    first = _joined(text[:4096]).split()
+    return bool(first) and (
+        first[0].startswith("--")
+        or first[0].rsplit("/", 1)[-1].rsplit("\\", 1)[-1].removesuffix(".exe") in ("accelerate", "python", "python3")
+        or first[0].endswith(".py")
+    )
+
+
+def parse(words: Sequence[str], where: str = "command line") -> Arguments:
+    """Words of a command line, with or without `accelerate launch … script.py`, as values by name."""
+    found = Arguments()
+    start = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
+    if start is not None:
+        found.script = words[start].replace("\\", "/").rsplit("/", 1)[-1]
+        _accelerate(words[:start], found)
+        words = words[start + 1 :]
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if not word.startswith("--") or word == "--":
+            found.unknown.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        following = _values_after(words, position)
+        spec = _spec(name)
+        if spec is None:
+            found.unknown += [word, *following]
+            found.problems.append(
+                Problem(where, f"unknown option --{name}", _near(name), name="unknown_parameter", severity="warning")
+            )
+            position += len(following)
+        elif spec.kind == "bool" and not spec.many:
+            found.values[spec.name] = True
+            if equals:
+                found.problems.append(
+                    Problem(
+                        where,
+                        f"--{spec.name} takes no value, but {value!r} stands there",
+                        f"write --{spec.name} or leave it out",
+                        name="bad_value",
+                    )
+                )
+        elif equals:
+            found.values[spec.name] = [value] if spec.many else value
+        elif spec.many:
+            found.values[spec.name] = following
+            position += len(following)
+        elif following:
+            found.values[spec.name] = following[0]
+            position += 1
+        else:
+            found.problems.append(
+                Problem(where, f"--{spec.name} needs a value", f"write --{spec.name} VALUE", name="bad_value")
+            )
+    return found
+
+
+def _accelerate(words: Sequence[str], found: Arguments) -> None:
+    position, extra = 0, []
+    while position < len(words):
+        word = words[position]
+        position += 1
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            extra += [word] if position > 2 else []
+        elif name not in ACCELERATE:
+            extra.append(word)
+        elif ACCELERATE[name] and not equals and position < len(words):
+            found.values[name] = words[position]
+            position += 1
+        else:
+            found.values[name] = value if equals else True
+    if found.values.get("dynamo_backend") == "no":
+        del found.values["dynamo_backend"]
+    if extra:
+        found.values["extra_accelerate_launch_args"] = join(extra)
+
+
+def _values_after(words: Sequence[str], position: int) -> list[str]:
+    end = position
+    while end < len(words) and (not words[end].startswith("-") or _is_number(words[end])):
+        end += 1
+    return list(words[position:end])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _spec(name: str) -> Spec | None:
+    """The parameter of an option; a beginning that only one parameter has is enough, as for argparse."""
+    known = SPECS()
+    if name in known:
+        return None if known[name].about.own and name not in ACCELERATE else known[name]
+    fitting = (
+        [spec for spec in known.values() if spec.name.startswith(name) and not spec.about.own] if len(name) > 2 else []
+    )
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _near(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, SPECS(), n=1, cutoff=0.75)
+    return f"did you mean --{near[0]}?" if near else "it is kept as it is"
+
+
+def script_arguments(
+    config: TrainConfig, *, keep_secrets: bool = False, names: Iterable[str] | None = None
+) -> list[str]:
+    """What differs from sd-scripts' defaults, as options of the script."""
+    words: list[str] = []
+    for name in names or SPECS():
+        spec, value = SPECS()[name], config[name]
+        if spec.about.own or value == spec.default or value is None or (spec.about.secret and not keep_secrets):
+            continue
+        words += _option(spec, value)
+    return words + split(config.launch.additional_parameters)
+
+
+def _option(spec: Spec, value: Any) -> list[str]:
+    if spec.kind == "bool":
+        return [spec.flag] if value else []
+    if spec.many:
+        return [spec.flag, *(_text(item) for item in value)]
+    text = _text(value)
+    return [f"{spec.flag}={text}"] if text.startswith("-") else [spec.flag, text]
+
+
+def _text(value: Any) -> str:
+    """A number as sd-scripts' argparse reads it back: a warm-up of 1.0 is 1.0, 1e-05 stays."""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def accelerate_arguments(config: TrainConfig) -> list[str]:
+    """`accelerate launch` and its options, in the GUI's order, without those at their defaults."""
+    words = ["accelerate", "launch"]
+    for name, has_value in ACCELERATE.items():
+        value, default = config[name], SPECS()[name].default
+        if name == "dynamo_backend" and not config["torch_compile"]:
+            continue
+        if value in (None, False, "") or (
+            value == default and name not in ("mixed_precision", "num_processes", "num_cpu_threads_per_process")
+        ):
+            continue
+        words += [f"--{name}", str(value)] if has_value else [f"--{name}"]
+    return words + split(config.launch.extra_accelerate_launch_args)
+
+
+def build(
+    config: TrainConfig, *, sd_scripts: str = "sd-scripts", config_file: str = "", keep_secrets: bool = False
+) -> list[str]:
+    """The whole command: accelerate launch, the script, and either `--config_file` or every option."""
+    rest = ["--config_file", config_file] if config_file else script_arguments(config, keep_secrets=keep_secrets)
+    return [*accelerate_arguments(config), f"{sd_scripts.rstrip('/')}/{config.launch.script}", *rest]
+
+
+def join(words: Iterable[str]) -> str:
+    """Words as text that `split` reads back, and that sh, cmd and PowerShell take where no word holds a quote."""
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word and not any(character.isspace() or character in "\"'#&|<>^`$;()*?!%" for character in word):
+        return word
+    if '"' not in word:
+        return f'"{word}"'
+    return f"'{word}'" if "'" not in word else '"' + word.replace('"', '"' + "'\"'" + '"') + '"'
+
+
+def as_text(words: Sequence[str]) -> str:
+    """A command as `.args` text: one option a line, continued with a backslash."""
+    lines, current = [], [words[0]] if words else []
+    for word in words[1:]:
+        if word.startswith("--") or word.endswith(".py"):
+            lines.append(join(current))
+            current = [word]
+        else:
+            current.append(word)
+    lines.append(join(current))
+    return " \\\n  ".join(line for line in lines if line) + "\n"

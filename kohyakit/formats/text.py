@@ -1,0 +1,196 @@
+"""Bytes of a settings file -> text -> JSON or TOML values, with every way this goes wrong in a sentence.
+
+The text keeps its byte order mark and line ends, so that the file can be written back as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kohyakit.errors import ConfigError, Problem
+
+BOM = "\ufeff"
+LARGEST = 8 * 1024 * 1024  # a preset is 10 kB; beyond this it is some other file
+DEEPEST = 40  # tables and lists within each other; sd-scripts' parser is recursive too
+
+
+def read_text(path: Path) -> str:
+    """The file's text as it stands (byte order mark and line ends kept). Raises ConfigError."""
+    try:
+        if path.is_dir():
+            raise ConfigError(Problem(str(path), "is a folder, but a file was wanted", name="not_a_file"))
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise ConfigError(Problem(str(path), f"has {size:,} bytes; that is no settings file", name="too_large"))
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            Problem(str(path), "there is no such file", "look at the path", name="no_such_file")
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read ({error})", name="unreadable_file")) from None
+    return decode(raw, path.name)
+
+
+def decode(raw: bytes, where: str) -> str:
+    """UTF-8 bytes as text. Raises ConfigError with line and column of the first byte that is not."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConfigError(Problem(where, "is UTF-16, but UTF-8 was wanted", "save it as UTF-8", name="not_utf8"))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        what = f"line {line}, column {column}: the byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise ConfigError(Problem(where, what, "save the file as UTF-8", name="not_utf8")) from None
+
+
+def _too_deep(text: str) -> bool:
+    depth = 0
+    for character in text:
+        if character in "[{":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif character in "]}" and depth:
+            depth -= 1
+    return False
+
+
+def parse_json(text: str, where: str) -> tuple[Any, list[Problem]]:
+    """JSON text -> value and findings (a key written twice, NaN). Raises ConfigError with line and column."""
+    findings: list[Problem] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in items:
+            if key in found and found[key] != value:
+                what = f"'{key}' stands there twice; the last one, {shorten(value)}, counts"
+                findings.append(Problem(where, what, "take the other out", name="duplicate_key", severity="warning"))
+            found[key] = value
+        return found
+
+    if _too_deep(text):
+        raise ConfigError(
+            Problem(where, f"is nested more than {DEEPEST} levels deep; that is no preset", name="too_deep")
+        )
+    try:
+        return json.loads(text.removeprefix(BOM), object_pairs_hook=pairs), findings
+    except json.JSONDecodeError as error:
+        what = f"line {error.lineno}, column {error.colno}: is not valid JSON ({error.msg.lower()})"
+        raise ConfigError(Problem(where, what, _json_cure(text, error), name="bad_json")) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(Problem(where, f"is not valid JSON ({error})", name="bad_json")) from None
+
+
+def _json_cure(text: str, error: json.JSONDecodeError) -> str:
+    if not text.strip(BOM + " \t\r\n"):
+        return "the file is empty"
+    if "trailing comma" in error.msg.lower() or "property name" in error.msg.lower():
+        return "a comma too many, or single quotes where double quotes belong"
+    if "delimiter" in error.msg.lower():
+        return "a comma or a quote is missing just before"
+    if "control character" in error.msg.lower() or "escape" in error.msg.lower():
+        return "write a backslash in a path as \\\\ or as /"
+    return "mend that place"
+
+
+def parse_toml(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
+    """TOML text -> tables and findings. Raises ConfigError with line and column.
+
+    What only sd-scripts' own parser (the `toml` package) takes is taken with a warning, and what it alone
+    refuses is a warning too: sd-scripts would stop there.
+    """
+    body = text.removeprefix(BOM)
+    if _too_deep(body):
+        raise ConfigError(
+            Problem(where, f"is nested more than {DEEPEST} levels deep; that is no config", name="too_deep")
+        )
+    theirs = _as_sd_scripts(body)
+    try:
+        values = tomllib.loads(body)
+    except (ValueError, RecursionError) as error:
+        if isinstance(theirs, dict) and theirs:
+            what = f"is not quite TOML ({error}); sd-scripts reads it all the same"
+            return theirs, [Problem(where, what, "mend that place", name="loose_toml", severity="warning")]
+        raise ConfigError(
+            Problem(where, f"is not valid TOML ({error})", _toml_cure(str(error)), name="bad_toml")
+        ) from None
+    findings = []
+    if isinstance(theirs, str):
+        what = f"sd-scripts' own parser stops at this file ({theirs})"
+        findings.append(Problem(where, what, "write that place more plainly", name="toml_dialect", severity="warning"))
+    if text.startswith(BOM):
+        what = "starts with a byte order mark, at which sd-scripts stops"
+        findings.append(
+            Problem(where, what, "save it as UTF-8 without BOM", name="byte_order_mark", severity="warning")
+        )
+    return values, findings
+
+
+def _as_sd_scripts(body: str) -> dict[str, Any] | str | None:
+    """What the `toml` package makes of the text: tables, its complaint, or None where it was not asked.
+
+    It slows down with the square of the length and does not end well on odd input, so only texts of an
+    ordinary size are put to it.
+    """
+    if len(body) > 60_000 or max(map(len, body.splitlines()), default=0) > 4_000:
+        return None
+    import toml
+
+    try:
+        return toml.loads(body)
+    except Exception as error:  # it also raises IndexError, TypeError and others
+        return str(error) or type(error).__name__
+
+
+def _toml_cure(message: str) -> str:
+    if "escape" in message:
+        return "write a backslash in a path as \\\\ or put the path in 'single quotes'"
+    if "overwrite" in message or "already" in message:
+        return "the same name stands there twice; take one out"
+    return "mend that place"
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names written with blanks between them."""
+    return tuple(text.split())
+
+
+def shorten(value: Any, length: int = 60) -> str:
+    """A value for a sentence: its repr, cut."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def write_text(path: Path, text: str, verify: Callable[[Path], None] | None = None) -> None:
+    """Write text as it is under a temporary name in the same folder, verify, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        temporary.chmod(mode)
+        if verify:
+            verify(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
