@@ -1,0 +1,208 @@
+"""Plan: everything a training will do, worked out in integers before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.images import ImageRecord, shown
+from kohyakit.dataset.layout import Dataset, Scan, scan as scan_datasets
+from kohyakit.errors import ConfigError, KohyakitError, Problem
+from kohyakit.formats import prompt_lines
+from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.planning import architecture as arch
+from kohyakit.planning import lengths, saves
+from kohyakit.planning.lengths import BucketCount, LearningRates, Length
+from kohyakit.planning.lora_size import LoraSize, lora_layers, lora_size
+from kohyakit.planning.metadata_size import metadata_bytes
+from kohyakit.planning.saves import SavePoint
+from kohyakit.planning.traps import TRAPS
+
+SEVERITIES = ("error", "warning", "hint")
+_FAMILIES = {"train_network.py": "sd1", "sdxl_train_network.py": "sdxl"}
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPlan:
+    """A data set with its buckets' load in one epoch."""
+
+    dataset: Dataset
+    buckets: tuple[BucketCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a training will do. Computed from a config and what lies on disk; nothing goes back into the config.
+
+    steps: optimizer steps. misfits: images that no bucket takes, with the reason. lora: the file's size, or None for
+    a network or a model whose layers are not known; metadata_bytes: about what the metadata add. sample_steps: after
+    which steps samples are drawn, 0 being before the first. findings: what is wrong or surprising, worst first.
+    """
+
+    datasets: tuple[DatasetPlan, ...]
+    misfits: tuple[tuple[ImageRecord, str], ...]
+    length: Length
+    learning_rates: LearningRates
+    saves: tuple[SavePoint, ...]
+    samples: tuple[SamplePrompt, ...]
+    sample_steps: tuple[int, ...]
+    output_dir: str | None = None
+    model: arch.Architecture | None = None
+    lora: LoraSize | None = None
+    metadata_bytes: int = 0
+    gui_steps: int | None = None
+    findings: tuple[Problem, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return self.length.steps
+
+    @property
+    def epochs(self) -> int:
+        return self.length.epochs
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.length.batches_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.length.steps_per_epoch
+
+    @property
+    def warmup_steps(self) -> int:
+        return self.length.warmup_steps
+
+    @property
+    def lora_bytes(self) -> int | None:
+        """The LoRA file without its metadata, exact."""
+        return self.lora.file_bytes() if self.lora else None
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The findings that stop a training."""
+        return tuple(problem for problem in self.findings if problem.severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data, for --json and for the run's record."""
+        from kohyakit.planning.data import plan_data
+
+        return plan_data(self)
+
+
+def make_plan(config: TrainConfig, scan: Scan | None = None) -> Plan:
+    """Work out what the config does to the images on disk. Never raises for what a person got wrong: see findings."""
+    scan = scan_datasets(config) if scan is None else scan
+    problems: list[Problem] = [*scan.problems, *_config_problems(config)]
+    filled = [(dataset, lengths.fill_buckets(dataset)) for dataset in scan.datasets]
+    length = lengths.training_length(config, sum(filling.batches for _, filling in filled))
+    samples = _samples(config, problems)
+    model = _model(config, problems)
+    rates = lengths.learning_rates(config, len(model.text_encoders) if model else 1)
+    datasets = tuple(DatasetPlan(dataset, filling.buckets) for dataset, filling in filled)
+    wanted = config.training.max_train_epochs or config.training.epoch
+    plan = Plan(
+        datasets,
+        tuple(misfit for _, filling in filled for misfit in filling.misfits),
+        length,
+        rates,
+        saves.save_points(config, length.steps, length.epochs, length.steps_per_epoch),
+        samples,
+        saves.sample_steps(config, length.steps, length.epochs, length.steps_per_epoch) if samples else (),
+        config.saving.output_dir,
+        model,
+        _lora(config, model),
+        metadata_bytes([(d.dataset, d.buckets) for d in datasets]) if not config.saving.no_metadata else 0,
+        lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
+    )
+    problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
+    return replace(plan, findings=_sorted(problems))
+
+
+def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Worst first, else in the order found, each once."""
+    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: SEVERITIES.index(problem.severity)))
+
+
+def _config_problems(config: TrainConfig) -> Iterator[Problem]:
+    try:
+        from kohyakit.config.rules import check_rules
+    except ModuleNotFoundError:
+        pass
+    else:
+        yield from check_rules(config)
+    if not config.saving.output_dir:
+        yield Problem("output_dir", "it is not set", "name the folder for the LoRA", "no_output_dir")
+
+
+def _samples(config: TrainConfig, problems: list[Problem]) -> tuple[SamplePrompt, ...]:
+    source = config.sampling.sample_prompts
+    if not source:
+        return ()
+    try:
+        return prompt_lines.read(source, config.sampling.sample_sampler)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return ()
+
+
+def _model(config: TrainConfig, problems: list[Problem]) -> arch.Architecture | None:
+    """The base model's shape; None where it is not known, with a finding where it stops the training."""
+    option = "pretrained_model_name_or_path"
+    family = "sd2" if config.model.v2 else _FAMILIES.get(config.launch.script)
+    name = config.model.pretrained_model_name_or_path
+    if not name:
+        problems.append(Problem(option, "no base model is set", "name a folder or a .safetensors file", "no_model"))
+        return arch.standard(family) if family else None
+    path = Path(name)
+    if not path.exists():
+        problems.append(_model_missing(name, option))
+        return arch.standard(family) if family else None
+    if family is None:
+        return None
+    try:
+        return arch.read_architecture(path, family)
+    except KohyakitError as error:
+        problems.extend(replace(p, where=shown(name), name="model_unreadable", severity="error") for p in error.problems)
+        return None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
+        what = str(error) if isinstance(error, arch.UnknownArchitecture) else "it is not a Stable Diffusion model"
+        problems.append(
+            Problem(shown(name), what, "name a diffusers folder or a .safetensors checkpoint", "model_unreadable")
+        )
+        return None
+
+
+def _model_missing(name: str, option: str) -> Problem:
+    path = Path(name)
+    if name.count("/") == 1 and not path.suffix and not path.is_absolute():
+        what = "this looks like a name on the Hugging Face hub, but training works offline"
+        return Problem(name, what, f"download it and name the folder in {option}", "model_missing")
+    return Problem(shown(name), "the base model does not exist", f"correct {option}", "model_missing")
+
+
+_DTYPES = {"float": "F32", "fp16": "F16", "bf16": "BF16"}
+
+
+def _lora(config: TrainConfig, model: arch.Architecture | None) -> LoraSize | None:
+    network = config.network
+    if model is None or network.network_module not in ("networks.lora", "networks.lora_fa") or network.dim_from_weights:
+        return None
+    args = dict(arg.partition("=")[::2] for arg in network.network_args or ())
+    if args.keys() & {"block_dims", "conv_block_dims", "down_lr_weight", "mid_lr_weight", "up_lr_weight"}:
+        return None
+    try:
+        conv_dim = int(args["conv_dim"]) if args.get("conv_dim") else None
+    except ValueError:
+        return None
+    half = "fp16" if config.training.full_fp16 else "bf16" if config.training.full_bf16 else "float"
+    layers = lora_layers(
+        model,
+        text_encoder=not network.network_train_unet_only,
+        unet=not network.network_train_text_encoder_only,
+        convolutions=conv_dim is not None,
+    )
+    return lora_size(layers, network.network_dim or 4, conv_dim, _DTYPES[config.saving.save_precision or half])

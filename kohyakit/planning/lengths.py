@@ -1,0 +1,149 @@
+"""How long a training is: batches, steps, epochs, warm-up, in sd-scripts' integers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.buckets import Bucket, CannotPlace, select_bucket
+from kohyakit.dataset.images import ImageRecord
+from kohyakit.dataset.layout import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCount:
+    """A bucket with its load in one epoch. images: repeats included. files: different images. batches: ceil."""
+
+    bucket: Bucket
+    images: int
+    files: int
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A data set's buckets, sorted by (width, height), and the images that fit in none, each with the reason."""
+
+    buckets: tuple[BucketCount, ...]
+    misfits: tuple[tuple[ImageRecord, str], ...]
+
+    @property
+    def batches(self) -> int:
+        return sum(count.batches for count in self.buckets)
+
+
+def fill_buckets(dataset: Dataset) -> Filling:
+    """Put every image of an epoch into its bucket. No batch mixes buckets, so each bucket's last may be smaller."""
+    settings = dataset.bucket_settings
+    places: dict[tuple[int, int], Bucket | str] = {}
+    images: Counter[Bucket] = Counter()
+    files: Counter[Bucket] = Counter()
+    misfits = []
+    for registered in dataset.registered():
+        size = registered.record.size
+        if size not in places:
+            try:
+                places[size] = select_bucket(size, settings).bucket
+            except CannotPlace as error:
+                places[size] = str(error)
+        place = places[size]
+        if isinstance(place, str):
+            misfits.append((registered.record, place))
+            continue
+        images[place] += registered.repeats
+        files[place] += 1
+    counts = (BucketCount(b, images[b], files[b], -(-images[b] // dataset.batch_size)) for b in sorted(images))
+    return Filling(tuple(counts), tuple(misfits))
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A training's length. decided_by: max_train_epochs, max_train_steps or epoch, whichever is in force."""
+
+    batches_per_epoch: int
+    steps_per_epoch: int
+    epochs: int
+    steps: int
+    decided_by: str
+    warmup_steps: int = 0
+    decay_steps: int = 0
+
+
+def training_length(config: TrainConfig, batches_per_epoch: int) -> Length:
+    """Steps and epochs as sd-scripts counts them.
+
+    max_train_epochs goes before max_train_steps (whose default is 1600); the GUI's epoch counts where that is 0.
+    """
+    training = config.training
+    shares = max(1, config.launch.num_processes) * max(1, training.gradient_accumulation_steps)
+    steps_per_epoch = -(-batches_per_epoch // shares)
+    if training.max_train_epochs:
+        decided_by, steps = "max_train_epochs", training.max_train_epochs * steps_per_epoch
+    elif training.epoch and not training.max_train_steps:
+        decided_by, steps = "epoch", training.epoch * steps_per_epoch
+    else:
+        decided_by, steps = "max_train_steps", training.max_train_steps
+    epochs = -(-steps // steps_per_epoch) if steps_per_epoch else 0
+    return Length(
+        batches_per_epoch,
+        steps_per_epoch,
+        epochs,
+        steps,
+        decided_by,
+        steps_or_fraction(config.optimizer.lr_warmup_steps, steps),
+        steps_or_fraction(config.optimizer.lr_decay_steps, steps),
+    )
+
+
+def steps_or_fraction(value: int | float, steps: int) -> int:
+    """lr_warmup_steps and lr_decay_steps: an int is steps, a float a fraction of all steps (cut, not rounded)."""
+    return int(value * steps) if isinstance(value, float) else value
+
+
+def gui_steps(config: TrainConfig, datasets: Iterable[Dataset], epochs: int) -> int:
+    """The step count that the GUI's arithmetic gives for so many epochs.
+
+    One division for all buckets together, regularisation taken as twice the steps, processes not counted. (The GUI
+    also counts no .bmp; here all images count.)
+    """
+    images = sum(dataset.train_images for dataset in datasets)
+    doubled = 2 if config.dataset.reg_data_dir else 1
+    batch = max(1, config.dataset.train_batch_size)
+    return math.ceil(images / batch / max(1, config.training.gradient_accumulation_steps) * epochs * doubled)
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRates:
+    """Rates in force; 0 means that the part is not trained. relative: the optimizer sets its own and ignores them."""
+
+    unet: float
+    text_encoder: tuple[float, ...]
+    relative: bool = False
+
+
+def learning_rates(config: TrainConfig, text_encoders: int = 1) -> LearningRates:
+    """The rates for U-Net and text encoders by sd-scripts' rules.
+
+    An absent rate falls back to learning_rate, one rate for text encoders serves them all, a rate of 0 leaves the
+    part out, and so do network_train_unet_only and network_train_text_encoder_only.
+    """
+    optimizer, network = config.optimizer, config.network
+    base = optimizer.learning_rate
+    unet = base if optimizer.unet_lr is None else optimizer.unet_lr
+    given = optimizer.text_encoder_lr or (base,)
+    text = tuple(given[min(place, len(given) - 1)] for place in range(text_encoders))
+    if network.network_train_unet_only:
+        text = (0.0,) * text_encoders
+    if network.network_train_text_encoder_only:
+        unet = 0.0
+    return LearningRates(unet, text, _relative_step(config))
+
+
+def _relative_step(config: TrainConfig) -> bool:
+    """Adafactor's default: it works out its own rate unless told relative_step=False."""
+    if config.optimizer.optimizer_type.lower() != "adafactor":
+        return False
+    return not any(arg.replace(" ", "").lower() == "relative_step=false" for arg in config.optimizer.optimizer_args or ())

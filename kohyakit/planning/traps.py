@@ -1,0 +1,265 @@
+"""The classic traps: settings and pictures that train, but not what the person thinks. Each is a small function.
+
+A trap sees the config, what lies on disk and the plan made of both, and yields findings. Traps that config alone
+decides are in config/rules.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from kohyakit.config.scripts import BUCKET_STEPS
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.images import ImageRecord, shown
+from kohyakit.dataset.layout import Scan
+from kohyakit.errors import Problem
+from kohyakit.planning.lengths import gui_steps
+
+if TYPE_CHECKING:
+    from kohyakit.plan import Plan
+
+Trap = Callable[[TrainConfig, Scan, "Plan"], Iterable[Problem]]
+
+
+def images_without_bucket(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """Where sd-scripts divides by zero or makes a bucket with a side of 0."""
+    for record, why in plan.misfits:
+        yield Problem(shown(record.path), f"no bucket takes it: {why}", name="no_bucket")
+
+
+def bucket_step(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    needed = BUCKET_STEPS.get(config.launch.script, 64)
+    for dataset in scan.datasets:
+        if dataset.enable_bucket and dataset.bucket_reso_steps % needed:
+            yield Problem(
+                "bucket_reso_steps",
+                f"it is {dataset.bucket_reso_steps}, but must divide by {needed} for this trainer",
+                f"set it to {needed}",
+                "bucket_reso_steps",
+            )
+            return
+
+
+def default_length(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """max_train_steps decides, and nobody chose it or it overrides the epochs asked for."""
+    training = config.training
+    if plan.length.decided_by != "max_train_steps" or not plan.steps_per_epoch:
+        return
+    where = "max_train_steps"
+    if not plan.steps:
+        yield Problem(where, "it is 0, so nothing would be trained", "set max_train_epochs", "no_steps")
+    elif training.epoch:
+        yield Problem(
+            where,
+            f"{plan.steps} steps go before epoch {training.epoch}: that is {_epochs(plan)} epochs",
+            f"set max_train_epochs to {training.epoch}",
+            "steps_override_epochs",
+            "warning",
+        )
+    elif training.max_train_steps == 1600 and not _says(config, "max_train_steps"):
+        yield Problem(
+            where,
+            f"no length is set, so the default of 1600 steps is in force: that is {_epochs(plan)} epochs",
+            "set max_train_epochs",
+            "default_steps",
+            "warning",
+        )
+
+
+def _says(config: TrainConfig, name: str) -> bool:
+    return config.source is not None and name in config.source.text
+
+
+def _epochs(plan: Plan) -> str:
+    return f"{plan.steps / plan.steps_per_epoch:.1f}".removesuffix(".0")
+
+
+def gui_arithmetic(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """The GUI divides once for all buckets and doubles for regularisation, so its epochs are not the trainer's."""
+    wanted = config.training.max_train_epochs or config.training.epoch
+    if not wanted or not plan.steps_per_epoch or config.dataset.dataset_config:
+        return
+    theirs, ours = gui_steps(config, scan.datasets, wanted), wanted * plan.steps_per_epoch
+    if theirs != ours:
+        yield Problem(
+            "steps",
+            f"the GUI counts {theirs} steps for {wanted} epochs, the trainer {ours} "
+            f"({plan.steps_per_epoch} an epoch: every bucket rounds up)",
+            "max_train_epochs gives whole epochs",
+            "gui_step_arithmetic",
+            "hint",
+        )
+
+
+def regularisation(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    reg = [(dataset, [s for s in dataset.subsets if s.is_reg]) for dataset in scan.datasets]
+    images = sum(dataset.train_images for dataset, subsets in reg if subsets)
+    files = sum(len(s.records) for _, subsets in reg for s in subsets)
+    if not images or not files:
+        return
+    used = f"{files} regularisation images repeated to {images}" if files < images else f"{images} regularisation images"
+    yield Problem(
+        "reg_data_dir",
+        f"{used} stand beside {images} training images, so an epoch has about twice the steps",
+        "set the length in epochs, or halve the epochs you had in mind",
+        "regularisation_doubles",
+        "hint",
+    )
+    if files > images:
+        yield Problem(
+            "reg_data_dir",
+            f"{files - images} of {files} regularisation images are never used",
+            "raise the training repeats to use them all",
+            "regularisation_unused",
+            "hint",
+        )
+
+
+_SIDED = re.compile(r"\b(left|right|text|letters?|words?|logo|sign|writing|watermark|asymmetric\w*)\b", re.IGNORECASE)
+
+
+def flip_with_sides(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    words: dict[str, int] = {}
+    for subset in scan.subsets():
+        if subset.augment.flip_aug:
+            for record in subset.records:
+                for word in {match.lower() for match in _SIDED.findall(record.caption)}:
+                    words[word] = words.get(word, 0) + 1
+    if words:
+        told = ", ".join(f"'{word}' in {count}" for word, count in sorted(words.items(), key=lambda i: -i[1])[:3])
+        yield Problem(
+            "flip_aug",
+            f"half of the images are mirrored, but captions name what has sides ({told})",
+            "set flip_aug to false unless the subject is symmetric",
+            "flip_asymmetric",
+            "hint",
+        )
+
+
+def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    for dataset in scan.datasets:
+        area = dataset.resolution[0] * dataset.resolution[1]
+        records = [r for s in dataset.subsets for r in s.records]
+        small = [r for r in records if r.size[0] * r.size[1] < area]
+        if not small:
+            continue
+        enlarged = not (dataset.enable_bucket and dataset.bucket_no_upscale)
+        fate = "enlarged and blurred" if enlarged else "trained in small buckets of their own size"
+        size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
+        yield Problem(
+            "resolution",
+            f"{len(small)} of {len(records)} images are smaller than {size} and get {fate}{_such_as(small)}",
+            "replace them with larger ones" if enlarged else "",
+            "below_resolution",
+            "warning" if enlarged else "hint",
+        )
+
+
+def _such_as(records: list[ImageRecord]) -> str:
+    names = ", ".join(f"{shown(r.path.name)} {r.size[0]}x{r.size[1]}" for r in records[:2])
+    return f": {names}" + (", …" if len(records) > 2 else "")
+
+
+def exif_rotation(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """Said once for all photos that are upright only by their EXIF tag."""
+    turned = [record for record in scan.records() if record.orientation > 1]
+    if not turned:
+        return
+    count = f"{len(turned)} photo{'s' if len(turned) > 1 else ''}"
+    names = ", ".join(shown(record.path.name) for record in turned[:3]) + (", …" if len(turned) > 3 else "")
+    if config.dataset.exif_orientation == "apply":
+        yield Problem(
+            "exif_orientation",
+            f"{count} upright only by EXIF ({names}): trained upright, where sd-scripts trains what is stored",
+            "--set exif_orientation=ignore does as sd-scripts",
+            "exif_orientation",
+            "hint",
+        )
+    else:
+        yield Problem(
+            "exif_orientation",
+            f"{count} upright only by EXIF ({names}): trained sideways or mirrored, as sd-scripts does",
+            "--set exif_orientation=apply trains them upright",
+            "exif_orientation",
+            "warning",
+        )
+
+
+def lone_buckets(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """Buckets that never fill a batch: their few images weigh as much as a whole batch does."""
+    lone = [row for d in plan.datasets for row in d.buckets if d.dataset.batch_size > 1 and row.images == 1]
+    if lone:
+        names = ", ".join(str(row.bucket) for row in lone[:4]) + (", …" if len(lone) > 4 else "")
+        yield Problem(
+            "buckets",
+            f"{len(lone)} bucket{'s hold' if len(lone) > 1 else ' holds'} one image each ({names}), "
+            "which then makes a step of its own",
+            "crop those images to a common shape, or raise their repeats",
+            "lone_bucket",
+            "hint",
+        )
+
+
+def long_captions(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    room = config.model.max_token_length or 75
+    too_long = [(count, record) for record in scan.records() if (count := _tokens(record.caption, room)) > room]
+    if too_long:
+        count, record = max(too_long, key=lambda pair: pair[0])
+        wider = next((r for r in (150, 225) if r >= count), 225)
+        yield Problem(
+            "max_token_length",
+            f"{len(too_long)} captions have more than {room} tokens and are cut "
+            f"({shown(record.path.name)} has {count})",
+            f"set max_token_length to {wider}" if room < 225 else "shorten them",
+            "long_caption",
+            "warning",
+        )
+
+
+_PIECES = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|_+")
+
+
+def _tokens(caption: str, room: int) -> int:
+    """How many tokens a caption has; only a caption near the limit is worth the tokenizer."""
+    caption = caption.split("\n")[0]
+    at_least = len(_PIECES.findall(caption))
+    if len(caption.encode("utf-8", "replace")) <= room or at_least * 2 <= room:
+        return at_least
+    from kohyakit.dataset.tokens import count_tokens
+    from kohyakit.errors import MissingExtra
+
+    try:
+        return count_tokens(caption)
+    except MissingExtra:
+        return at_least
+
+
+def sample_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    sampling = config.sampling
+    asked = sampling.sample_every_n_epochs or sampling.sample_every_n_steps or sampling.sample_at_first
+    for place, prompt in enumerate(plan.samples, start=1):
+        for note in prompt.notes:
+            yield Problem(f"sample prompt {place}", note, "", "prompt_repaired", "hint")
+    if asked and not plan.samples and not sampling.sample_prompts:
+        yield Problem("sample_prompts", "samples are asked for, but there are no prompts", "name a file with prompts",
+                      "no_prompts", "warning")  # fmt: skip
+    if plan.samples and not asked:
+        yield Problem("sample_prompts", "there are prompts, but nothing says when to draw them",
+                      "set sample_every_n_epochs to 1", "samples_never", "hint")  # fmt: skip
+
+
+TRAPS: tuple[Trap, ...] = (
+    images_without_bucket,
+    bucket_step,
+    default_length,
+    gui_arithmetic,
+    regularisation,
+    flip_with_sides,
+    small_images,
+    exif_rotation,
+    lone_buckets,
+    long_captions,
+    sample_prompts,
+)
