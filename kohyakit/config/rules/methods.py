@@ -1,0 +1,163 @@
+"""What sd-scripts stops for in network, precision, memory, base model and loss."""
+
+from __future__ import annotations
+
+from kohyakit.config.rules.reading import Finding, family, network_args, rule, trains_lora
+from kohyakit.config.scripts import FINETUNE_SCRIPTS, TI_SCRIPTS
+from kohyakit.config.train import TrainConfig
+
+_MODULE_FAMILY = {
+    "networks.lora_flux": ("flux",),
+    "networks.oft_flux": ("flux",),
+    "networks.lora_sd3": ("sd3",),
+    "networks.lora_hunyuan_image": ("hunyuan_image",),
+    "networks.lora_anima": ("anima",),
+    "networks.lora_lumina": ("lumina",),
+    "networks.lora": ("sd", "sdxl"),
+    "networks.lora_fa": ("sd", "sdxl"),
+    "networks.dylora": ("sd", "sdxl"),
+    "networks.oft": ("sd", "sdxl"),
+    "networks.loha": ("sdxl", "anima"),
+    "networks.lokr": ("sdxl", "anima"),
+}
+
+
+@rule("error")
+def network_of_another_family(config: TrainConfig) -> Finding:
+    module, kind = config.network.network_module or "", family(config)
+    families = _MODULE_FAMILY.get(module, ())
+    if trains_lora(config) and families and kind and kind not in families:
+        return f"network_module {module} does not fit {config.launch.script}", (
+            "choose the script of the base model's family, or the network module that belongs to it"
+        )
+    return None
+
+
+@rule("error")
+def weights_for_dim_missing(config: TrainConfig) -> Finding:
+    if trains_lora(config) and config.network.dim_from_weights and config.network.network_weights is None:
+        return "dim_from_weights is on, but network_weights names no file", "name the LoRA file or switch it off"
+    return None
+
+
+@rule("error")
+def block_count_wrong(config: TrainConfig) -> Finding:
+    if config.network.network_module not in ("networks.lora", "networks.lora_fa"):
+        return None
+    args, wanted = network_args(config), 23 if family(config) == "sdxl" else 25
+    weights = (args.down_lr_weight, args.mid_lr_weight, args.up_lr_weight)
+    if args.block_dims is None and not any(weights):
+        return None
+    for name in ("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas"):
+        values = getattr(args, name)
+        if values is not None and len(values) != wanted:
+            return f"{name} has {len(values)} numbers, but {wanted} are needed", "give one for each block"
+    return None
+
+
+@rule("error")
+def dylora_ranks_do_not_fit(config: TrainConfig) -> Finding:
+    if config.network.network_module != "networks.dylora":
+        return None
+    args, rank = network_args(config), config.network.network_dim or 4
+    if args.conv_dim is not None and args.conv_dim != rank:
+        return f"DyLoRA needs conv_dim equal to network_dim, but they are {args.conv_dim} and {rank}", "make them equal"
+    if rank % (args.unit or 1):
+        return f"DyLoRA's unit {args.unit} does not divide network_dim {rank}", "choose a unit that does"
+    return None
+
+
+@rule("error")
+def full_precision_needs_mixed(config: TrainConfig) -> Finding:
+    run = config.training
+    wanted = "fp16" if run.full_fp16 else "bf16" if run.full_bf16 else ""
+    if wanted == "bf16" and config.launch.script in ("train_db.py", "fine_tune.py", *TI_SCRIPTS):
+        return None  # these programs do not look at full_bf16
+    if wanted and run.mixed_precision != wanted and config.launch.script not in TI_SCRIPTS:
+        return f"full_{wanted} needs mixed_precision {wanted}, but it is {run.mixed_precision}", (
+            f"set mixed_precision to {wanted} or switch full_{wanted} off"
+        )
+    return None
+
+
+@rule("error")
+def fp8_needs_mixed(config: TrainConfig) -> Finding:
+    eight = config.model.fp8_base or config.model.fp8_base_unet
+    if trains_lora(config) and eight and family(config) != "anima" and config.training.mixed_precision == "no":
+        return "fp8_base needs mixed_precision fp16 or bf16, but it is no", "set mixed_precision to bf16 or fp16"
+    return None
+
+
+@rule("error")
+def offloads_exclude_each_other(config: TrainConfig) -> Finding:
+    run, kind = config.training, family(config)
+    asserted = kind in ("flux", "sd3", "anima") and config.launch.script != "sd3_train.py"
+    if asserted and run.blocks_to_swap and run.cpu_offload_checkpointing:
+        return "blocks_to_swap and cpu_offload_checkpointing do not go together", "switch one of them off"
+    if kind == "anima" and config.families.unsloth_offload_checkpointing:
+        other = "cpu_offload_checkpointing" if run.cpu_offload_checkpointing else "blocks_to_swap"
+        if config[other]:
+            return f"unsloth_offload_checkpointing and {other} do not go together", "switch one of them off"
+    return None
+
+
+@rule("error")
+def sdxl_is_not_v2(config: TrainConfig) -> Finding:
+    if family(config) == "sdxl" and config.model.v2:
+        return "v2 is on, but SDXL is trained", "switch v2 off"
+    return None
+
+
+@rule("error")
+def chroma_needs_t5_mask(config: TrainConfig) -> Finding:
+    if family(config) == "flux" and config.families.model_type == "chroma" and not config.families.apply_t5_attn_mask:
+        return "Chroma needs apply_t5_attn_mask", "set it to true"
+    return None
+
+
+@rule("error")
+def adaptive_noise_scale_without_noise_offset(config: TrainConfig) -> Finding:
+    if config.noise_loss.adaptive_noise_scale is not None and config.noise_loss.noise_offset is None:
+        return "adaptive_noise_scale needs noise_offset", "set noise_offset, for example 0.05, or take both out"
+    return None
+
+
+@rule("error")
+def v_loss_does_not_fit(config: TrainConfig) -> Finding:
+    loss, v = config.noise_loss, config.model.v_parameterization
+    if loss.scale_v_pred_loss_like_noise_pred and not v:
+        return (
+            "scale_v_pred_loss_like_noise_pred needs v_parameterization",
+            "switch it off unless the base is a v model",
+        )
+    if loss.v_pred_like_loss and v:
+        return "v_pred_like_loss does not go with v_parameterization", "take it out"
+    return None
+
+
+@rule("error")
+def huber_snr_on_flow_model(config: TrainConfig) -> Finding:
+    loss = config.noise_loss
+    if (
+        loss.loss_type in ("huber", "smooth_l1")
+        and loss.huber_schedule == "snr"
+        and family(config) not in ("", "sd", "sdxl")
+    ):
+        return f"loss_type {loss.loss_type} with huber_schedule snr does not work on this model family", (
+            "set huber_schedule to constant or exponential"
+        )
+    return None
+
+
+@rule("error")
+def block_lr_count_wrong(config: TrainConfig) -> Finding:
+    text = config.finetune.block_lr
+    if config.launch.script != "sdxl_train.py" or config.launch.script not in FINETUNE_SCRIPTS or not text:
+        return None
+    try:
+        count = len([float(part) for part in text.split(",")])
+    except ValueError:
+        return f"block_lr is {text!r}", "write 23 numbers joined by commas"
+    if count != 23:
+        return f"block_lr has {count} numbers, but 23 are needed", "give one for each block of the U-Net"
+    return None
