@@ -146,3 +146,26 @@ OPTIMIZERS = Table(
         for name, (target, text, package) in _OPTIMIZERS.items()
     },
 )
+
+CHECKS = Table(
+    "check",
+    {
+        "decode": Entry("kohyakit.audit.checks.decode:CHECK", "Does not decode, or decodes with damage"),
+        "exif_orientation": Entry("kohyakit.audit.checks.exif_orientation:CHECK", "Stored turned or mirrored"),
+        "format": Entry("kohyakit.audit.checks.format:CHECK", "Extension, animation, alpha, palette, CMYK, 16 bits, ICC"),
+        "sideways": Entry("kohyakit.audit.checks.sideways:CHECK", "Looks as if it lay on its side, though EXIF says no"),
+        "resolution": Entry("kohyakit.audit.checks.resolution:CHECK", "Too small, extreme shape, much cropped, lone in a bucket"),
+        "blur": Entry("kohyakit.audit.checks.blur:CHECK", "Out of focus, shaken or enlarged"),
+        "exposure": Entry("kohyakit.audit.checks.exposure:CHECK", "Too dark, too bright"),
+        "information": Entry("kohyakit.audit.checks.information:CHECK", "Nearly nothing to see"),
+        "borders": Entry("kohyakit.audit.checks.borders:CHECK", "Bars around the picture, as in screenshots"),
+        "exact_duplicate": Entry("kohyakit.audit.checks.exact_duplicate:CHECK", "The same file twice"),
+        "near_duplicate": Entry("kohyakit.audit.checks.near_duplicate:CHECK", "The same picture twice"),
+        "burst": Entry("kohyakit.audit.checks.burst:CHECK", "Series of one scene that dominate a subset"),
+        "captions": Entry("kohyakit.audit.checks.captions:CHECK", "Missing, empty, unreadable, orphaned"),
+        "caption_length": Entry("kohyakit.audit.checks.caption_length:CHECK", "More tokens than are trained"),
+        "caption_content": Entry("kohyakit.audit.checks.caption_content:CHECK", "The same everywhere, or against the folder"),
+        "layout": Entry("kohyakit.audit.checks.layout:CHECK", "Folders and names that a training trips over"),
+        "balance": Entry("kohyakit.audit.checks.balance:CHECK", "Subsets of very unequal weight"),
+    },
+)
