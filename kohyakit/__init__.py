@@ -21,7 +21,7 @@ _WHERE = {
     "load": "kohyakit.formats",
     "make_plan": "kohyakit.plan",
     "read_scalars": "kohyakit.runs.metrics",
-    "train_network": "kohyakit.train.trainer",
+    "train_network": "kohyakit.train.start",
 }
 
 __all__ = sorted(_WHERE)

@@ -1,0 +1,262 @@
+"""What happens beside the training itself: one concern a class, told of every step and epoch."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kohyakit.errors import RunError
+
+if TYPE_CHECKING:
+    from kohyakit.config.sampling import SamplingConfig
+    from kohyakit.config.saving import SavingConfig
+    from kohyakit.runs.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One micro-batch that is done. step counts optimizer steps; synced: this batch ended one.
+
+    rates: learning rate by parameter group's name, of the next step (as Kohya logs it). extra: further scalars by tag.
+    """
+
+    step: int
+    epoch: int
+    position: int
+    synced: bool
+    loss: float
+    average: float
+    rates: dict[str, float]
+    extra: dict[str, float]
+
+
+class Callback(Protocol):
+    """Every method may be left as it is inherited."""
+
+    def start(self) -> None: ...
+    def step(self, report: StepReport) -> None: ...
+    def epoch(self, epoch: int, step: int, average: float) -> None: ...
+    def end(self) -> None: ...
+
+
+class Quiet:
+    """A callback that does nothing; the others override what they need."""
+
+    def start(self) -> None: ...
+    def step(self, report: StepReport) -> None: ...
+    def epoch(self, epoch: int, step: int, average: float) -> None: ...
+    def end(self) -> None: ...
+
+
+class LossAverage:
+    """Kohya's loss/average: the mean of each batch position's newest loss, over the positions seen so far."""
+
+    def __init__(self, losses: Sequence[float] = ()) -> None:
+        self.losses = list(losses)
+
+    def add(self, position: int, loss: float) -> float:
+        while len(self.losses) <= position:
+            self.losses.append(0.0)
+        self.losses[position] = loss
+        return self.value
+
+    @property
+    def value(self) -> float:
+        return sum(self.losses) / len(self.losses) if self.losses else 0.0
+
+
+class Progress(Quiet):
+    """A bar with loss, learning rate, speed and time left."""
+
+    def __init__(self, total: int, done: int, *, show: bool, what: str = "training", unit: str = "step") -> None:
+        self._bar: Any = None
+        if show:
+            from tqdm import tqdm
+
+            layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}"
+            self._bar = tqdm(
+                total=total, initial=done, desc=what, unit=unit, bar_format=layout, dynamic_ncols=True,
+                file=sys.stderr, smoothing=0.1,
+            )  # fmt: skip
+
+    def step(self, report: StepReport) -> None:
+        if self._bar is not None and report.synced:
+            rate = report.rates.get("unet", next(iter(report.rates.values()), 0.0))
+            self._bar.set_postfix_str(f"loss {report.average:.4f} lr {rate:.3g}", refresh=False)
+            self._bar.update()
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def write(self, text: str) -> None:
+        """A line above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Reporting(Quiet):
+    """Keeps progress.json of the run up to date, for the dashboard and for whoever looks after a crash."""
+
+    def __init__(self, run: Run, steps: int, epochs: int, memory: Callable[[], float | None]) -> None:
+        self._run, self._steps, self._epochs, self._memory = run, steps, epochs, memory
+        self._began: tuple[float, int] | None = None
+
+    def step(self, report: StepReport) -> None:
+        if not report.synced:
+            return
+        now = time.monotonic()
+        self._began = self._began or (now, report.step)
+        since, first = self._began
+        speed = (report.step - first) / (now - since) if now > since and report.step > first else None
+        self._run.report(
+            step=report.step, steps=self._steps, epoch=report.epoch, epochs=self._epochs, loss=report.loss,
+            average=report.average, rates=report.rates, steps_per_second=speed,
+            seconds_left=(self._steps - report.step) / speed if speed else None, memory_gib=self._memory(),
+        )  # fmt: skip
+
+
+class TensorBoard(Quiet):
+    """Kohya's tags in TensorBoard event files."""
+
+    def __init__(self, folder: Path, *, unet_only: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = folder
+        self._unet_only = unet_only
+        self._writer = SummaryWriter(str(folder))
+
+    def step(self, report: StepReport) -> None:
+        values = {"loss/current": report.loss, "loss/average": report.average}
+        values |= {f"lr/{name}": rate for name, rate in report.rates.items()}
+        first = 0 if self._unet_only else 1
+        values |= {f"lr/group{i}": rate for i, rate in enumerate(report.rates.values()) if i >= first}
+        self._write({**values, **report.extra}, report.step)
+
+    def epoch(self, epoch: int, step: int, average: float) -> None:
+        self._write({"loss/epoch_average": average}, epoch)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
+
+    def end(self) -> None:
+        self._writer.close()
+
+
+def log_folder(logging_dir: str | None, log_prefix: str | None, tracker: str | None, fallback: Path, now: datetime) -> Path:
+    """Where a run's event files go: logging_dir/<prefix><time>/network_train, or below the run's own folder."""
+    root = Path(logging_dir) if logging_dir else fallback / "logs"
+    return root / f"{log_prefix or ''}{now:%Y%m%d%H%M%S}" / (tracker or "network_train")
+
+
+class Saver(Quiet):
+    """Saves by epoch and by step under Kohya's names, and removes what save_last_* no longer keeps."""
+
+    def __init__(
+        self,
+        saving: SavingConfig,
+        epochs: int,
+        save: Callable[[str, int, int], Path],
+        save_state: Callable[[str], Path],
+        echo: Callable[[str], None],
+    ) -> None:
+        self._saving, self._epochs, self._save, self._save_state, self._echo = saving, epochs, save, save_state, echo
+        self._every = saving.save_every_n_epochs
+        if saving.save_n_epoch_ratio and not self._every:
+            self._every = max(1, epochs // saving.save_n_epoch_ratio)
+
+    @property
+    def name(self) -> str:
+        return self._saving.output_name or "last"
+
+    def step(self, report: StepReport) -> None:
+        every, keep = self._saving.save_every_n_steps, self._saving.save_last_n_steps
+        if not (every and report.synced and report.step % every == 0):
+            return
+        self._write(f"{self.name}-step{report.step:08d}", report.step, report.epoch - 1)
+        self._forget(_older_step(report.step, every, keep), "-step{:08d}", state=False)
+        if self._saving.save_state:
+            keep_state = self._saving.save_last_n_steps_state or keep
+            self._forget(_older_step(report.step, every, keep_state), "-step{:08d}", state=True)
+
+    def epoch(self, epoch: int, step: int, average: float) -> None:
+        every, keep = self._every, self._saving.save_last_n_epochs
+        if not (every and epoch % every == 0 and epoch < self._epochs):
+            return
+        self._write(f"{self.name}-{epoch:06d}", step, epoch)
+        self._forget(epoch - every * keep if keep else None, "-{:06d}", state=False)
+        if self._saving.save_state:
+            keep_state = self._saving.save_last_n_epochs_state or keep
+            self._forget(epoch - every * keep_state if keep_state else None, "-{:06d}", state=True)
+
+    def _write(self, name: str, step: int, epoch: int) -> None:
+        self._save(name, step, epoch)
+        if self._saving.save_state:
+            self._save_state(f"{name}-state")
+
+    def _forget(self, number: int | None, pattern: str, *, state: bool) -> None:
+        if number is None or number <= 0:
+            return
+        folder = Path(self._saving.output_dir or ".")
+        name = self.name + pattern.format(number)
+        if state:
+            shutil.rmtree(folder / f"{name}-state", ignore_errors=True)
+        else:
+            (folder / f"{name}.{self._saving.save_model_as}").unlink(missing_ok=True)
+
+
+def _older_step(step: int, every: int, keep: int | None) -> int | None:
+    """The step whose file goes: the newest one more than save_last_n_steps back (a number of steps, not of files)."""
+    if not keep:
+        return None
+    older = step - keep - 1
+    return older - older % every
+
+
+def sampling_due(sampling: SamplingConfig, *, step: int, epoch: int | None) -> bool:
+    """Whether samples are drawn now. epoch is None within an epoch; epochs go before steps, step 0 is "at first"."""
+    if not sampling.sample_prompts:
+        return False
+    if step == 0:
+        return sampling.sample_at_first
+    if sampling.sample_every_n_epochs:
+        return epoch is not None and epoch % sampling.sample_every_n_epochs == 0
+    return bool(sampling.sample_every_n_steps) and epoch is None and step % sampling.sample_every_n_steps == 0
+
+
+class Sampler(Quiet):
+    """Draws sample pictures; a failure is told and the training goes on."""
+
+    def __init__(self, sampling: SamplingConfig, draw: Callable[[int | None, int], None], echo: Callable[[str], None]) -> None:
+        self._sampling, self._draw, self._echo = sampling, draw, echo
+
+    def start(self) -> None:
+        self._maybe(None, 0)
+
+    def step(self, report: StepReport) -> None:
+        if report.synced:
+            self._maybe(None, report.step)
+
+    def epoch(self, epoch: int, step: int, average: float) -> None:
+        if step:
+            self._maybe(epoch, step)
+
+    def _maybe(self, epoch: int | None, step: int) -> None:
+        if not sampling_due(self._sampling, step=step, epoch=epoch):
+            return
+        try:
+            self._draw(0 if step == 0 else epoch, step)
+        except (RunError, OSError, RuntimeError, ValueError) as error:
+            self._echo(f"warning: no samples at step {step} ({error}); the training goes on")

@@ -1,0 +1,69 @@
+"""Writing LoRA files: Kohya's names, keys and metadata, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kohyakit.errors import Problem, RunError
+
+
+def to_file_tensors(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """A network's state dict as it is written: on the CPU, contiguous, in the file's dtype (None keeps each)."""
+    return {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in state.items()}
+
+
+def save_lora(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None, metadata: Mapping[str, str]) -> int:
+    """Write a .safetensors (or .ckpt, .pt) file with Kohya's hashes added to the metadata; returns its bytes.
+
+    Written beside its place first and then renamed, so a full disk or a crash leaves no half file.
+    Raises RunError naming the file and the cause.
+    """
+    tensors = to_file_tensors(state, dtype)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save
+
+        hashed = {name: value for name, value in metadata.items() if name.startswith("ss_")}
+        blob = save(tensors, hashed)
+        start = 8 + int.from_bytes(blob[:8], "little")
+        hashes = {
+            "sshs_model_hash": hashlib.sha256(memoryview(blob)[start:]).hexdigest(),
+            "sshs_legacy_hash": hashlib.sha256(blob[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8],
+        }
+        return write_whole(path, save(tensors, {**metadata, **hashes}))
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    return write_whole(path, buffer.getbuffer())
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> int:
+    """Put the bytes into a temporary file beside `path`, flush them to disk, rename. Raises RunError."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+    return len(data)
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The sentence for a file that could not be written."""
+    if error.errno == errno.ENOSPC:
+        return RunError(Problem(str(path), "the disk is full, nothing was written", "free some space and resume"))
+    return RunError(Problem(str(path), f"it could not be written ({error.strerror or error})", "check output_dir"))

@@ -1,0 +1,1 @@
+"""Networks that learn beside a frozen model; one file a method."""

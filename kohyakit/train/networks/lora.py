@@ -1,0 +1,219 @@
+"""networks.lora: a low-rank update beside every adapted layer, as Kohya defines it (Hu et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import skip_init
+
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.train.networks.keys import text_encoder_layers, unet_layers
+
+Init = Callable[[str, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """What a LoRA is made of. conv_dim of None leaves the 3x3 convolutions alone; an alpha of 0 means alpha = dim."""
+
+    dim: int = 4
+    alpha: float = 1.0
+    conv_dim: int | None = None
+    conv_alpha: float = 1.0
+    dropout: float | None = None
+    rank_dropout: float | None = None
+    module_dropout: float | None = None
+
+
+class LoraLayer(nn.Module):
+    """up(down(x)) × multiplier × alpha / dim, added to a layer's output.
+
+    x: [B, T, in] or [B, in, H, W]. While training: neuron dropout after down, rank dropout (scaled by 1 / (1 - p)),
+    module dropout (the whole update is left out). Weights are float32 and carry no bias.
+    """
+
+    def __init__(self, layer: nn.Module, dim: int, alpha: float, settings: LoraSettings) -> None:
+        super().__init__()
+        device = layer.weight.device
+        if isinstance(layer, nn.Conv2d):
+            shape = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
+            self.lora_down = skip_init(nn.Conv2d, layer.in_channels, dim, **shape, bias=False, device=device)
+            self.lora_up = skip_init(nn.Conv2d, dim, layer.out_channels, 1, bias=False, device=device)
+        else:
+            self.lora_down = skip_init(nn.Linear, layer.in_features, dim, bias=False, device=device)
+            self.lora_up = skip_init(nn.Linear, dim, layer.out_features, bias=False, device=device)
+        alpha = alpha or dim
+        self.register_buffer("alpha", torch.tensor(float(alpha)))
+        self.dim = dim
+        self.scale = alpha / dim
+        self.multiplier = 1.0
+        self.settings = settings
+        self._layer = [layer]  # in a list, so that the frozen layer is no child of the network
+        self._hook: torch.utils.hooks.RemovableHandle | None = None
+
+    def attach(self) -> None:
+        """Add the update to the layer's output from now on."""
+        self._hook = self._layer[0].register_forward_hook(self._add)
+
+    def detach(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        update = self(inputs[0])
+        return output if update is None else output + update
+
+    def forward(self, x: Tensor) -> Tensor | None:
+        """The update, shaped as the layer's output; None when module dropout leaves it out."""
+        s = self.settings
+        if self.training and s.module_dropout and torch.rand(1) < s.module_dropout:
+            return None
+        low = self.lora_down(x)
+        scale = self.scale
+        if self.training and s.dropout:
+            low = F.dropout(low, p=s.dropout)
+        if self.training and s.rank_dropout:
+            keep = torch.rand((low.shape[0], self.dim), device=low.device) > s.rank_dropout
+            keep = keep[:, :, None, None] if low.ndim == 4 else keep[:, None, :] if low.ndim == 3 else keep
+            low = low * keep
+            scale = scale / (1.0 - s.rank_dropout)
+        return self.lora_up(low) * self.multiplier * scale
+
+    def weight_update(self) -> Tensor:
+        """up × down × scale, in the shape of the layer's weight."""
+        down, up = self.lora_down.weight, self.lora_up.weight
+        if down.ndim == 2:
+            return up @ down * self.scale
+        return torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down) * self.scale
+
+
+class LoraNetwork(nn.Module):
+    """All of a model's LoRA layers under Kohya's names; its state dict is Kohya's file."""
+
+    def __init__(self, settings: LoraSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.text_encoder_names: list[str] = []
+        self.unet_names: list[str] = []
+
+    @classmethod
+    def create(cls, text_encoder: nn.Module | None, unet: nn.Module, settings: LoraSettings, init: Init | None) -> LoraNetwork:
+        """Layers for both models, text encoder first; init(name, down, up) fills each in the order of creation.
+
+        init of None leaves the weights as they are (meta device, or about to be loaded).
+        """
+        network = cls(settings)
+        text_layers = text_encoder_layers(text_encoder) if text_encoder is not None else ()
+        convolutions = settings.conv_dim is not None
+        for names, layers in (
+            (network.text_encoder_names, text_layers),
+            (network.unet_names, unet_layers(unet, convolutions=convolutions)),
+        ):
+            for name, layer in layers:
+                wide = isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+                dim, alpha = (settings.conv_dim, settings.conv_alpha) if wide else (settings.dim, settings.alpha)
+                if not dim:
+                    continue
+                lora = LoraLayer(layer, dim, alpha, settings)
+                if init is not None:
+                    init(name, lora.lora_down.weight, lora.lora_up.weight)
+                network.add_module(name, lora)
+                names.append(name)
+        return network
+
+    def layers(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, LoraLayer]]:
+        """(name, layer) of all, or of the named ones."""
+        for name in self.text_encoder_names + self.unet_names if names is None else names:
+            yield name, self.get_submodule(name)
+
+    def attach(self, *, text_encoder: bool = True, unet: bool = True) -> None:
+        """Put the wanted layers beside their models and drop the others: they are neither trained nor saved."""
+        for wanted, names in ((text_encoder, self.text_encoder_names), (unet, self.unet_names)):
+            for name in list(names):
+                if wanted:
+                    self.get_submodule(name).attach()
+                else:
+                    delattr(self, name)
+            if not wanted:
+                names.clear()
+
+    def detach(self) -> None:
+        for _, layer in self.layers():
+            layer.detach()
+
+    def set_multiplier(self, multiplier: float) -> None:
+        for _, layer in self.layers():
+            layer.multiplier = multiplier
+
+    def parameter_groups(
+        self,
+        text_encoder_lr: float | None,
+        unet_lr: float | None,
+        text_encoder_ratio: float | None = None,
+        unet_ratio: float | None = None,
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """The optimizer's groups and their names, text encoder first; a group whose rate is 0 or None is left out.
+
+        ratio: LoRA+'s factor on the rate of the up matrices, which splits a group in two (Hayou et al. 2024).
+        """
+        groups: list[dict[str, Any]] = []
+        titles: list[str] = []
+        for title, names, lr, ratio in (
+            ("textencoder", self.text_encoder_names, text_encoder_lr, text_encoder_ratio),
+            ("unet", self.unet_names, unet_lr, unet_ratio),
+        ):
+            if not lr:
+                continue
+            plain: list[nn.Parameter] = []
+            plus: list[nn.Parameter] = []
+            for _, layer in self.layers(names):
+                plain.append(layer.lora_down.weight)
+                (plus if ratio else plain).append(layer.lora_up.weight)
+            for parameters, factor, suffix in ((plain, 1.0, ""), (plus, ratio, " plus")):
+                if parameters:
+                    groups.append({"params": parameters, "lr": lr * factor if suffix else lr})
+                    titles.append(title + suffix)
+        return groups, titles
+
+    def load_kohya(self, path: Path) -> None:
+        """Start from an existing LoRA file. Raises ConfigError when its layers or ranks do not fit."""
+        from safetensors.torch import load_file
+
+        self.load_kohya_state(load_file(path), str(path))
+
+    def load_kohya_state(self, state: Mapping[str, Tensor], where: str) -> None:
+        own = self.state_dict()
+        wrong = [
+            f"{key} is {tuple(state[key].shape)}, but this network needs {tuple(tensor.shape)}"
+            for key, tensor in own.items()
+            if key in state and state[key].shape != tensor.shape
+        ]
+        if wrong:
+            cure = "set network_dim and conv_dim as that file has them, or use dim_from_weights"
+            raise ConfigError(Problem(where, f"{wrong[0]} ({len(wrong)} tensors differ)", cure))
+        if not any(key in state for key in own):
+            raise ConfigError(Problem(where, "holds none of this network's layers", "give a LoRA of the same model family"))
+        self.load_state_dict({key: tensor for key, tensor in state.items() if key in own}, strict=False)
+
+    @torch.no_grad()
+    def limit_norms(self, largest: float) -> tuple[int, float, float]:
+        """Shrink every update whose norm exceeds `largest`. Returns (layers shrunk, mean norm, largest norm)."""
+        norms: list[Tensor] = []
+        shrunk = 0
+        for _, layer in self.layers():
+            norm = layer.weight_update().norm().clamp(min=largest / 2)
+            ratio = norm.clamp(max=largest) / norm
+            if ratio != 1:
+                shrunk += 1
+                layer.lora_down.weight.mul_(ratio.sqrt())
+                layer.lora_up.weight.mul_(ratio.sqrt())
+            norms.append(layer.weight_update().norm())
+        stacked = torch.stack(norms)
+        return shrunk, float(stacked.mean()), float(stacked.max())

@@ -1,0 +1,306 @@
+"""Where every random number of a training comes from.
+
+Two orders. `kohyakit` (the default) gives each module, image and step a stream of its own, named by the seed and by
+what it is for: the data order does not depend on the network's shape, on logging or on the number of workers, and
+the same seed gives the same numbers on every system. `sd-scripts` draws from torch's and Python's global streams in
+the order in which sd-scripts draws, faults included, so that a run of theirs can be repeated number for number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class BatchSlot:
+    """One batch to be fetched: which dataset, which images, and the stream each image draws from.
+
+    images: indices into the dataset's images. epoch: the epoch that the data set believes it is in (sd-scripts'
+    first batch of an epoch still believes in the one before).
+    """
+
+    dataset: int
+    bucket: int
+    images: list[int]
+    streams: list[random.Random]
+    epoch: int
+
+
+class Buckets(Protocol):
+    """What an order needs to know of a dataset: per bucket the image indices with repeats, and the batch size."""
+
+    batch_size: int
+
+    @property
+    def bucket_members(self) -> Sequence[Sequence[int]]: ...
+
+
+class StepStream:
+    """The draws of one step. A generator of None means torch's global stream on the tensor's own device."""
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self.generator = generator
+
+    def randn(self, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Standard normal numbers on the device of `like`, in its dtype unless another is given."""
+        dtype = dtype or like.dtype
+        if self.generator is None:
+            return torch.randn(tuple(shape), device=like.device, dtype=dtype)
+        return torch.randn(tuple(shape), generator=self.generator).to(like.device, dtype)
+
+    def rand(self, like: Tensor) -> Tensor:
+        """One number in [0, 1), shape [1]."""
+        if self.generator is None:
+            return torch.rand(1, device=like.device)
+        return torch.rand(1, generator=self.generator).to(like.device)
+
+    def randint(self, low: int, high: int, count: int) -> Tensor:
+        """`count` whole numbers in [low, high), on the CPU."""
+        return torch.randint(low, high, (count,), generator=self.generator)
+
+
+def _number(*key: object) -> int:
+    """A whole number below 2**63 that depends on the key alone."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class KohyakitOrder:
+    """A stream of its own for every purpose. See the module's text."""
+
+    prefetchable = True
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def _generator(self, *key: object) -> torch.Generator:
+        return torch.Generator().manual_seed(_number(self.seed, *key))
+
+    def begin(self, datasets: Sequence[Buckets]) -> None:
+        self._datasets = datasets
+        torch.manual_seed(_number(self.seed, "begin"))
+
+    def unet_loaded(self, unet: nn.Module) -> None:
+        """Nothing: the order does not depend on how a model is built."""
+
+    def init_lora(self, name: str, down: Tensor, up: Tensor) -> None:
+        """Kaiming-uniform with a = sqrt(5) for down (bound 1 / sqrt(fan in)), zero for up."""
+        bound = 1 / math.sqrt(down[0].numel())
+        with torch.no_grad():
+            down.copy_((torch.rand(down.shape, generator=self._generator("lora", name)) * 2 - 1) * bound)
+            up.zero_()
+
+    def posterior(self, *key: object) -> torch.Generator | None:
+        """The stream of one image's VAE posterior sample; one sample an image and flip, whatever the epoch."""
+        return self._generator("posterior", *key)
+
+    def cache_order(self, areas: Sequence[int]) -> list[int]:
+        """In which order latents are cached: any order gives the same numbers."""
+        return list(range(len(areas)))
+
+    def batches(self, epoch: int) -> Iterator[BatchSlot]:
+        """Every image exactly its repeats, every batch within one bucket, shuffled by (seed, epoch) alone."""
+        stream = random.Random(f"{self.seed}/order/{epoch}")
+        slots: list[BatchSlot] = []
+        for d, dataset in enumerate(self._datasets):
+            for b, members in enumerate(dataset.bucket_members):
+                shuffled = list(members)
+                stream.shuffle(shuffled)
+                for start in range(0, len(shuffled), dataset.batch_size):
+                    slots.append(BatchSlot(d, b, shuffled[start : start + dataset.batch_size], [], epoch))
+        stream.shuffle(slots)
+        for position, slot in enumerate(slots):
+            slot.streams = [
+                random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(slot.images))
+            ]
+            yield slot
+
+    def step(self, epoch: int, position: int) -> StepStream:
+        """The stream of one micro-batch. Dropout in the network draws from torch's global stream, seeded here."""
+        torch.manual_seed(_number(self.seed, "dropout", epoch, position))
+        return StepStream(self._generator("step", epoch, position))
+
+    def state(self) -> dict[str, object]:
+        """Nothing to remember: every stream follows from the seed, the epoch and the position."""
+        return {}
+
+    def restore(self, state: dict[str, object], epoch: int) -> None:
+        """Nothing to bring back."""
+
+
+class SdScriptsOrder:
+    """sd-scripts' order of draws, faults included (its reference states it draw by draw).
+
+    T is torch's global stream; P is Python's `random`, kept here as an instance of its own so that nothing else can
+    draw from it. With n workers each has a P of its own and, in an epoch's first batch, the order of the epoch before.
+    """
+
+    prefetchable = False
+
+    def __init__(self, seed: int, workers: int = 0, persistent: bool = False) -> None:
+        self.seed = seed
+        self.workers = workers
+        self.persistent = persistent
+        self.python = random.Random()
+        self._started = False
+
+    def begin(self, datasets: Sequence[Buckets]) -> None:
+        self._datasets = datasets
+        self.python.seed(self.seed)
+        torch.manual_seed(self.seed)
+        self._dataset_seed = self.python.randint(0, 2**31)
+        self._main = _Shuffled.fresh(datasets, self.python)
+        self._crew: list[tuple[_Shuffled, random.Random]] = []
+
+    def unet_loaded(self, unet: nn.Module) -> None:
+        """sd-scripts constructs its U-Net on the CPU with torch's default initialisation; burn the same draws."""
+        for shape in unet_uniform_shapes(unet):
+            torch.empty(shape).uniform_()
+
+    def init_lora(self, name: str, down: Tensor, up: Tensor) -> None:
+        """Three uniform draws a module: down's and up's default, then down's again, which is kept."""
+        torch.empty(down.shape).uniform_()
+        torch.empty(up.shape).uniform_()
+        fresh = torch.empty(down.shape)
+        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))
+        with torch.no_grad():
+            down.copy_(fresh)
+            up.zero_()
+
+    def posterior(self, *key: object) -> torch.Generator | None:
+        return None
+
+    def cache_order(self, areas: Sequence[int]) -> list[int]:
+        return sorted(range(len(areas)), key=lambda i: areas[i])
+
+    def batches(self, epoch: int) -> Iterator[BatchSlot]:
+        if not (self._started and self.persistent and self.workers):
+            base_seed = int(torch.empty((), dtype=torch.int64).random_().item())
+            self._hire(base_seed)
+        self._started = True
+        sampler_seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        order = torch.randperm(self._main.batches, generator=torch.Generator().manual_seed(sampler_seed)).tolist()
+        crew = self._crew or [(self._main, self.python)]
+        for position, index in enumerate(order):
+            shuffled, stream = crew[position % len(crew)]
+            slot = shuffled.slot(index, self._datasets)
+            slot.streams = [stream] * len(slot.images)
+            yield slot
+            shuffled.catch_up(epoch, self._dataset_seed, stream)
+
+    def _hire(self, base_seed: int) -> None:
+        """Workers start from the main process' order, each with a stream of its own."""
+        self._crew = [(self._main.copy(), random.Random(base_seed + w)) for w in range(self.workers)]
+
+    def step(self, epoch: int, position: int) -> StepStream:
+        return StepStream()
+
+    def state(self) -> dict[str, object]:
+        return {"torch": torch.get_rng_state(), "python": self.python.getstate()}
+
+    def restore(self, state: dict[str, object], epoch: int) -> None:
+        """Bring back the streams, and the cumulative order as it stood after `epoch` epochs."""
+        self._main.catch_up(epoch, self._dataset_seed, self.python)
+        torch.set_rng_state(state["torch"])
+        version, internal, gauss = state["python"]
+        self.python.setstate((version, tuple(internal), gauss))
+        self._started = True
+
+
+@dataclass(slots=True)
+class _Shuffled:
+    """The cumulative order of a data set group: per dataset its batch indices and its buckets' members."""
+
+    indices: list[list[tuple[int, int]]]
+    members: list[list[list[int]]]
+    epoch: int = 0
+
+    @classmethod
+    def fresh(cls, datasets: Sequence[Buckets], stream: random.Random) -> _Shuffled:
+        """As after make_buckets: shuffled once with seed 0, before the data set's own seed is set."""
+        members = [[list(bucket) for bucket in dataset.bucket_members] for dataset in datasets]
+        indices = [
+            [(b, i) for b, bucket in enumerate(group) for i in range(math.ceil(len(bucket) / dataset.batch_size))]
+            for dataset, group in zip(datasets, members, strict=True)
+        ]
+        shuffled = cls(indices, members)
+        shuffled._shuffle(0, stream)
+        return shuffled
+
+    @property
+    def batches(self) -> int:
+        return sum(len(indices) for indices in self.indices)
+
+    def copy(self) -> _Shuffled:
+        return _Shuffled([list(i) for i in self.indices], [[list(b) for b in g] for g in self.members], self.epoch)
+
+    def _shuffle(self, seed: int, stream: random.Random) -> None:
+        for indices, group in zip(self.indices, self.members, strict=True):
+            stream.seed(seed)
+            stream.shuffle(indices)
+            for bucket in group:
+                stream.shuffle(bucket)
+
+    def catch_up(self, epoch: int, dataset_seed: int, stream: random.Random) -> None:
+        """Each dataset runs through its missed epochs by itself, as sd-scripts' set_current_epoch does."""
+        if epoch <= self.epoch:
+            return
+        for d in range(len(self.indices)):
+            part = _Shuffled([self.indices[d]], [self.members[d]])
+            for e in range(self.epoch + 1, epoch + 1):
+                part._shuffle(dataset_seed + e, stream)
+        self.epoch = epoch
+
+    def slot(self, index: int, datasets: Sequence[Buckets]) -> BatchSlot:
+        for d, indices in enumerate(self.indices):
+            if index < len(indices):
+                bucket, batch = indices[index]
+                size = datasets[d].batch_size
+                return BatchSlot(d, bucket, self.members[d][bucket][batch * size : (batch + 1) * size], [], self.epoch)
+            index -= len(indices)
+        raise IndexError(index)
+
+
+def unet_uniform_shapes(unet: nn.Module) -> Iterator[torch.Size]:
+    """Shapes that sd-scripts' U-Net initialises, in its order of construction: down, mid, then up blocks."""
+    for block in ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"):
+        for module in _in_construction_order(getattr(unet, block)):
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                yield module.weight.shape
+                if module.bias is not None:
+                    yield module.bias.shape
+
+
+_ORDER = {
+    name: position
+    for names in (
+        ("conv1", "time_emb_proj", "conv2", "conv_shortcut"),
+        ("proj_in", "transformer_blocks", "proj_out"),
+        ("to_q", "to_k", "to_v", "to_out"),
+        ("attn1", "ff", "attn2"),
+    )
+    for position, name in enumerate(names)
+}
+
+
+def _in_construction_order(module: nn.Module) -> Iterator[nn.Module]:
+    """The leaves of a module of diffusers in the order in which sd-scripts constructs its own."""
+    children = dict(module.named_children())
+    if not children:
+        yield module
+    if "resnets" in children:  # a resnet, its attention, the next resnet …; the mid block: both resnets first
+        resnets, attentions = list(children.pop("resnets")), list(children.pop("attentions", []))
+        together = zip(resnets, attentions, strict=True) if len(resnets) == len(attentions) else [resnets, attentions]
+        for group in together:
+            for part in group:
+                yield from _in_construction_order(part)
+    for name in sorted(children, key=lambda name: _ORDER.get(name, len(_ORDER))):
+        yield from _in_construction_order(children[name])

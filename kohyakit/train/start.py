@@ -1,0 +1,186 @@
+"""From a config to a finished run: look at everything first, train, and leave a readable trace whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kohyakit.config.builtin import unsupported
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset import layout
+from kohyakit.dataset.decode import verdict
+from kohyakit.dataset.images import shown
+from kohyakit.errors import ConfigError, DatasetError, KohyakitError, Problem
+from kohyakit.runs import registry
+from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run
+
+if TYPE_CHECKING:
+    from kohyakit.train.trainer import Trainer
+
+Echo = Callable[[str], None]
+
+
+def train_network(
+    config: TrainConfig,
+    *,
+    skip_bad_images: bool = False,
+    progress: bool = True,
+    echo: Echo | None = None,
+    version: str | None = None,
+    parent: str | None = None,
+    note: str = "",
+) -> Run:
+    """Train a LoRA in this process and return its run, whose status says how it ended.
+
+    skip_bad_images: leave out files that do not decode (and say so in the record) instead of refusing to start.
+    echo: takes each line meant for a person; standard error by default. version, parent, note: see registry.start.
+    Raises KohyakitError with every problem when it cannot start, and when it fails on the way.
+    """
+    echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
+    config, scan, plan = _look_first(config, skip_bad_images, progress, echo)
+    run = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
+    run_log = _Log(run.log_file, echo)
+    run_log(f"run {run.version} in {run.folder}")
+    from kohyakit.train.trainer import Trainer
+
+    trainer = Trainer(config, scan, run, echo=run_log, progress=progress)
+    try:
+        trainer.setup()
+        with _ctrl_c(trainer, run_log):
+            trainer.fit()
+        _end(trainer, run, run_log)
+    except KeyboardInterrupt:
+        run.finish(INTERRUPTED, "interrupted before it could save")
+        raise
+    except Exception as error:
+        _rescue(trainer, run_log, error)
+        run.finish(FAILED, str(error).splitlines()[0][:500] if str(error) else type(error).__name__)
+        raise
+    return run
+
+
+def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo) -> tuple[TrainConfig, layout.Scan, Any]:
+    """Everything that would stop the training, before anything is loaded."""
+    from kohyakit.plan import make_plan
+
+    scan = layout.scan(config)
+    bad = _bad_images(scan, progress)
+    if bad and skip_bad:
+        for problem in bad.values():
+            echo(f"left out: {problem}")
+        scan = _without(scan, set(bad))
+    plan = make_plan(config, scan)
+    problems = [p for p in (*unsupported(config), *plan.findings) if p.severity == "error"]
+    if not skip_bad:
+        problems += [p for p in bad.values() if p.where not in {q.where for q in problems}]
+    if problems:
+        in_images = all(p.name.startswith(("image", "undecodable", "damaged", "caption")) for p in problems)
+        raise (DatasetError if in_images else ConfigError)(dict.fromkeys(problems))
+    return config, scan, plan
+
+
+def _bad_images(scan: layout.Scan, progress: bool) -> dict[Path, Problem]:
+    """Every file that does not decode whole, by the verdict that audit and check share."""
+    from kohyakit.train.callbacks import Progress
+
+    paths = [record.path for record in scan.records()]
+    paths += [path for subset in scan.subsets() for path in subset.unreadable]
+    bar = Progress(len(paths), 0, show=progress and len(paths) > 50, what="looking at images", unit="image")
+    bad: dict[Path, Problem] = {}
+    with ThreadPoolExecutor(4) as pool:
+        for path, found in zip(paths, pool.map(verdict, paths), strict=True):
+            bar.advance()
+            if not found.ok and found.severity == "error":
+                cure = "replace it, or leave it out with --skip-bad-images"
+                bad[path] = Problem(shown(path), found.detail, cure, name=found.issue or "undecodable")
+    bar.end()
+    return bad
+
+
+def _without(scan: layout.Scan, bad: set[Path]) -> layout.Scan:
+    """The same scan without some files, its findings about them included."""
+    names = {shown(path) for path in bad}
+    datasets = tuple(
+        replace(
+            dataset,
+            subsets=tuple(
+                replace(s, records=tuple(r for r in s.records if r.path not in bad), unreadable=())
+                for s in dataset.subsets
+                if any(r.path not in bad for r in s.records)
+            ),
+        )
+        for dataset in scan.datasets
+    )
+    return layout.Scan(datasets, tuple(p for p in scan.problems if p.where not in names))
+
+
+class _Log:
+    """Lines for a person, kept in the run's log.txt too."""
+
+    def __init__(self, path: Path, echo: Echo) -> None:
+        self._path, self._echo = path, echo
+
+    def __call__(self, text: str) -> None:
+        self._echo(text)
+        with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+@contextlib.contextmanager
+def _ctrl_c(trainer: Trainer, echo: Echo) -> Iterator[None]:
+    """Ctrl-C ends the training after its current step; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if trainer.stop_reason:
+            raise KeyboardInterrupt
+        trainer.stop_reason = "interrupted"
+        echo("stopping after this step; press Ctrl-C again to drop it")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(trainer: Trainer, run: Run, echo: Echo) -> None:
+    """Save what the training came to, and say how to go on where it was stopped."""
+    step, epoch = trainer.position.current_step, trainer.position.current_epoch
+    saving = trainer.config.saving
+    name = saving.output_name or "last"
+    if trainer.stop_reason:
+        path = trainer.save(f"{name}-step{step:08d}", step, epoch)
+        state = trainer.save_state(f"{name}-step{step:08d}-state")
+        status = INTERRUPTED if trainer.stop_reason == "interrupted" else STOPPED
+        run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.max_steps}")
+        source = trainer.config.source.path if trainer.config.source and trainer.config.source.path else "CONFIG"
+        echo(f"{trainer.stop_reason} after step {step} of {trainer.max_steps}; saved {path}")
+        echo(f'go on with: kohyakit train "{source}" --set "resume={state}"')
+        return
+    if saving.save_state or saving.save_state_on_train_end:
+        trainer.save_state(f"{name}-state")
+    path = trainer.save(name, step, trainer.epochs)
+    run.finish(FINISHED, f"{step} steps, loss/average {trainer.average.value:.4f}")
+    echo(f"finished: {path}")
+
+
+def _rescue(trainer: Trainer, echo: Echo, error: Exception) -> None:
+    """Keep the last good state of a training that fails on the way, where there is one."""
+    step = trainer.position.current_step
+    if not step or not hasattr(trainer, "callbacks"):
+        return
+    name = f"{trainer.config.saving.output_name or 'last'}-step{step:08d}"
+    with contextlib.suppress(KohyakitError, OSError):
+        path = trainer.save(name, step, trainer.position.current_epoch)
+        state = trainer.save_state(f"{name}-state")
+        echo(f"the LoRA as it was after step {step} is in {path.name}, its state in {state.name}")
