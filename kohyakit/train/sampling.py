@@ -1,0 +1,268 @@
+"""Pictures drawn from the sample prompts while training, as sd-scripts draws them.
+
+The mathematics and the random numbers are sd-scripts'; better than there, the LoRA's dropout is off while drawing
+(the trainer sees to it), a prompt that fails does not end the training, and every picture carries its settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.dataset.tokens import CHUNK, encode, parse_weights, weighted_chunks
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.train.models.base import Model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FOLDER = "sample"
+INDEX = "samples.jsonl"
+MAX_CHUNKS = 3  # of 75 tokens; what is longer is cut off
+
+# sample_sampler -> diffusers' class and what it needs beyond the noise schedule.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "pndm": ("PNDMScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpm_2": ("KDPM2DiscreteScheduler", {}),
+    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    # diffusers takes dpmsolver (without ++) only with this last sigma
+    "dpmsolver": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpmsingle": ("DPMSolverSinglestepScheduler", {}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One line of `samples.jsonl` beside the pictures; seed is the one that was used, given or not."""
+
+    file: str
+    epoch: int | None
+    step: int
+    index: int
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    sample_steps: int
+    scale: float
+    seed: int
+    sampler: str
+    time: str
+    run: str
+
+
+def draw_samples(
+    model: Model,
+    prompts: Iterable[SamplePrompt],
+    *,
+    epoch: int | None,
+    step: int,
+    output_dir: Path,
+    output_name: str,
+    sampler: str = "ddim",
+    clip_skip: int | None = None,
+    run: str = "",
+    echo: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Draw every prompt into `output_dir/sample` and return the files made.
+
+    epoch: the epoch just ended (0 before the first), or None within an epoch, which puts the step into the name.
+    sampler: for prompts without one of their own. echo takes a line for each prompt that failed; the others are
+    drawn all the same. torch's random generators and the models' modes are afterwards as they were.
+    """
+    echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
+    folder = output_dir / FOLDER
+    made = []
+    with _as_found(model), torch.no_grad():
+        for index, prompt in enumerate(prompts):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                chosen = prompt.sampler or sampler
+                seed = _seed(prompt.seed)
+                image = _decode(model, sample_latents(model, prompt, chosen, clip_skip=clip_skip))
+                now = time.localtime()
+                name = _file_name(output_name, epoch, step, index, now, prompt.seed)
+                record = SampleRecord(
+                    file=name, epoch=epoch, step=step, index=index,
+                    prompt=prompt.prompt, negative_prompt=prompt.negative_prompt or "",
+                    width=prompt.size[0], height=prompt.size[1],
+                    sample_steps=prompt.sample_steps, scale=prompt.scale, seed=seed, sampler=chosen,
+                    time=time.strftime("%Y-%m-%dT%H:%M:%S%z", now), run=run,
+                )  # fmt: skip
+                _save(image, folder / name, record)
+                _note(folder / INDEX, record)
+                made.append(folder / name)
+            except Exception as error:  # a picture is not worth a training
+                echo(f"warning: sample {index} was not drawn ({_in_a_line(error)}); the training goes on")
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+    return made
+
+
+def _in_a_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def _as_found(model: Model) -> Iterator[None]:
+    """Evaluation mode, the VAE on the U-Net's device, and afterwards everything as before, random numbers too."""
+    modules = [module for part in (model.unet, model.text_encoder, model.vae) for module in part.modules()]
+    training = [module.training for module in modules]
+    device, vae_device = _device(model.unet), _device(model.vae)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for part in (model.unet, model.text_encoder, model.vae):
+                part.eval()
+            model.vae.to(device)
+            yield
+    finally:
+        model.vae.to(vae_device)
+        for module, was in zip(modules, training, strict=True):
+            module.training = was
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _seed(seed: int | None) -> int:
+    """Seed torch, by chance without a seed, and return the seed."""
+    if seed is None:
+        return torch.seed()
+    torch.manual_seed(seed)
+    return seed
+
+
+def build_sampler(name: str, prediction_type: str = "epsilon") -> Any:
+    """diffusers' scheduler for a sampler's name, on Stable Diffusion's noise schedule, set as sd-scripts sets it.
+
+    Names may carry the `k_` of old presets. DDIM and DDPM clip the picture they foresee to ±1. Raises ConfigError.
+    """
+    import diffusers
+
+    key = name.lower().removeprefix("k_")
+    if key not in SAMPLERS:
+        cure = f"choose one of {', '.join(SAMPLERS)}"
+        raise ConfigError(Problem("sample_sampler", f"there is no sampler '{name}'", cure))
+    kind, settings = SAMPLERS[key]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # diffusers would rather have dpmsolver++
+        scheduler = getattr(diffusers, kind)(
+            num_train_timesteps=1000,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type=prediction_type,
+            **settings,
+        )
+    if scheduler.config.get("clip_sample") is False:
+        scheduler.register_to_config(clip_sample=True)
+    return scheduler
+
+
+def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, *, clip_skip: int | None = None) -> Tensor:
+    """Denoise from torch's generator as it stands: [1, 4, height / 8, width / 8], float32, in the U-Net's scale.
+
+    Guided where `scale` is above 1; then the negative prompt counts.
+    """
+    device, dtype = _device(model.unet), next(model.unet.parameters()).dtype
+    guided = prompt.scale > 1.0
+    scheduler = build_sampler(sampler, model.prediction_type)
+    scheduler.set_timesteps(prompt.sample_steps, device=device)
+    wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
+    states = _weighted_states(model, wanted, clip_skip).to(device, dtype)
+    width, height = prompt.size
+    latents = torch.randn((1, 4, height // 8, width // 8), device=device) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(torch.cat([latents] * len(wanted)), timestep)
+        prediction = model.unet(noisy.to(dtype), timestep, states).sample.float()
+        if guided:
+            without, with_prompt = prediction.chunk(2)
+            prediction = without + prompt.scale * (with_prompt - without)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    return latents
+
+
+def _weighted_states(model: Model, prompts: list[str], clip_skip: int | None) -> Tensor:
+    """Text states of sample prompts: [prompts, chunks * 77, dim], every chunk with its own marks.
+
+    `(tag:1.3)` counts always, and the mean over a prompt is restored after weighing, other than in training.
+    """
+    longest = max(sum(len(encode(text)) for text, _ in parse_weights(prompt)) for prompt in prompts)
+    chunks = min(MAX_CHUNKS, max(1, -(-longest // CHUNK)))
+    rows = [weighted_chunks(prompt, chunks * CHUNK) for prompt in prompts]
+    ids = torch.tensor([row for row, _ in rows], device=_device(model.text_encoder))
+    weights = torch.tensor([row for _, row in rows], device=ids.device).flatten(1)
+    states = model.text_encoder(ids.flatten(0, 1), clip_skip).unflatten(0, ids.shape[:2]).flatten(1, 2)
+    mean = states.float().mean(dim=(-2, -1), keepdim=True)
+    states = states * weights.to(states.dtype).unsqueeze(-1)
+    return states * (mean / states.float().mean(dim=(-2, -1), keepdim=True)).to(states.dtype)
+
+
+def _decode(model: Model, latents: Tensor) -> Image:
+    """Latents -> an RGB picture, in the VAE's own precision whatever autocast is on."""
+    from PIL import Image
+
+    device, dtype = _device(model.vae), next(model.vae.parameters()).dtype
+    with torch.autocast(device.type, enabled=False):
+        pixels = model.vae.decode(latents.to(device, dtype) / model.vae_scale).sample
+    pixels = (pixels.float() / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).cpu()
+    return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
+
+
+def _file_name(
+    output_name: str, epoch: int | None, step: int, index: int, now: time.struct_time, seed: int | None
+) -> str:
+    """`name_e000001_00_20260131120000_42.png`; the step without e within an epoch, no seed when none was asked for."""
+    when = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
+    seed_part = "" if seed is None else f"_{seed}"
+    start = f"{output_name}_" if output_name else ""
+    return f"{start}{when}_{index:02d}_{time.strftime('%Y%m%d%H%M%S', now)}{seed_part}.png"
+
+
+def _save(image: Image, path: Path, record: SampleRecord) -> None:
+    """Write the PNG whole or not at all, with the prompt as A1111 writes it and the record as JSON."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("parameters", _parameters(record))
+    text.add_text("kohyakit", json.dumps(asdict(record), ensure_ascii=False))
+    temporary = path.with_name(path.name + ".part")
+    try:
+        image.save(temporary, format="PNG", pnginfo=text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parameters(record: SampleRecord) -> str:
+    negative = f"\nNegative prompt: {record.negative_prompt}" if record.negative_prompt else ""
+    return (
+        f"{record.prompt}{negative}\nSteps: {record.sample_steps}, Sampler: {record.sampler}, "
+        f"CFG scale: {record.scale:g}, Seed: {record.seed}, Size: {record.width}x{record.height}"
+    )
+
+
+def _note(index: Path, record: SampleRecord) -> None:
+    with open(index, "a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
