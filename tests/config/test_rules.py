@@ -63,6 +63,9 @@ CASES = {
     "step_rules_missing": (
         {"lr_scheduler": "piecewise_constant"}, {"lr_scheduler_args": ("step_rules='1:500,0.1'",)}
     ),
+    "annealing_length_missing": (
+        {"lr_scheduler_type": "CosineAnnealingLR"}, {"lr_scheduler_args": ("T_max=1000",)}
+    ),
     "optimizer_unknown": ({"optimizer_type": "AdamW8bits"}, {"optimizer_type": "adamw8BIT"}),
     "optimizer_named_twice": ({"use_8bit_adam": True, "optimizer_type": "Lion"}, {"use_8bit_adam": False}),
     "one_rate_only": (
@@ -157,6 +160,9 @@ def test_rule(name):
         ({"optimizer_args": ("decouple=true", "betas=0.9,")}, ["decouple=true"]),
         ({"optimizer_args": ("a", "b")}, ["'a'", "'b'"]),
         ({"lr_scheduler_args": ("T_max=x",)}, ["T_max=x"]),
+        ({"optimizer_args": ("relative_step=False",)}, ["adamw does not take relative_step"]),
+        ({"optimizer_type": "Prodigy", "learning_rate": 1.0, "optimizer_args": ("decople=True",)}, ["'decouple'"]),
+        ({"lr_scheduler_args": ("T_max=9",)}, ["constant does not take T_max"]),
         ({"network_args": ("conv_dm=8", "rank_dropout=2")}, ["conv_dim", "rank_dropout"]),
         ({"network_args": ("factor=8",)}, ["networks.lora does not take factor"]),
         ({"cache_text_encoder_outputs": True}, ["train_network.py does not read cache_text_encoder_outputs"]),

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kohyakit.config.key_values import parse_key_values
 from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS
-from kohyakit.config.rules.reading import network_args, trains_lora
+from kohyakit.config.optimizer_args import OPTIMIZER_ARGS, SCHEDULER_ARGS
+from kohyakit.config.rules.reading import (
+    network_args,
+    optimizer,
+    optimizer_args,
+    scheduler,
+    scheduler_args,
+    trains_lora,
+)
 from kohyakit.config.scripts import ONLY_IN, choices_in, default_in, reads
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
@@ -19,6 +29,11 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
             parse_key_values(config[name], name)
         except ConfigError as error:
             yield from error.problems
+    kind = config.optimizer.optimizer_type or optimizer(config)
+    yield from _foreign("optimizer_args", kind, optimizer_args(config), optimizer(config), OPTIMIZER_ARGS)
+    name = scheduler(config)
+    if name != "adafactor":  # which looks at none of them
+        yield from _foreign("lr_scheduler_args", name, scheduler_args(config), name, SCHEDULER_ARGS)
     if not trains_lora(config):
         return
     args, module = network_args(config), config.network.network_module or "networks.lora"
@@ -34,6 +49,22 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
                     "network_arg_ignored",
                     "warning",
                 )
+
+
+def _foreign(
+    where: str, shown: str, given: Mapping[str, Any], name: str, table: Mapping[str, frozenset[str]]
+) -> Iterator[Problem]:
+    """Arguments that the named class does not take: its constructor stops the training for any of them."""
+    taken = table.get(name)
+    for key in given if taken is not None else ():
+        if key in taken:
+            continue
+        near = difflib.get_close_matches(key, taken, n=1, cutoff=0.75)
+        known = any(key in names for names in table.values())
+        cure = f"did you mean '{near[0]}'?" if near else f"take it out; {shown} takes {', '.join(sorted(taken))}"
+        yield Problem(
+            where, f"{shown} does not take {key}", cure, "foreign_argument", "error" if known or near else "warning"
+        )
 
 
 def keys_not_read(config: TrainConfig) -> Iterator[Problem]:

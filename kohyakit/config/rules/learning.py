@@ -145,6 +145,14 @@ def step_rules_missing(config: TrainConfig) -> Finding:
 
 
 @rule("error")
+def annealing_length_missing(config: TrainConfig) -> Finding:
+    needs = {"CosineAnnealingLR": "T_max", "CosineAnnealingWarmRestarts": "T_0"}.get(scheduler(config))
+    if needs and needs not in scheduler_args(config):
+        return f"{scheduler(config)} does not know its length", f"add {needs}=1000 (steps) to lr_scheduler_args"
+    return None
+
+
+@rule("error")
 def optimizer_unknown(config: TrainConfig) -> Finding:
     name = config.optimizer.optimizer_type
     known = {known.lower(): known for known in _OPTIMIZERS}
