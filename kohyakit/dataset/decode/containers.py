@@ -7,6 +7,7 @@ import zlib
 
 from kohyakit.dataset.decode.record import Verdict
 
+_INFLATE_STEP = 1 << 20  # bytes held at a time: a small file may inflate to gigabytes
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
 
@@ -15,7 +16,7 @@ def check_png(data: bytes) -> Verdict:
 
     A fault in a side chunk (text, time, animation) leaves the picture whole and is no more than a warning.
     """
-    at, seen, side = 8, set(), Verdict()
+    at, seen, side, parts = 8, set(), Verdict(), []
     while at < len(data):
         if at + 12 > len(data):
             return _damaged("is cut off inside a chunk")
@@ -31,6 +32,8 @@ def check_png(data: bytes) -> Verdict:
             side = Verdict(False, "warning", "damaged", f"{what}; the picture itself may be whole")
         elif side.ok:
             side = _png_side(kind, bytes(body[:512])) or side
+        if kind == b"IDAT":
+            parts.append(body)
         seen.add(kind)
         at += 12 + length
         if kind == b"IEND":
@@ -39,15 +42,28 @@ def check_png(data: bytes) -> Verdict:
         return Verdict(False, "error", "undecodable", "has no image data (no IDAT chunk)")
     if b"IEND" not in seen:
         return _damaged("its end (the IEND chunk) is missing: the file was cut off")
+    if not _inflates(parts):
+        return _damaged("its compressed image data is broken")
     if side.severity is None and len(data) > at:
         return Verdict(True, "hint", "trailing_data", f"has {len(data) - at} bytes after its end, which decoders skip")
     return side
 
 
+def _inflates(parts: list[memoryview]) -> bool:
+    """Whether the zlib stream reaches its end with the right checksum (Pillow stops reading when it has the rows)."""
+    stream = zlib.decompressobj()
+    try:
+        for part in parts:
+            stream.decompress(part, _INFLATE_STEP)
+            while stream.unconsumed_tail and not stream.eof:
+                stream.decompress(stream.unconsumed_tail, _INFLATE_STEP)
+        return stream.eof
+    except zlib.error:
+        return False
+
+
 def _png_side(kind: bytes, body: bytes) -> Verdict | None:
     """A hint on side data that breaks the PNG specification without touching the picture."""
-    if kind == b"acTL" and len(body) >= 4 and body[:4] == b"\0\0\0\0":
-        return Verdict(True, "hint", "damaged", "says that it is animated, with no frames; the still picture is whole")
     if kind == b"tEXt" and b"\0" in body.partition(b"\0")[2]:
         return Verdict(True, "hint", "damaged", "holds text with bytes that PNG forbids; the picture is whole")
     if kind == b"tIME" and len(body) == 7:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 from typing import Any
@@ -15,6 +16,8 @@ def open_image(data: bytes) -> Any:
     """Pillow's lazy image of these bytes. Raises what Pillow raises, DecompressionBombError among it."""
     from PIL import Image
 
+    # Pillow logs what it dislikes; the verdict says it, and a console full of it helps nobody
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(io.BytesIO(data))
@@ -23,7 +26,7 @@ def open_image(data: bytes) -> Any:
 def header_facts(image: Any, data: bytes, format: str | None) -> dict[str, Any]:
     """Examination's facts from an opened, not yet loaded image."""
     profile, name = _icc(image)
-    frames = _frames(image, format)
+    frames = _frames(image)
     facts = {
         "mode": image.mode,
         "width": image.width,
@@ -33,7 +36,7 @@ def header_facts(image: Any, data: bytes, format: str | None) -> dict[str, Any]:
         "bits": _bits(image, data, format),
         "alpha": _has_alpha(image),
         "n_frames": frames,
-        "animated": frames > 1 and format in ("GIF", "PNG", "WEBP", "AVIF"),
+        "animated": _png_frames(data) > 1 if format == "PNG" else frames > 1 and format in ("GIF", "WEBP", "AVIF"),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -70,11 +73,17 @@ def _icc(image: Any) -> tuple[str, str]:
     return ("srgb" if "srgb" in plain or "61966" in plain or plain == "c2" else "other"), name
 
 
-def _frames(image: Any, format: str | None) -> int:
+def _frames(image: Any) -> int:
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # counting frames walks the file, which may be broken
         return 1
+
+
+def _png_frames(data: bytes) -> int:
+    """Frames that the animation header states; a still that only precedes the animation is not one of them."""
+    at = data.find(b"acTL", 0, max(0, data.find(b"IDAT")))
+    return struct.unpack_from(">I", data, at + 4)[0] if at >= 0 and at + 8 <= len(data) else 1
 
 
 def _bits(image: Any, data: bytes, format: str | None) -> int:

@@ -13,27 +13,29 @@ from dataclasses import dataclass, field
 from kohyakit.dataset.decode.record import Verdict
 
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_EXTRANEOUS = re.compile(r"extraneous bytes before marker 0x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
     """What stands before the first scan. sampling: (horizontal, vertical) factors of each component.
 
+    frame: the marker that says how the scan is written: 0xC0 baseline, 0xC2 progressive …
     quantisation: id -> 64 numbers in zigzag order. scan: offset of the first entropy-coded byte, 0 if none is reached.
+    stray_before: markers of the header that bytes of no segment stand before.
     """
 
     width: int = 0
     height: int = 0
     precision: int = 8
-    progressive: bool = False
+    frame: int = 0
     components: int = 0
     sampling: tuple[tuple[int, int], ...] = ()
     tables_used: tuple[int, ...] = ()
     quantisation: dict[int, tuple[int, ...]] = field(default_factory=dict)
     restart_interval: int = 0
     scan: int = 0
-    adobe_transform: int | None = None
+    stray_before: frozenset[int] = frozenset()
 
     @property
     def mcu(self) -> tuple[int, int]:
@@ -46,7 +48,8 @@ class JpegHeader:
 def read_header(data: bytes) -> JpegHeader:
     """Walk the markers up to the first scan; what cannot be read stays at its default."""
     found: dict = {"quantisation": {}}
-    at = 2
+    stray: set[int] = set()
+    at = end = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:  # junk between segments: go on at the next marker, as decoders do
             at = data.find(b"\xff", at)
@@ -59,13 +62,15 @@ def read_header(data: bytes) -> JpegHeader:
             continue
         if marker == 0xD9:
             break
+        if at > end:
+            stray.add(marker)
         length = struct.unpack_from(">H", data, at + 2)[0]
         _segment(marker, data[at + 4 : at + 2 + length], found)
-        at += 2 + length
+        at = end = at + 2 + length
         if marker == 0xDA:
             found["scan"] = at
             break
-    return JpegHeader(**found)
+    return JpegHeader(**found, stray_before=frozenset(stray))
 
 
 def _segment(marker: int, body: bytes, found: dict) -> None:
@@ -73,7 +78,7 @@ def _segment(marker: int, body: bytes, found: dict) -> None:
         found["precision"], found["height"], found["width"], count = struct.unpack_from(">BHHB", body)
         parts = [body[6 + 3 * n : 9 + 3 * n] for n in range(count)]
         found.update(
-            progressive=marker in (0xC2, 0xC6, 0xCA, 0xCE), components=count,
+            frame=marker, components=count,
             sampling=tuple((part[1] >> 4, part[1] & 15) for part in parts),
             tables_used=tuple(part[2] for part in parts),
         )  # fmt: skip
@@ -88,18 +93,15 @@ def _segment(marker: int, body: bytes, found: dict) -> None:
             at += 1 + size
     elif marker == 0xDD and len(body) >= 2:
         found["restart_interval"] = struct.unpack_from(">H", body)[0]
-    elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-        found["adobe_transform"] = body[11]
 
 
-def grade(message: str) -> Verdict:
+def grade(message: str, header: JpegHeader) -> Verdict:
     """A verdict from libjpeg's own words. The words are kept in `tool`."""
     low = message.lower()
     extra = _EXTRANEOUS.search(low)
     if extra:
-        marker = int(extra.group(2), 16)
-        # before a table, a comment or an APPn: an editor left bytes between segments; the picture is whole
-        if marker in (0xDB, 0xC4, 0xFE, 0xDD) or 0xE0 <= marker <= 0xEF or marker in SOF_MARKERS:
+        # between the header's parts: an editor left bytes there, and the picture is whole
+        if int(extra.group(1), 16) in header.stray_before:
             return Verdict(True, "hint", "odd_markers", "has stray bytes between its header's parts", message)
         what = "the image data holds more bytes than its blocks need: something inside is wrong"
         return Verdict(False, "error", "damaged", what, message)
@@ -109,9 +111,10 @@ def grade(message: str) -> Verdict:
         return Verdict(False, "error", "damaged", "ends too early: the rest of the picture is missing", message)
     if "bad huffman" in low or "corrupt jpeg data" in low:
         return Verdict(False, "error", "damaged", "its image data is broken: part of the picture is garbled", message)
-    if "unsupported" in low or "not supported" in low or "sorry" in low:
+    # inside a broken scan anything may look like a foreign marker; only the header's own kind counts
+    if header.precision != 8 or header.frame not in (0xC0, 0xC1, 0xC2):
         return Verdict(False, "error", "unsupported", "is a kind of JPEG that the trainer cannot read", message)
-    if "inconsistent progression" in low or "invalid" in low or "warning" in low:
+    if any(word in low for word in ("progression", "invalid", "inconsistent")):
         return Verdict(False, "error", "damaged", "its image data contradicts itself", message)
     return Verdict(False, "error", "undecodable", "cannot be decoded", message)
 

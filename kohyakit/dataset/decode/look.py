@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from pathlib import Path
 from typing import Any
 
-from kohyakit.dataset.decode import containers, jpeg
+from kohyakit.dataset.decode import breaks, containers, jpeg, webp
 from kohyakit.dataset.decode.facts import header_facts, open_image
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
 from kohyakit.dataset.decode.signature import EXTENSIONS, extension_ok, sniff
 from kohyakit.dataset.decode.source import read_bytes
 
-READ_SIDE = 1024  # the longer side that a reduced decode keeps at least: enough to judge sharpness at training size
+READ_SIDE = 1000  # the longer side that a reduced decode keeps at least: enough to judge sharpness at training size
 _NOT_IMAGES = {
     "HTML": "is a web page saved under an image's name, not an image; download it again",
     "XML": "is XML or SVG text, not a photo",
@@ -58,48 +59,85 @@ def _judge(data: bytes, format: str | None) -> tuple[Verdict, dict[str, Any], Pi
         what = "claims more pixels than are safe to decode; shrink it, or leave it out"
         return Verdict(False, "error", "too_many_pixels", what, str(error)), {}, None
     except Exception as error:  # a decoder's errors on hostile bytes are of every kind
-        return _not_opened(format, structure, error), {}, None
+        return _not_opened(data, format, structure, error), {}, None
     if format == "JPEG":
         found, pixels = _look_jpeg(data, image)
     else:
         found, pixels = _look_pillow(data, image)
+        if format == "WEBP" and found.ok:
+            found = webp.check_tail(data)
     return _worst(found, structure), facts, pixels
 
 
-def _not_opened(format: str | None, structure: Verdict, error: Exception) -> Verdict:
+def _not_opened(data: bytes, format: str | None, structure: Verdict, error: Exception) -> Verdict:
+    from PIL import features
+
     if structure.severity == "error":
         return structure
-    if format in ("HEIC", "JXL", "JPEG2000", "PSD", "AVIF"):
+    if format in ("HEIC", "JXL") or (format == "AVIF" and not features.check("avif")):
         what = f"is {format}, which the trainer cannot read here; convert it to JPEG or PNG"
         return Verdict(False, "error", "unsupported", what, str(error))
     if format is None:
         return Verdict(False, "error", "undecodable", "is not an image: its first bytes belong to no known format")
-    if format == "JPEG":
-        graded = jpeg.grade(str(error))
-        if graded.issue == "unsupported":
-            return graded
-    return Verdict(False, "error", "undecodable", f"is {format} by its first bytes, but cannot be opened", str(error))
+    if "too large for" in str(error):  # PNG text beyond Pillow's limit: a whole file that no Pillow opens
+        what = "holds so much text that the trainer refuses it; save it again without its metadata"
+        return Verdict(False, "error", "unsupported", what, str(error))
+    reason = _reason(data, format) or str(error)
+    if "unknown pixel mode" in reason or (format == "JPEG" and jpeg.read_header(data).precision > 8):
+        what = f"is a kind of {format} that the trainer cannot read; convert it to 8 bits a channel"
+        return Verdict(False, "error", "unsupported", what, reason)
+    return Verdict(False, "error", "undecodable", f"is {format} by its first bytes, but cannot be opened", reason)
+
+
+def _reason(data: bytes, format: str) -> str:
+    """Why Pillow's own reader for this format refuses; Image.open only says that nobody wanted the file."""
+    from PIL import Image
+
+    if format not in Image.OPEN:
+        return ""
+    try:
+        Image.OPEN[format][0](io.BytesIO(data), "")
+    except Exception as error:  # whatever it raises is the answer
+        return str(error)
+    return ""
 
 
 def _look_jpeg(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
     header = jpeg.read_header(data)
-    found, rgb = decode_strictly(data)
+    found, rgb = decode_strictly(data, header)
     if rgb is None:
         fallback, pixels = _look_pillow(data, image)
         return (fallback if "subsampling" in found.tool else _worst(found, fallback)), pixels
-    end = jpeg.ending(data, header)
-    return _worst(found, end), Pixels(rgb, rgb.shape[0] / max(1, image.height))
+    found = _worst(found, jpeg.ending(data, header))
+    if found.ok:
+        found = _worst(_judge_picture(data, header, rgb), found)
+    return found, Pixels(rgb, rgb.shape[0] / max(1, image.height))
 
 
-def decode_strictly(data: bytes) -> tuple[Verdict, Any]:
-    """A JPEG's verdict by libjpeg's strictest reading, and its pixels as uint8 RGB [h, w, 3] (None if there are none)."""
+def _judge_picture(data: bytes, header: jpeg.JpegHeader, rgb: Any) -> Verdict:
+    """What the picture itself says; a suspicion on a reduced picture is looked at again at full size."""
+    found = breaks.check_picture(header, rgb)
+    if not found.ok:
+        return found
+    suspect = breaks.find_break(header, rgb)
+    if suspect.score >= breaks.BREAK and rgb.shape[0] < header.height:
+        _, full = decode_strictly(data, header, factor=1)
+        suspect = breaks.find_break(header, full)
+    return breaks.break_verdict(suspect, header) if suspect.score >= breaks.BREAK else Verdict()
+
+
+def decode_strictly(data: bytes, header: jpeg.JpegHeader, factor: int = 0) -> tuple[Verdict, Any]:
+    """A JPEG's verdict by libjpeg's strictest reading, and its pixels: uint8 RGB [h, w, 3], None if there are none.
+
+    factor: 1, 2, 4 or 8, how much smaller to decode; 0 is what READ_SIDE allows.
+    """
     import simplejpeg
 
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError as error:
-        return jpeg.grade(str(error)), None
-    factor = reduction(width, height)
+    except Exception as error:  # ValueError for libjpeg's words, KeyError for a sampling that it has no name for
+        return jpeg.grade(str(error), header), None
+    factor = factor or reduction(width, height)
     wanted = {
         "colorspace": "CMYK" if colours in ("CMYK", "YCCK") else "RGB",
         "min_height": -(-height // factor),
@@ -109,11 +147,11 @@ def decode_strictly(data: bytes) -> tuple[Verdict, Any]:
     found = Verdict()
     try:
         pixels = simplejpeg.decode_jpeg(data, strict=True, **wanted)
-    except ValueError as error:
-        found = jpeg.grade(str(error))
+    except Exception as error:
+        found = jpeg.grade(str(error), header)
         try:
             pixels = simplejpeg.decode_jpeg(data, strict=False, **wanted)
-        except ValueError:
+        except Exception:  # nothing to show; the verdict stands
             return found, None
     if pixels.shape[2] == 4:  # Adobe stores ink upside down: 255 is no ink
         import numpy as np
@@ -139,11 +177,19 @@ def _look_pillow(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
-            return Verdict(), to_pixels(image)
+            return _old_tiff(image), to_pixels(image)
     except MemoryError as error:
         return Verdict(False, "error", "too_many_pixels", "needs more memory than there is", str(error)), None
     except Exception as error:  # a decoder's errors on hostile bytes are of every kind
-        return Verdict(False, "error", "undecodable", "is broken inside: its pixels cannot be decoded", str(error)), None
+        what = "is broken inside: its pixels cannot be decoded"
+        return Verdict(False, "error", "undecodable", what, str(error)), None
+
+
+def _old_tiff(image: Any) -> Verdict:
+    if image.format == "TIFF" and image.tag_v2.get(259) == 6:
+        what = "holds JPEG the way TIFF gave up in 1995, which readers take differently; save it again"
+        return Verdict(True, "warning", "unsupported", what)
+    return Verdict()
 
 
 def to_pixels(image: Any) -> Pixels:

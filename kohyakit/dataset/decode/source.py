@@ -33,7 +33,8 @@ def read_bytes(path: Path) -> tuple[bytes, Verdict]:
         if not stat.S_ISREG(before.st_mode):
             return b"", Verdict(False, "error", "not_a_file", "is a device or a pipe, not a file")
         if before.st_size > LARGEST:
-            return b"", Verdict(False, "error", "unreadable", f"has {before.st_size / 1e9:.1f} GB, too much for an image")
+            what = f"has {before.st_size / 1e9:.1f} GB, too much for an image"
+            return b"", Verdict(False, "error", "unreadable", what)
         with open(path, "rb") as stream:
             data = stream.read(before.st_size + 1)
             after = os.fstat(stream.fileno())

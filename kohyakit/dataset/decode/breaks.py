@@ -1,0 +1,193 @@
+"""Damage that a JPEG decoder cannot notice, found in the picture.
+
+A JPEG's blocks are written row by row, each brightness as a difference to the block before. A flipped bit that
+still parses therefore shifts everything after it: from one block on, to the end of the scan or the next restart
+marker, the picture is a constant brighter, redder or greener. That leaves one unmistakable edge: along the top of
+the block's row from that block to the right, and along the top of the next row up to it, exactly on the block
+grid. The same edge stays when the damage was decoded once and saved again at the same size.
+
+Nothing here is certain, so what it finds is a warning. Thresholds: docs/audit-damage.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kohyakit.dataset.decode.jpeg import JpegHeader
+from kohyakit.dataset.decode.record import Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BREAK = 1.3  # score of an edge, in units of the picture's own unevenness at block edges; capped at 5
+ROUGHNESS = 0.75  # mean doubling or halving between neighbours of a quantisation table; real cameras' reach 1.03
+GROWTH = 0.5  # correlation of a table with frequency; real cameras' are above 0.64
+_ARM = 0.05  # share of the width that each side of the break must have, to tell it from a straight border
+_CAP = 5.0
+_FLOOR = 0.6  # grey levels: unevenness below this is rounding
+_GREY = 128  # what libjpeg paints where data is missing
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """score: see BREAK. row, column: the first shifted unit (MCU) of the scan, from 0."""
+
+    score: float = 0.0
+    row: int = 0
+    column: int = 0
+
+
+def check_picture(header: JpegHeader, rgb: np.ndarray) -> Verdict:
+    """Judge the decoded picture (uint8 RGB [h, w, 3], at the header's size or reduced by 2, 4 or 8)."""
+    if scrambled(header):
+        what = "its quantisation table is nonsense, so every block is painted wrong"
+        return Verdict(False, "warning", "damaged", what)
+    share = grey_tail(rgb, unit(header, rgb)[0])
+    if share:
+        what = f"its lowest {share:.0%} are the plain grey that decoders paint where data is missing"
+        return Verdict(False, "warning", "damaged", what)
+    return Verdict()
+
+
+def unit(header: JpegHeader, rgb: np.ndarray) -> tuple[int, int]:
+    """(height, width) of the scan's unit (MCU) in pixels of this decoded picture; 0 where it is below one."""
+    scale = rgb.shape[0] / max(1, header.height)
+    width, height = header.mcu
+    return int(height * scale + 0.01), int(width * scale + 0.01)
+
+
+def break_verdict(found: Break, header: JpegHeader) -> Verdict:
+    """The sentence for a break."""
+    at = found.row * header.mcu[1]
+    what = f"looks damaged from {at} pixels below the top: a shift in brightness or colour along the block grid"
+    return Verdict(False, "warning", "damaged", what)
+
+
+def scrambled(header: JpegHeader) -> bool:
+    """Whether a quantisation table that the picture uses looks like noise: it jumps, and does not grow."""
+    import numpy as np
+
+    growth_axis = np.log2(np.arange(1, 65))
+    for number in set(header.tables_used):
+        table = header.quantisation.get(number)
+        if table is None:
+            continue
+        logs = np.log2(np.maximum(1, np.asarray(table, dtype=float)))
+        if np.abs(np.diff(logs)).mean() > ROUGHNESS and np.corrcoef(logs, growth_axis)[0, 1] < GROWTH:
+            return True
+    return False
+
+
+def grey_tail(rgb: np.ndarray, least: int) -> float:
+    """Share of the height that is nothing but mid grey at the bottom, 0 when it is less than `least` rows or all."""
+    import numpy as np
+
+    if rgb.shape[0] < 2 or np.abs(rgb[-1].astype(np.int16) - _GREY).max() > 2:
+        return 0.0
+    painted = (np.abs(rgb.astype(np.int16) - _GREY) > 2).any(axis=(1, 2))
+    rows = int(np.argmax(painted[::-1])) if painted.any() else 0
+    return rows / rgb.shape[0] if rows >= max(2, least) else 0.0
+
+
+def find_break(header: JpegHeader, rgb: np.ndarray) -> Break:
+    """The likeliest break of the picture; score 0 where the picture is too small to tell."""
+    import numpy as np
+
+    height, width = unit(header, rgb)
+    if min(height, width) < 2 or rgb.shape[0] < 4 * height or rgb.shape[1] < 8 * width:
+        return Break()
+    planes = 1 if header.components == 1 else 3
+    steps = _steps(rgb, height, width)[:planes]
+    restart_rows, partly = divmod(header.restart_interval, -(-header.width // header.mcu[0]))
+    best = Break()
+    for step in steps:
+        evenness = _neighbourhood(np.abs(step)) + _FLOOR
+        found = _best_path(np.clip(step / evenness, -_CAP, _CAP), 0 if partly else restart_rows)
+        best = max(best, found, key=lambda one: one.score)
+    if best.score >= BREAK and _beside_a_border(rgb, height, width, best):
+        return Break()
+    return best
+
+
+def _beside_a_border(rgb: np.ndarray, height: int, width: int, found: Break) -> bool:
+    """Whether all above or all below the edge is one plain colour, but for some writing: a frame, not a shift."""
+    import numpy as np
+
+    rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
+    units = rgb[: rows * height, : columns * width].reshape(rows, height, columns, width, 3)
+
+    def plain(part: slice) -> bool:
+        means = units[part].mean(axis=(1, 3, 4))
+        return bool((np.median(np.abs(np.diff(means, axis=1)), axis=1) < 0.2).all())
+
+    return plain(slice(None, found.row)) or plain(slice(found.row + 1, None))
+
+
+def _steps(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Steps across the upper edge of every unit but the first row's: [luma, Cb, Cr] x [rows - 1, columns].
+
+    A step is the difference over the edge, less the mean of the differences beside it: 0 on any slope.
+    """
+    import numpy as np
+
+    columns = rgb.shape[1] // width
+    edges = np.arange(height, rgb.shape[0] - 1, height)
+    # 16 bits hold 3 * 255 * 2, and sums over a unit's width are taken wider
+    line = [rgb[edges + offset, : columns * width].astype(np.int16) for offset in (-2, -1, 0, 1)]
+    twice = 3 * (line[2] - line[1]) - (line[3] - line[0])
+    means = twice.reshape(len(edges), columns, width, 3).sum(axis=2, dtype=np.int32) / np.float32(2 * width)
+    to_ycc = np.array(
+        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float32
+    )
+    return np.moveaxis(means.astype(np.float32) @ to_ycc.T, 2, 0)
+
+
+def _neighbourhood(values: np.ndarray) -> np.ndarray:
+    """Mean over the two rows above and below (not the own) and two columns either side."""
+    import numpy as np
+
+    rows, columns = values.shape
+    padded = np.pad(values, 2, mode="reflect" if min(rows, columns) > 2 else "edge")
+    sums = np.cumsum(np.pad(padded, ((0, 0), (1, 0))), axis=1)
+    spread = (sums[:, 5:] - sums[:, :-5]) / 5
+    return sum(spread[2 + offset : 2 + offset + rows] for offset in (-2, -1, 1, 2)) / 4
+
+
+def _best_path(steps: np.ndarray, restart_rows: int) -> Break:
+    """The strongest break over all units at which it could start.
+
+    steps: [rows - 1, columns], clipped. A path must show the same step on both its arms, and none on the rest of
+    its two rows. restart_rows: rows a restart interval covers, 0 without; in an interval's last row the damage
+    ends with the row, so that its lower edge shows the step backwards.
+    """
+    import numpy as np
+
+    rows, columns = steps.shape
+    arm = max(2, int(_ARM * columns))
+    if rows < 2 or columns < 2 * arm:
+        return Break()
+    sums = np.concatenate([np.zeros((rows, 1), np.float32), np.cumsum(steps, axis=1, dtype=np.float32)], axis=1)
+    total = sums[:, -1:]
+    place = np.arange(columns + 1, dtype=np.float32)
+    right, left = (total - sums)[:-1], sums[1:]
+    before, after = sums[:-1], (total - sums)[1:]
+    rest = 0.7 * (np.abs(before) + np.abs(after)) / columns
+    wide, narrow = np.maximum(columns - place, 1), np.maximum(place, 1)
+    best = Break()
+    for sign in (1, -1):
+        weaker = 1.6 * np.minimum(sign * right / wide, sign * left / narrow)
+        score = np.minimum(sign * (right + left) / columns, weaker) - rest
+        if restart_rows:
+            last = np.arange(rows - 1) % restart_rows == (restart_rows - 2) % restart_rows
+            there, back = sign * right / wide, -sign * after / wide
+            closed = np.minimum(there + back, 3.2 * np.minimum(there, back)) / 2
+            closed -= (np.abs(before) + np.abs(left)) / columns
+            closed[:, columns - 4 * arm :] = 0  # one arm alone must be long
+            score[last] = np.maximum(score, closed)[last]
+        score = score[:, arm : columns - arm + 1]
+        row, column = np.unravel_index(int(np.argmax(score)), score.shape)
+        if score[row, column] > best.score:
+            best = Break(float(score[row, column]), int(row) + 1, int(column) + arm)
+    return best
+
