@@ -70,7 +70,7 @@ def start(
     images = fingerprint(_scan(config, scan), cache=output_dir / RUNS_DIR / HASH_CACHE)
     parent_run = _parent(runs, parent, config, images)
     chosen = Version.parse(version) if isinstance(version, str) else version
-    folder, name = _make_folder(output_dir, chosen or _name_for(images, parent_run, runs), fixed=chosen is not None)
+    folder, name = claim_folder(output_dir, chosen or _name_for(images, parent_run, runs), fixed=chosen is not None)
     moment = clock()
     record = Record(
         version=str(name), status=RUNNING, parent=str(parent_run.version) if parent_run else "", note=note,
@@ -204,7 +204,7 @@ def _name_for(images: Fingerprint, parent: Run | None, runs: Sequence[Run]) -> V
     return next_version(base, bool(same), [run.version for run in runs])
 
 
-def _make_folder(project: Path, name: Version, *, fixed: bool) -> tuple[Path, Version]:
+def claim_folder(project: Path, name: Version, *, fixed: bool = False) -> tuple[Path, Version]:
     """Claim the folder; when another training took the name in the same moment, the next letter."""
     try:
         (project / RUNS_DIR).mkdir(parents=True, exist_ok=True)

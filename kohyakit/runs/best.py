@@ -1,0 +1,164 @@
+"""Which run was best, by which number, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kohyakit.errors import Problem, RunError
+from kohyakit.runs import metrics
+from kohyakit.runs.compare import settings_table
+from kohyakit.runs.run import Checkpoint, Run
+from kohyakit.runs.summary import TRAINING, VALIDATION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Settings that change what the number called loss measures, so that two runs' losses do not compare.
+LOSS_SETTINGS = frozenset({
+    "loss_type", "huber_c", "huber_schedule", "huber_scale", "min_snr_gamma", "debiased_estimation_loss",
+    "scale_v_pred_loss_like_noise_pred", "v_pred_like_loss", "v_parameterization", "zero_terminal_snr", "noise_offset",
+    "noise_offset_random_strength", "multires_noise_iterations", "multires_noise_discount", "adaptive_noise_scale",
+    "ip_noise_gamma", "min_timestep", "max_timestep", "prior_loss_weight", "masked_loss", "resolution",
+    "pretrained_model_name_or_path", "weighted_captions", "caption_dropout_rate",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A run in the ranking. value: its number; error: that number's standard error, None where it cannot be told.
+
+    step: where the value was reached (an epoch for lines that count epochs). checkpoint: the file saved nearest to it.
+    """
+
+    run: Run
+    value: float
+    error: float | None
+    step: int
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Runs from the best on. certainty: clear | likely | toss-up | unknown. caveats: why numbers may not compare."""
+
+    metric: str
+    statistic: str
+    places: tuple[Place, ...]
+    certainty: str
+    because: str
+    caveats: tuple[str, ...]
+    without: tuple[Run, ...]
+
+    @property
+    def best(self) -> Run:
+        return self.places[0].run
+
+
+def best(
+    runs: Sequence[Run], *, metric: str | None = None, read: Callable[[Run], pd.DataFrame] | None = None
+) -> Ranking:
+    """Rank runs by their lowest validation loss, where at least one has it, else by their training loss at the end.
+
+    metric: a tag of your own choice, lower is better. read: gives a run's scalars, where they are at hand already.
+    Raises RunError when no run has anything to be ranked by.
+    """
+    frames = {run: metrics.continued((read or scalars)(run)) for run in runs}
+    tag = metric or _metric(list(frames.values()))
+    if tag is None:
+        cure = "set logging_dir, so that losses are kept"
+        raise RunError(Problem("", "no run has a loss to be ranked by", cure))
+    lowest = "validation" in tag
+    places = [place for run, frame in frames.items() if (place := _place(run, frame, tag, lowest)) is not None]
+    if not places:
+        raise RunError(Problem("", f"no run has the metric '{tag}'", "kohyakit runs show names those a run has"))
+    places.sort(key=lambda place: place.value)
+    statistic = "lowest" if lowest else "mean of the last quarter"
+    certainty, because = _certainty(places)
+    ranked = {place.run for place in places}
+    return Ranking(
+        tag, statistic, tuple(places), certainty, because, _caveats([place.run for place in places], lowest),
+        tuple(run for run in runs if run not in ranked),
+    )  # fmt: skip
+
+
+def scalars(run: Run) -> pd.DataFrame:
+    """A run's scalars from all its log folders; an empty frame for one without."""
+    log = metrics.ScalarLog([folder for folder in run.logs if folder.is_dir()])
+    log.refresh()
+    return log.frame()
+
+
+def _metric(frames: Sequence[pd.DataFrame]) -> str | None:
+    """The validation line that most runs have, else the training line that most have."""
+    present = [set(frame["tag"].unique()) for frame in frames]
+    for tags in (VALIDATION, ("loss/current", *TRAINING)):
+        counts = {tag: sum(tag in found for found in present) for tag in tags}
+        if any(counts.values()):
+            return max(counts, key=lambda tag: counts[tag])
+    return None
+
+
+def _place(run: Run, frame: pd.DataFrame, tag: str, lowest: bool) -> Place | None:
+    import numpy as np
+
+    line = frame[frame["tag"] == tag]
+    steps, values = line["step"].to_numpy(), line["value"].to_numpy()
+    good = np.isfinite(values)
+    steps, values = steps[good], values[good]
+    if not len(values):
+        return None
+    if lowest:
+        at = int(values.argmin())
+        bends = values[:-2] - 2 * values[1:-1] + values[2:]
+        error = float(np.sqrt((bends**2).mean() / 6)) if len(bends) >= 3 else None
+        return Place(run, float(values[at]), error, int(steps[at]), _checkpoint(run, frame, tag, int(steps[at])))
+    last = values[-max(1, len(values) // 4) :]
+    error = None
+    if len(last) >= 20:
+        means = np.array([piece.mean() for piece in np.array_split(last, 10)])
+        error = float(means.std(ddof=1) / 10**0.5)
+    return Place(run, float(last.mean()), error, int(steps[-1]), _checkpoint(run, frame, tag, int(steps[-1])))
+
+
+def _checkpoint(run: Run, frame: pd.DataFrame, tag: str, step: int) -> Checkpoint | None:
+    """The model saved nearest to a step; of an epoch line, to that epoch. A file without a number is the last."""
+    models = [checkpoint for checkpoint in run.record.checkpoints if checkpoint.kind == "model"]
+    epochs = "epoch" in tag and step < int(frame["step"].max())
+    end = int(frame["step"].max()) if not epochs else int(frame.loc[frame["tag"] == tag, "step"].max())
+
+    def distance(checkpoint: Checkpoint) -> int:
+        number = checkpoint.epoch if epochs else checkpoint.step
+        return abs((end if number is None else number) - step)
+
+    return min(models, key=distance, default=None)
+
+
+def _certainty(places: Sequence[Place]) -> tuple[str, str]:
+    """How far the first is ahead of the second, in standard errors of the difference."""
+    if len(places) == 1:
+        return "unknown", "there is nothing to compare it with"
+    first, second = places[:2]
+    if first.error is None or second.error is None:
+        return "unknown", "too few points to tell the noise"
+    ahead = second.value - first.value
+    error = (first.error**2 + second.error**2) ** 0.5
+    errors = ahead / error if error else float("inf")
+    told = f"{ahead:.2g} below {second.run.record.version}, where chance alone makes ± {error:.2g}"
+    if errors >= 3:
+        return "clear", told
+    return ("likely", told) if errors >= 1.5 else ("toss-up", told)
+
+
+def _caveats(runs: Sequence[Run], validation: bool) -> tuple[str, ...]:
+    found = []
+    if not validation:
+        found.append("training loss says how well the photos are learned by heart, not how good new pictures are")
+    if len({run.record.images for run in runs}) > 1:
+        found.append("the runs trained on different photos")
+    differ = [row.name for row in settings_table(runs) if row.name in LOSS_SETTINGS] if len(runs) > 1 else []
+    if differ:
+        verb = "differs" if len(differ) == 1 else "differ"
+        found.append(f"{', '.join(differ)} {verb}, so the losses measure different things")
+    return tuple(found)
