@@ -9,7 +9,8 @@ from typing import Any
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import ImageRecord, shown
-from kohyakit.dataset.layout import Dataset, Scan, scan as scan_datasets
+from kohyakit.dataset.layout import Dataset, Scan
+from kohyakit.dataset.layout import scan as scan_datasets
 from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
@@ -17,6 +18,7 @@ from kohyakit.planning import architecture as arch
 from kohyakit.planning import lengths, saves
 from kohyakit.planning.lengths import BucketCount, LearningRates, Length
 from kohyakit.planning.lora_size import LoraSize, lora_layers, lora_size
+from kohyakit.planning.memory import MemoryEstimate, estimate
 from kohyakit.planning.metadata_size import metadata_bytes
 from kohyakit.planning.saves import SavePoint
 from kohyakit.planning.traps import TRAPS
@@ -53,6 +55,7 @@ class Plan:
     model: arch.Architecture | None = None
     lora: LoraSize | None = None
     metadata_bytes: int = 0
+    memory: MemoryEstimate | None = None
     gui_steps: int | None = None
     findings: tuple[Problem, ...] = ()
 
@@ -103,6 +106,8 @@ def make_plan(config: TrainConfig, scan: Scan | None = None) -> Plan:
     model = _model(config, problems)
     rates = lengths.learning_rates(config, len(model.text_encoders) if model else 1)
     datasets = tuple(DatasetPlan(dataset, filling.buckets) for dataset, filling in filled)
+    lora = _lora(config, model)
+    loads = [(dataset, filling.buckets) for dataset, filling in filled]
     wanted = config.training.max_train_epochs or config.training.epoch
     plan = Plan(
         datasets,
@@ -114,8 +119,9 @@ def make_plan(config: TrainConfig, scan: Scan | None = None) -> Plan:
         saves.sample_steps(config, length.steps, length.epochs, length.steps_per_epoch) if samples else (),
         config.saving.output_dir,
         model,
-        _lora(config, model),
-        metadata_bytes([(d.dataset, d.buckets) for d in datasets]) if not config.saving.no_metadata else 0,
+        lora,
+        metadata_bytes(loads) if not config.saving.no_metadata else 0,
+        estimate(config, model, lora, loads) if model and lora else None,
         lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
     )
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
@@ -134,6 +140,9 @@ def _config_problems(config: TrainConfig) -> Iterator[Problem]:
         pass
     else:
         yield from check_rules(config)
+    for note in config.source.notes if config.source else ():
+        if note.action in SEVERITIES:
+            yield Problem("", note.text, "", note.key, note.action)
     if not config.saving.output_dir:
         yield Problem("output_dir", "it is not set", "name the folder for the LoRA", "no_output_dir")
 
@@ -166,7 +175,7 @@ def _model(config: TrainConfig, problems: list[Problem]) -> arch.Architecture | 
     try:
         return arch.read_architecture(path, family)
     except KohyakitError as error:
-        problems.extend(replace(p, where=shown(name), name="model_unreadable", severity="error") for p in error.problems)
+        problems += [replace(p, where=shown(name), name="model_unreadable", severity="error") for p in error.problems]
         return None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
         what = str(error) if isinstance(error, arch.UnknownArchitecture) else "it is not a Stable Diffusion model"
@@ -206,3 +215,13 @@ def _lora(config: TrainConfig, model: arch.Architecture | None) -> LoraSize | No
         convolutions=conv_dim is not None,
     )
     return lora_size(layers, network.network_dim or 4, conv_dim, _DTYPES[config.saving.save_precision or half])
+
+
+def check_plan(config: TrainConfig, *, decode: bool = False) -> Plan:
+    """make_plan, with `decode` also the verdict on every image's pixels, which takes seconds for hundreds of photos."""
+    scan = scan_datasets(config)
+    if decode:
+        from kohyakit.planning.decoding import decoded
+
+        scan = decoded(scan)
+    return make_plan(config, scan)

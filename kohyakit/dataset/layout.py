@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.augment import CaptionOptions, ImageOptions
@@ -16,7 +16,10 @@ from kohyakit.dataset.buckets import BucketSettings
 from kohyakit.dataset.folders import subset_folders
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.subset_files import read_subset_files
-from kohyakit.errors import DatasetError, Problem
+from kohyakit.errors import KohyakitError, Problem
+
+if TYPE_CHECKING:
+    from kohyakit.formats.dataset_toml import DatasetTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +158,7 @@ def _from_folders(config: TrainConfig, problems: list[Problem]) -> list[Dataset]
             values = {"num_repeats": folder.repeats, "class_tokens": folder.name, "is_reg": is_reg}
             subsets.append(_subset(folder.path, _getter(values, config)))
     if config.dataset.in_json:
-        problems.append(
-            Problem(
-                "in_json",
-                "metadata files of fine-tuning data sets are not read",
-                "write captions as files beside the images and set train_data_dir",
-                "in_json_unsupported",
-            )
-        )
+        problems.append(_unread_kind("in_json"))
     return [_dataset(resolution, subsets, _getter({}, config))] if resolution else []
 
 
@@ -199,7 +195,7 @@ def _subset(folder: Path, get: Get) -> Subset:
     repeats = get("num_repeats")
     return Subset(
         folder,
-        1 if repeats is None else repeats,
+        get("dataset_repeats") if repeats is None else repeats,
         get("class_tokens"),
         bool(get("is_reg")),
         get("caption_extention") or get("caption_extension"),
@@ -285,33 +281,41 @@ def _from_file(config: TrainConfig, problems: list[Problem]) -> list[Dataset]:
 
     for option in ("train_data_dir", "reg_data_dir"):
         if config[option]:
-            problems.append(
-                Problem(option, "it is not used, because dataset_config is set", "remove one of the two",
-                        "folder_beside_dataset_config", "warning")
-            )  # fmt: skip
+            what = "it is not used, because dataset_config is set"
+            problems.append(Problem(option, what, "remove one of the two", "folder_beside_dataset_config", "warning"))
     try:
-        tree = dataset_toml.read(Path(config.dataset.dataset_config))
-    except DatasetError as error:
+        tree = dataset_toml.read(config.dataset.dataset_config)
+    except KohyakitError as error:
         problems.extend(error.problems)
         return []
+    problems.extend(tree.problems)
     return list(_from_tree(tree, config, problems))
 
 
-def _from_tree(tree: Any, config: TrainConfig, problems: list[Problem]) -> Iterator[Dataset]:
+def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem]) -> Iterator[Dataset]:
     """One Dataset a `[[datasets]]` table; what a table leaves open comes from the config."""
     for place, table in enumerate(tree.datasets, start=1):
-        values = _values(table)
         where = f"{shown(config.dataset.dataset_config or '')}: data set {place}"
-        resolution = parse_resolution(_getter(values, config)("resolution"), where, problems)
+        if table.kind != "dreambooth":
+            problems.append(_unread_kind(where))
+            continue
+        get = _getter(_values(table), config)
+        resolution = parse_resolution(get("resolution"), where, problems)
         subsets = [
-            _subset(Path(inner["image_dir"]), _getter({**values, **inner}, config))
-            for inner in map(_values, table.subsets)
-            if inner.get("image_dir")
+            _subset(Path(inner.image_dir), _getter({**_values(table), **_values(inner)}, config))
+            for inner in table.subsets
+            if inner.image_dir
         ]
         if resolution:
-            yield _dataset(resolution, subsets, _getter(values, config))
+            yield _dataset(resolution, subsets, get)
+
+
+def _unread_kind(where: str) -> Problem:
+    what = "metadata files of fine-tuning data sets and ControlNet pairs are not read"
+    return Problem(where, what, "write captions as files beside the images and name their image_dir", "data_set_kind")
 
 
 def _values(table: Any) -> dict[str, Any]:
     """The options that a table sets."""
-    return {f.name: value for f in fields(table) if (value := getattr(table, f.name)) is not None}
+    found = {f.name: getattr(table, f.name) for f in fields(table)}
+    return {name: value for name, value in found.items() if value is not None and name not in ("kind", "subsets")}

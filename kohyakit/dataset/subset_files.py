@@ -116,7 +116,7 @@ def _missing_captions(
     missing = [record for record in records if record.caption_path is None]
     if not missing:
         return []
-    instead = f"the caption '{class_tokens}' (the folder's name)" if class_tokens else "no caption at all"
+    instead = f"the caption '{class_tokens}'" if class_tokens else "no caption at all"
     for other in _CAPTION_EXTENSIONS:
         there = sum(record.path.stem + other in listing.names for record in missing) if other != extension else 0
         if there:
@@ -133,4 +133,4 @@ def _missing_captions(
     if len(missing) == len(records) and class_tokens:
         return []
     what = f"{len(missing)} of {len(records)} images have no {extension} file and train with {instead}"
-    return [Problem(shown(folder), what, "write their captions if that is not meant", "captions_missing", "hint")]
+    return [Problem(shown(folder), what, "", "captions_missing", "hint")]

@@ -6,6 +6,7 @@ What it is for: the LoRA's size to the byte, and the memory estimate.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,25 +43,42 @@ class UNetShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Parameters:
+    """How many numbers the parts of a model hold."""
+
+    unet: int
+    text: int
+    vae: int
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
-    """family: sd1, sd2 or sdxl. known: read from the model itself, not assumed."""
+    """family: sd1, sd2 or sdxl. known: the shape was read from the model itself, not assumed."""
 
     family: str
     unet: UNetShape
     text_encoders: tuple[TextShape, ...]
+    parameters: Parameters
     known: bool = False
 
 
 SD1 = Architecture(
-    "sd1", UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 768, False), (TextShape(12, 768, 3072),)
+    "sd1",
+    UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 768, False),
+    (TextShape(12, 768, 3072),),
+    Parameters(859_520_964, 123_060_480, 83_653_863),
 )
 SD2 = Architecture(
-    "sd2", UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 1024, True), (TextShape(23, 1024, 4096),)
+    "sd2",
+    UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 1024, True),
+    (TextShape(23, 1024, 4096),),
+    Parameters(865_910_724, 340_387_840, 83_653_863),
 )
 SDXL = Architecture(
     "sdxl",
     UNetShape((320, 640, 1280), (0, 2, 10), 2048, True, mid_transformers=10),
     (TextShape(12, 768, 3072), TextShape(32, 1280, 5120)),
+    Parameters(2_567_463_684, 123_060_480 + 694_659_840, 83_653_863),
 )
 
 
@@ -107,7 +125,19 @@ def _from_folder(path: Path) -> Architecture:
         per_level[-1],
     )
     family = "sdxl" if len(text) == 2 else "sd2" if shape.linear_projection else "sd1"
-    return Architecture(family, shape, tuple(text), known=True)
+    return Architecture(family, shape, tuple(text), _folder_parameters(path, standard(family).parameters), known=True)
+
+
+def _folder_parameters(path: Path, usual: Parameters) -> Parameters:
+    """Counted from the weights' headers; the usual number for a part whose weights are no .safetensors."""
+
+    def count(*parts: str) -> int:
+        files = [file for part in parts for file in sorted((path / part).glob("*.safetensors"))]
+        files = [file for file in files if not re.search(r"\.(fp16|non_ema)\b", file.name)] or files
+        return sum(t.elements for file in files for t in safetensors_header.read(file).tensors.values())
+
+    unet, text, vae = count("unet"), count("text_encoder", "text_encoder_2"), count("vae")
+    return Parameters(unet or usual.unet, text or usual.text, vae or usual.vae)
 
 
 def _text_config(folder: Path) -> TextShape:
@@ -138,7 +168,15 @@ def _from_header(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
         raise UnknownArchitecture("it holds no CLIP text encoder")
     if family == "sd2":
         text = replace(text, layers=text.layers - 1)  # sd-scripts leaves out OpenCLIP's last layer
-    return Architecture(family, UNetShape(channels, (1, 1, 1, 0), context, linear), (text,), known=True)
+    shape = UNetShape(channels, (1, 1, 1, 0), context, linear)
+    return Architecture(family, shape, (text,), _file_parameters(shapes), known=True)
+
+
+def _file_parameters(shapes: Mapping[str, tuple[int, ...]]) -> Parameters:
+    def count(prefix: str) -> int:
+        return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
+
+    return Parameters(count(_UNET), count("cond_stage_model."), count("first_stage_model."))
 
 
 def _text_shape(shapes: Mapping[str, tuple[int, ...]], pattern: re.Pattern[str]) -> TextShape | None:

@@ -37,7 +37,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "lora": _lora(plan),
         "samples": [sample_data(prompt) for prompt in plan.samples],
         "sample_steps": list(plan.sample_steps),
-        "memory": None,
+        "memory": {**asdict(plan.memory), "total": plan.memory.total, "estimate": True} if plan.memory else None,
         "findings": [finding_data(problem) for problem in plan.findings],
         "ok": not plan.errors,
     }

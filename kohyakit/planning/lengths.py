@@ -146,4 +146,5 @@ def _relative_step(config: TrainConfig) -> bool:
     """Adafactor's default: it works out its own rate unless told relative_step=False."""
     if config.optimizer.optimizer_type.lower() != "adafactor":
         return False
-    return not any(arg.replace(" ", "").lower() == "relative_step=false" for arg in config.optimizer.optimizer_args or ())
+    args = config.optimizer.optimizer_args or ()
+    return not any(arg.replace(" ", "").lower() == "relative_step=false" for arg in args)

@@ -85,9 +85,9 @@ def gui_arithmetic(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Prob
     if theirs != ours:
         yield Problem(
             "steps",
-            f"the GUI counts {theirs} steps for {wanted} epochs, the trainer {ours} "
-            f"({plan.steps_per_epoch} an epoch: every bucket rounds up)",
-            "max_train_epochs gives whole epochs",
+            f"for {wanted} epoch{'s' if wanted > 1 else ''} the GUI counts {theirs:,} steps, the trainer {ours:,} "
+            f"({plan.steps_per_epoch:,} an epoch, as every bucket rounds up)",
+            "",
             "gui_step_arithmetic",
             "hint",
         )
@@ -99,7 +99,7 @@ def regularisation(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Prob
     files = sum(len(s.records) for _, subsets in reg for s in subsets)
     if not images or not files:
         return
-    used = f"{files} regularisation images repeated to {images}" if files < images else f"{images} regularisation images"
+    used = f"{files} regularisation images" + (f" repeated to {images}" if files < images else "")
     yield Problem(
         "reg_data_dir",
         f"{used} stand beside {images} training images, so an epoch has about twice the steps",
@@ -150,7 +150,7 @@ def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
         size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
         yield Problem(
             "resolution",
-            f"{len(small)} of {len(records)} images are smaller than {size} and get {fate}{_such_as(small)}",
+            f"{len(small)} of {len(records)} images smaller than {size} are {fate}{_such_as(small)}",
             "replace them with larger ones" if enlarged else "",
             "below_resolution",
             "warning" if enlarged else "hint",
@@ -210,8 +210,8 @@ def long_captions(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Probl
         wider = next((r for r in (150, 225) if r >= count), 225)
         yield Problem(
             "max_token_length",
-            f"{len(too_long)} captions have more than {room} tokens and are cut "
-            f"({shown(record.path.name)} has {count})",
+            f"{len(too_long)} caption{'s have' if len(too_long) > 1 else ' has'} more than {room} tokens; the rest is "
+            f"cut off ({shown(record.path.name)}: {count})",
             f"set max_token_length to {wider}" if room < 225 else "shorten them",
             "long_caption",
             "warning",
@@ -242,9 +242,6 @@ def sample_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Prob
     for place, prompt in enumerate(plan.samples, start=1):
         for note in prompt.notes:
             yield Problem(f"sample prompt {place}", note, "", "prompt_repaired", "hint")
-    if asked and not plan.samples and not sampling.sample_prompts:
-        yield Problem("sample_prompts", "samples are asked for, but there are no prompts", "name a file with prompts",
-                      "no_prompts", "warning")  # fmt: skip
     if plan.samples and not asked:
         yield Problem("sample_prompts", "there are prompts, but nothing says when to draw them",
                       "set sample_every_n_epochs to 1", "samples_never", "hint")  # fmt: skip

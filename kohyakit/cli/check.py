@@ -1,0 +1,48 @@
+"""`kohyakit check`: everything that will happen and everything that is wrong, before a training starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a parameter; repeatable.")
+@click.option(
+    "--dataset-config", type=click.Path(path_type=Path), metavar="FILE", help="Take the data sets from this TOML."
+)
+@click.option("--decode", is_flag=True, help="Decode every image too, as the start of a training does.")
+@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+def check(
+    config: Path, assignments: tuple[str, ...], dataset_config: Path | None, decode: bool, as_json: bool
+) -> None:
+    """Say what a training will do, and what is wrong, before it starts.
+
+    CONFIG is a kohya_ss GUI preset (.json) or an sd-scripts TOML. Exit code 0: fine, 1: findings that stop a
+    training, 2: wrong use.
+    """
+    from kohyakit.cli.plan_view import show_plan
+    from kohyakit.config.read import parse_assignments
+    from kohyakit.errors import KohyakitError
+    from kohyakit.formats import load
+    from kohyakit.plan import check_plan
+    from kohyakit.planning.data import finding_data
+
+    try:
+        loaded = load(config, overrides=parse_assignments(assignments), dataset_config=dataset_config)
+    except KohyakitError as error:
+        if not as_json:
+            raise
+        findings = [finding_data(problem) for problem in error.problems]
+        click.echo(json.dumps({"ok": False, "findings": findings}, ensure_ascii=False, indent=2))
+        sys.exit(error.exit_code)
+    plan = check_plan(loaded, decode=decode)
+    if as_json:
+        click.echo(json.dumps(plan.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        show_plan(loaded, plan)
+    sys.exit(1 if plan.errors else 0)
