@@ -166,6 +166,7 @@ CHECKS = Table(
         "caption_length": Entry("kohyakit.audit.checks.caption_length:CHECK", "More tokens than are trained"),
         "caption_content": Entry("kohyakit.audit.checks.caption_content:CHECK", "The same everywhere, or against the folder"),
         "layout": Entry("kohyakit.audit.checks.layout:CHECK", "Folders and names that a training trips over"),
+        "names": Entry("kohyakit.audit.checks.names:CHECK", "Names that collide or that another system refuses"),
         "balance": Entry("kohyakit.audit.checks.balance:CHECK", "Subsets of very unequal weight"),
     },
 )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kohyakit.audit.survey import Survey
-    from kohyakit.dataset.decode import Examination
 
 SEVERITIES = ("error", "warning", "hint")
 
@@ -52,36 +51,58 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture as the measures see it: upright, 8 bits, at the scale of the one decode.
+    """One picture as the measures see it, from the one decode. Everything is computed at most once.
 
-    rgb: [h, w, 3] uint8. scale: decoded size over stored size.
+    rgb: [h, w, 3] uint8 as stored, 1024 to 2047 pixels on the longer side (all of a smaller picture).
+    scale: its size over the stored size. orientation: EXIF 1 to 8, applied in what is called small.
     """
 
     rgb: np.ndarray
     scale: float
-    examination: Examination
+    orientation: int = 1
 
     @cached_property
-    def grey(self) -> np.ndarray:
-        """Luma, [h, w] uint8, computed once for all measures."""
+    def large(self) -> np.ndarray:
+        """Luma as stored, [h, w] uint8, at most 1024 pixels on the longer side."""
         import cv2
 
-        return cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
+        return _shrunk(grey, LARGE, cv2.INTER_LINEAR)  # by less than two: averaging areas would cost as much as decoding
 
     @cached_property
     def small(self) -> np.ndarray:
-        """Luma reduced by area means to 256 pixels on the longer side, or all of a smaller picture."""
-        return self.reduced(256)
-
-    def reduced(self, longest: int) -> np.ndarray:
+        """Luma, upright, [h, w] uint8, at most 256 pixels on the longer side."""
         import cv2
 
-        height, width = self.grey.shape
-        share = longest / max(height, width)
-        if share >= 1:
-            return self.grey
-        size = (max(1, round(width * share)), max(1, round(height * share)))
-        return cv2.resize(self.grey, size, interpolation=cv2.INTER_AREA)
+        from kohyakit.dataset.decode import upright
+
+        picture = self.large
+        while max(picture.shape) >= 2 * SMALL:
+            picture = cv2.resize(picture, (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2)), interpolation=cv2.INTER_AREA)
+        return upright(_shrunk(picture, SMALL, cv2.INTER_AREA), self.orientation)
+
+    @cached_property
+    def small_rgb(self) -> np.ndarray:
+        """Colours, upright, squeezed to [64, 64, 3] uint8."""
+        import cv2
+
+        from kohyakit.dataset.decode import upright
+
+        coarse = _shrunk(self.rgb, SMALL, cv2.INTER_LINEAR)
+        return upright(cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_AREA), self.orientation)
+
+
+LARGE, SMALL = 1024, 256
+
+
+def _shrunk(picture: np.ndarray, longest: int, how: int) -> np.ndarray:
+    import cv2
+
+    height, width = picture.shape[:2]
+    share = longest / max(height, width)
+    if share >= 1:
+        return picture
+    return cv2.resize(picture, (max(1, round(width * share)), max(1, round(height * share))), interpolation=how)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""Low information: one colour, a gradient, an empty page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kohyakit.audit.check import Check, Issue, Picture, Threshold
+
+if TYPE_CHECKING:
+    from kohyakit.audit.survey import Survey
+
+
+def measure(picture: Picture) -> dict[str, float]:
+    """detail: standard deviation in grey levels of what remains when light and shade are taken away."""
+    import cv2
+
+    grey = picture.small.astype(np.float32)
+    smooth = cv2.blur(grey, (max(3, grey.shape[1] // 8 | 1), max(3, grey.shape[0] // 8 | 1)))
+    return {"detail": float((grey - smooth).std())}
+
+
+def judge(survey: Survey) -> Iterable[Issue]:
+    images = survey.images
+    for row in images[images["detail"] < survey.limit("information_detail")].itertuples():
+        yield Issue(
+            row.path,
+            "low_information",
+            "warning",
+            f"there is nearly nothing to see (detail {row.detail:.1f} grey levels, photos have 10 and more)",
+            "leave it out",
+        )
+
+
+CHECK = Check(
+    issues={"low_information": "nearly nothing to see"},
+    judge=judge,
+    measure=measure,
+    scores={"detail": "standard deviation of local detail, in grey levels"},
+    thresholds=(Threshold("information_detail", 3.0, "detail below which a picture has low information"),),
+)

@@ -1,0 +1,103 @@
+"""Suspected sideways content although EXIF says nothing: a hint, from where light, colour and texture lie.
+
+A small linear model compares the four ways in which a picture could stand: skies are bright, blue and smooth and lie
+on top. Fitted on 267 photographs of many cameras (public samples; three that really lie on their side left out);
+in ten-fold cross-validation the threshold of 0.75 finds 16 % of photos laid on their side and names 1 of 267 upright
+ones. It is worth a look, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kohyakit.audit.check import Check, Issue, Picture, Threshold
+
+if TYPE_CHECKING:
+    from kohyakit.audit.survey import Survey
+
+# Top against bottom eighths (outermost, second, third and fourth together) of: luma, saturation, blueness, greenness,
+# edges across, edges down. Then symmetry, edges across over down, change of luma down over across, top edges over bottom.
+_WEIGHTS = np.array([
+    1.38, 2.34, 6.30, -1.50, 7.76, -0.05,
+    -0.28, -3.46, -0.38, 7.40, 11.15, 3.42,
+    0.48, 1.42, -0.17, -0.48, -0.80, -6.23,
+    0.84, 0.55, 0.11, -0.25,
+])  # fmt: skip
+_TINY = 1e-3
+
+
+def measure(picture: Picture) -> dict[str, float]:
+    """sideways: the larger probability of a quarter turn, left or right, against standing or upside down."""
+    chances = _chances(picture.small_rgb)
+    return {"sideways": float(max(chances[1], chances[3]))}
+
+
+def _chances(rgb: np.ndarray) -> np.ndarray:
+    """Probabilities that a picture [64, 64, 3] uint8 becomes upright by 0, 1, 2, 3 quarter turns to the left."""
+    maps = _maps(rgb)
+    rows = maps.mean(axis=2).reshape(6, 8, 8).mean(axis=2)
+    columns = maps.mean(axis=1).reshape(6, 8, 8).mean(axis=2)
+    # profiles from top to bottom and from left to right, after each number of turns
+    down = (rows, columns[:, ::-1], rows[:, ::-1], columns)
+    across = (columns, rows, columns[:, ::-1], rows[:, ::-1])
+    mirror = _likeness(maps[0], maps[0][:, ::-1]) - _likeness(maps[0], maps[0][::-1])
+    scores = np.array([_features(down[k], across[k], mirror, bool(k % 2)) @ _WEIGHTS for k in range(4)])
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def _maps(rgb: np.ndarray) -> np.ndarray:
+    import cv2
+
+    colour = rgb.astype(np.float32) / 255
+    red, green, blue = colour[..., 0], colour[..., 1], colour[..., 2]
+    luma = colour @ np.array([0.299, 0.587, 0.114], np.float32)
+    down, across = np.gradient(cv2.GaussianBlur(luma, (0, 0), 0.8))
+    saturation = colour.max(axis=2) - colour.min(axis=2)
+    return np.stack(
+        [luma, saturation, blue - (red + green) / 2, green - (red + blue) / 2, np.abs(across), np.abs(down)]
+    )
+
+
+def _features(down: np.ndarray, across: np.ndarray, mirror: float, turned: bool) -> np.ndarray:
+    if turned:  # edges change their direction with the picture
+        down = down[[0, 1, 2, 3, 5, 4]]
+    against = down[:, :4] - down[:, :3:-1]
+    edges = down[4:].sum(axis=0)
+    rest = (
+        -mirror if turned else mirror,
+        np.log((down[4].mean() + _TINY) / (down[5].mean() + _TINY)),
+        np.log((np.diff(down[0]).std() + _TINY) / (np.diff(across[0]).std() + _TINY)),
+        np.log((edges[:2].mean() + _TINY) / (edges[-2:].mean() + _TINY)),
+    )
+    return np.concatenate([against[:, 0], against[:, 1], against[:, 2] + against[:, 3], rest])
+
+
+def _likeness(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+
+
+def judge(survey: Survey) -> Iterable[Issue]:
+    images = survey.images
+    suspected = (images["sideways"] > survey.limit("sideways_chance")) & (images["orientation"] == 1)
+    for row in images[suspected].itertuples():
+        yield Issue(
+            row.path,
+            "suspected_sideways",
+            "hint",
+            "may lie on its side, though it carries no EXIF orientation (a guess from light and colour)",
+            "look at it, and turn it if it does",
+        )
+
+
+CHECK = Check(
+    issues={"suspected_sideways": "may lie on its side"},
+    judge=judge,
+    measure=measure,
+    scores={"sideways": "chance that the picture lies on its side, by a rough guess"},
+    thresholds=(Threshold("sideways_chance", 0.75, "chance above which a picture is suspected to lie on its side"),),
+)

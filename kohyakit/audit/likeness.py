@@ -1,0 +1,188 @@
+"""Which photos show the same picture: a sketch of each, hashes of its windows, and a verified comparison.
+
+A sketch is the upright picture in 32x32 grey values. Hash: signs of its 63 lowest DCT coefficients (a perceptual
+hash after Zauner 2010); mirroring and turning a picture only flips signs and swaps rows with columns, so all eight
+positions cost one transform. Hashes of six windows inside the picture find copies that were cropped.
+A pair that the hashes propose counts only when the sketches, laid over each other, agree in detail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+SIDE = 32
+_LOW = 8  # coefficients a side
+
+# (offset, length) along y and x, in shares of the picture: all of it, four corners and the centre at 90 %, 80 %.
+_NEAR, _FAR = (0.0, 0.9), (0.1, 0.9)
+WINDOWS = (
+    ((0.0, 1.0), (0.0, 1.0)),
+    (_NEAR, _NEAR),
+    (_NEAR, _FAR),
+    (_FAR, _NEAR),
+    (_FAR, _FAR),
+    ((0.05, 0.9), (0.05, 0.9)),
+    ((0.1, 0.8), (0.1, 0.8)),
+)
+# The eight positions of a picture: (transposed, flipped top to bottom, flipped left to right).
+POSITIONS = tuple((t, v, h) for t in (False, True) for v in (False, True) for h in (False, True))
+MIRRORED = POSITIONS.index((False, False, True))
+
+
+def sketch(grey: np.ndarray) -> np.ndarray:
+    """The picture in 32x32 means, uint8. grey: [h, w] uint8, upright; any size from 1x1."""
+    import cv2
+
+    height, width = grey.shape
+    how = cv2.INTER_AREA if min(height, width) >= SIDE else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(grey), (SIDE, SIDE), interpolation=how)
+
+
+@lru_cache(maxsize=32)
+def _window_dct(offset: float, length: float) -> np.ndarray:
+    """[8, 32]: cuts out a window of one axis, stretches it to 32 samples and takes its lowest cosines."""
+    k = np.arange(SIDE)
+    cosines = np.cos(np.pi * (2 * k[None] + 1) * np.arange(_LOW)[:, None] / (2 * SIDE))
+    place = np.clip((offset + length * (k + 0.5) / SIDE) * SIDE - 0.5, 0, SIDE - 1)
+    left = np.clip(place.astype(int), 0, SIDE - 2)
+    sample = np.zeros((SIDE, SIDE))
+    sample[k, left] = 1 - (place - left)
+    sample[k, left + 1] += place - left
+    return (cosines @ sample).astype(np.float32)
+
+
+def hashes(sketches: np.ndarray, window: int = 0) -> np.ndarray:
+    """Perceptual hashes, uint64 [n], of one of WINDOWS. sketches: uint8 [n, 32, 32]."""
+    rows, columns = (_window_dct(*axis) for axis in WINDOWS[window])
+    return _in_chunks(sketches, lambda some: rows @ some @ columns.T)
+
+
+def turned_hashes(sketches: np.ndarray, position: int) -> np.ndarray:
+    """Hashes of the whole pictures as if they stood in one of POSITIONS."""
+    rows = _window_dct(0.0, 1.0)
+    transposed, down, across = POSITIONS[position]
+    sign = np.where(np.arange(_LOW) % 2, -1, 1).astype(np.float32)
+
+    def low(some: np.ndarray) -> np.ndarray:
+        found = rows @ some @ rows.T
+        if transposed:
+            found = found.transpose(0, 2, 1)
+        return found * (sign[:, None] if down else 1) * (sign[None] if across else 1)
+
+    return _in_chunks(sketches, low)
+
+
+def _in_chunks(sketches: np.ndarray, low: Callable[[np.ndarray], np.ndarray], chunk: int = 8192) -> np.ndarray:
+    found = [_pack(low(sketches[at : at + chunk].astype(np.float32))) for at in range(0, len(sketches), chunk)]
+    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+
+
+def _pack(low: np.ndarray) -> np.ndarray:
+    bits = (low.reshape(len(low), -1) > 0).astype(np.uint64)
+    bits[:, 0] = 0  # the mean says nothing
+    return (bits << _BIT_ORDER).sum(axis=1, dtype=np.uint64)
+
+
+# Bits are spread so that each 16-bit band of a hash holds coarse and fine coefficients alike.
+_BIT_ORDER = np.array([(i * 16 + i // 4) % 64 for i in range(64)], dtype=np.uint64)
+
+
+def turn(sketches: np.ndarray, position: int) -> np.ndarray:
+    """Sketches [n, 32, 32] put in one of POSITIONS."""
+    transposed, down, across = POSITIONS[position]
+    if transposed:
+        sketches = sketches.transpose(0, 2, 1)
+    return sketches[:, :: -1 if down else 1, :: -1 if across else 1]
+
+
+def contrast_of(sketches: np.ndarray, chunk: int = 8192) -> np.ndarray:
+    """Standard deviation of the fine detail of each sketch, in grey levels; near 0 where a picture says little."""
+    found = [
+        _detail(sketches[at : at + chunk].astype(np.float32)).std(axis=(1, 2)) for at in range(0, len(sketches), chunk)
+    ]
+    return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def _detail(pictures: np.ndarray) -> np.ndarray:
+    """What is left when the coarse light and shade (Gaussian, 2.5 cells) is taken away. [n, 32, 32] float32."""
+    smooth = _smoother(2.5)
+    return pictures - smooth @ pictures @ smooth.T
+
+
+@lru_cache(maxsize=4)
+def _smoother(sigma: float) -> np.ndarray:
+    k = np.arange(SIDE)
+    weights = np.exp(-((k[:, None] - k[None]) ** 2) / (2 * sigma**2))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def agreement(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, chunk: int = 2048) -> np.ndarray:
+    """How well `part` fits into `whole` near the given window: correlation of detail, -1 to 1, float32 [n].
+
+    whole, part: uint8 [n, 32, 32]. windows: index into WINDOWS [n], where the fit starts; place and scale are then
+    refined along both axes (Gauss-Newton on the squared difference, brightness and contrast free; Baker and
+    Matthews 2004).
+    """
+    scores = np.empty(len(whole), np.float32)
+    starts = np.array([(y[0], y[1], x[0], x[1]) for y, x in WINDOWS])
+    for at in range(0, len(whole), chunk):
+        piece = slice(at, at + chunk)
+        scores[piece] = _fit(whole[piece].astype(np.float32), part[piece].astype(np.float32), starts[windows[piece]])
+    return scores
+
+
+_STEPS = 5
+
+
+def _fit(whole: np.ndarray, part: np.ndarray, start: np.ndarray) -> np.ndarray:
+    smooth = _smoother(1.0)
+    soft_whole = smooth @ whole @ smooth.T
+    target = _normal(smooth @ part @ smooth.T)
+    place = start.copy()
+    for _ in range(_STEPS):
+        place = np.clip(place + _step(soft_whole, target, place), (-0.06, 0.7, -0.06, 0.7), (0.3, 1.06, 0.3, 1.06))
+    fitted = _correlation(_detail(_cut(whole, place)), _detail(part))
+    return np.maximum(fitted, _correlation(_detail(_cut(whole, start)), _detail(part)))
+
+
+def _cut(pictures: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The windows `place` [n, 4] (offset and length along y, then x) of pictures, stretched to 32x32, bilinear."""
+    return _sampler(place[:, :2]) @ pictures @ _sampler(place[:, 2:]).transpose(0, 2, 1)
+
+
+def _sampler(axis: np.ndarray) -> np.ndarray:
+    k = np.arange(SIDE)
+    at = np.clip((axis[:, :1] + axis[:, 1:] * (k + 0.5) / SIDE) * SIDE - 0.5, 0, SIDE - 1)
+    return np.maximum(0, 1 - np.abs(at[:, :, None] - k)).astype(np.float32)
+
+
+def _normal(pictures: np.ndarray) -> np.ndarray:
+    centred = pictures - pictures.mean(axis=(1, 2), keepdims=True)
+    return centred / (centred.std(axis=(1, 2), keepdims=True) + 1e-3)
+
+
+def _step(whole: np.ndarray, target: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """One Gauss-Newton step of the window's offset and length along y and x, in shares of the picture."""
+    seen = _normal(_cut(whole, place))
+    down, across = np.gradient(seen, axis=(1, 2))
+    along = ((np.arange(SIDE) + 0.5) / SIDE).astype(np.float32)
+    # A shift of the offset moves every cell alike; a change of length moves the far end most.
+    cells = (SIDE / np.maximum(place[:, 1], 0.1))[:, None, None].astype(np.float32)
+    cells_x = (SIDE / np.maximum(place[:, 3], 0.1))[:, None, None].astype(np.float32)
+    slopes = np.stack(
+        [down * cells, down * cells * along[:, None], across * cells_x, across * cells_x * along], axis=1
+    ).reshape(len(place), 4, -1)
+    miss = (target - seen).reshape(len(place), -1, 1)
+    normal = slopes @ slopes.transpose(0, 2, 1)
+    damp = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4, dtype=np.float32) + 1e-6 * np.eye(4)
+    return np.linalg.solve(normal + damp, slopes @ miss)[:, :, 0].clip(-0.05, 0.05)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a = a - a.mean(axis=(1, 2), keepdims=True)
+    b = b - b.mean(axis=(1, 2), keepdims=True)
+    norm = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2))) + 1e-6
+    return (a * b).sum(axis=(1, 2)) / norm

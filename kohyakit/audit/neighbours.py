@@ -1,0 +1,143 @@
+"""Finds pairs of the same picture among many: every pair where that is affordable, by bands of the hash above.
+
+Of n pictures, n² pairs of hashes are compared in blocks up to EXHAUSTIVE (about 2 s for 8,000). Above, a pair is
+compared only if one of four 16-bit bands of its hashes differs by at most one bit, which holds for every pair of
+distance up to 7; memory and time then grow with the number of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kohyakit.audit.likeness import POSITIONS, WINDOWS, agreement, hashes, turn, turned_hashes
+
+EXHAUSTIVE = 8000
+_BLOCK = 1 << 22  # pairs at a time
+_MIRRORS = (0, 1)
+
+
+def same_picture_groups(
+    sketches: np.ndarray, distance: int, least_agreement: float, *, exhaustive: int = EXHAUSTIVE
+) -> list[np.ndarray]:
+    """Groups of two or more rows that show the same picture; rows and groups ascending.
+
+    sketches: uint8 [n, 32, 32]. distance: bits by which hashes may differ. least_agreement: see likeness.agreement.
+    """
+    if len(sketches) < 2:
+        return []
+    groups = _Groups(len(sketches))
+    for proposal in _proposals(sketches, distance, exhaustive):
+        _join(groups, sketches, proposal, least_agreement)
+    return groups.of_several()
+
+
+class _Groups:
+    """Which rows belong together (union by the lower row)."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = np.arange(count)
+
+    def roots(self) -> np.ndarray:
+        """The lowest row of each row's group."""
+        while True:
+            further = self._parent[self._parent]
+            if (further == self._parent).all():
+                return further
+            self._parent = further
+
+    def merge(self, a: int, b: int) -> None:
+        low, high = sorted((self._root(a), self._root(b)))
+        self._parent[high] = low
+
+    def _root(self, row: int) -> int:
+        while self._parent[row] != row:
+            row = int(self._parent[row])
+        return row
+
+    def of_several(self) -> list[np.ndarray]:
+        roots = self.roots()
+        order = np.argsort(roots, kind="stable")
+        starts = np.flatnonzero(np.diff(roots[order])) + 1
+        return [rows for rows in np.split(order, starts) if len(rows) > 1]
+
+
+def _join(groups: _Groups, sketches: np.ndarray, pairs: tuple, least_agreement: float) -> None:
+    """Compare proposed pairs that are not yet in one group, in pieces, and merge the groups of those that agree."""
+    whole, part, window, position = pairs
+    for at in range(0, len(whole), 8192):
+        i, j, w = whole[at : at + 8192], part[at : at + 8192], window[at : at + 8192]
+        roots = groups.roots()
+        apart = roots[i] != roots[j]
+        i, j, w = i[apart], j[apart], w[apart]
+        same = agreement(sketches[i], turn(sketches[j], position), w) >= least_agreement
+        for a, b in zip(i[same], j[same], strict=True):
+            groups.merge(int(a), int(b))
+
+
+def _proposals(sketches: np.ndarray, distance: int, exhaustive: int) -> Iterator[tuple]:
+    """(whole, part, window, position): `part`, put in that position, may be what is in that window of `whole`."""
+    first = hashes(sketches)
+    alone, back = np.unique(first, return_index=True)[1], np.unique(first, return_inverse=True)[1]
+    twins = alone[back]
+    rows = np.flatnonzero(twins != np.arange(len(first)))
+    if len(rows):  # equal hashes: each is compared with the first of its kind only
+        yield twins[rows], rows, np.zeros(len(rows), int), 0
+    search = _by_blocks if len(alone) <= exhaustive else _by_bands
+    some = sketches[alone]
+    for window in range(len(WINDOWS)):
+        index = hashes(some, window)
+        for position in range(len(POSITIONS)) if window == 0 else _MIRRORS:
+            query = turned_hashes(some, position)
+            for whole, part in search(index, query, distance):
+                keep = whole < part if window == 0 else whole != part
+                if keep.any():
+                    whole, part = alone[whole[keep]], alone[part[keep]]
+                    yield whole, part, np.full(len(whole), window), position
+
+
+def _by_blocks(index: np.ndarray, query: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rows = max(1, _BLOCK // len(index))
+    for at in range(0, len(query), rows):
+        apart = np.bitwise_count(query[at : at + rows, None] ^ index[None])
+        part, whole = np.nonzero(apart <= distance)
+        yield whole, part + at
+
+
+_PROBES = np.array([0, *(1 << bit for bit in range(16))], dtype=np.uint64)
+
+
+def _by_bands(index: np.ndarray, query: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    found = []
+    for band in range(4):
+        shift = np.uint64(16 * band)
+        keys = ((index >> shift) & np.uint64(0xFFFF)).astype(np.int64)
+        order = np.argsort(keys, kind="stable")
+        starts = np.searchsorted(keys[order], np.arange(65537))
+        for probe in _PROBES:
+            wanted = (((query >> shift) & np.uint64(0xFFFF)) ^ probe).astype(np.int64)
+            for whole, part in _expand(starts[wanted], starts[wanted + 1], order):
+                near = np.bitwise_count(index[whole] ^ query[part]) <= distance
+                if near.any():
+                    found.append(whole[near].astype(np.int64) * len(query) + part[near])
+    if found:
+        pairs = np.unique(np.concatenate(found))
+        yield pairs // len(query), pairs % len(query)
+
+
+def _expand(low: np.ndarray, high: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every (member of the bucket low..high, row), at most about _BLOCK at a time."""
+    counts = high - low
+    ends = np.cumsum(counts)
+    at = 0
+    while at < len(counts):
+        done = ends[at - 1] if at else 0
+        stop = max(at + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
+        piece = counts[at:stop]
+        total = int(piece.sum())
+        if total:
+            rows = np.repeat(np.arange(at, stop), piece)
+            offset = np.arange(total) - np.repeat(np.cumsum(piece) - piece, piece)
+            yield order[np.repeat(low[at:stop], piece) + offset], rows
+        at = stop
