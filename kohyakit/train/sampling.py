@@ -32,12 +32,12 @@ FOLDER = "sample"
 INDEX = "samples.jsonl"
 MAX_CHUNKS = 3  # of 75 tokens; what is longer is cut off
 
-# sample_sampler -> diffusers' class and what it needs beyond the noise schedule.
+# sample_sampler -> the scheduler's class, diffusers' save for LMS, and what it needs beyond the noise schedule.
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
     "pndm": ("PNDMScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
+    "lms": ("LinearMultistepScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {}),
@@ -158,8 +158,6 @@ def build_sampler(name: str, prediction_type: str = "epsilon") -> Any:
 
     Names may carry the `k_` of old presets. DDIM and DDPM clip the picture they foresee to ±1. Raises ConfigError.
     """
-    import diffusers
-
     key = name.lower().removeprefix("k_")
     if key not in SAMPLERS:
         cure = f"choose one of {', '.join(SAMPLERS)}"
@@ -167,7 +165,7 @@ def build_sampler(name: str, prediction_type: str = "epsilon") -> Any:
     kind, settings = SAMPLERS[key]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # diffusers would rather have dpmsolver++
-        scheduler = getattr(diffusers, kind)(
+        scheduler = _sampler_class(kind)(
             num_train_timesteps=1000,
             beta_start=0.00085,
             beta_end=0.012,
@@ -178,6 +176,16 @@ def build_sampler(name: str, prediction_type: str = "epsilon") -> Any:
     if scheduler.config.get("clip_sample") is False:
         scheduler.register_to_config(clip_sample=True)
     return scheduler
+
+
+def _sampler_class(name: str) -> Any:
+    if name == "LinearMultistepScheduler":
+        from kohyakit.train.linear_multistep import LinearMultistepScheduler
+
+        return LinearMultistepScheduler
+    import diffusers
+
+    return getattr(diffusers, name)
 
 
 def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, *, clip_skip: int | None = None) -> Tensor:

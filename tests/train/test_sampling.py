@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -202,6 +203,37 @@ def test_samplers_have_sd_scripts_settings() -> None:
     assert config.prediction_type == "v_prediction"
     with pytest.raises(ConfigError, match="there is no sampler 'ddimm'"):
         build_sampler("ddimm")
+
+
+def test_lms_is_adams_bashforth_on_an_even_grid() -> None:
+    """Its classical coefficients: 1; 3/2, -1/2; 23/12, -16/12, 5/12; 55/24, -59/24, 37/24, -9/24."""
+    from kohyakit.train.linear_multistep import weights_of
+
+    grid = np.arange(9.0, 0, -1)
+    for order, expected in (
+        (1, [1]),
+        (2, [3 / 2, -1 / 2]),
+        (3, [23 / 12, -16 / 12, 5 / 12]),
+        (4, [55 / 24, -59 / 24, 37 / 24, -9 / 24]),
+    ):
+        assert weights_of(grid, 5, order) == pytest.approx([-weight for weight in expected])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_lms_equals_diffusers_own(prediction: str) -> None:
+    pytest.importorskip("scipy")
+    from diffusers import LMSDiscreteScheduler
+
+    ours = build_sampler("lms", prediction)
+    results = []
+    for scheduler in (ours, LMSDiscreteScheduler.from_config(ours.config)):
+        scheduler.set_timesteps(9)
+        sample = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
+        for timestep in scheduler.timesteps:
+            predicted = torch.tanh(scheduler.scale_model_input(sample, timestep) + float(timestep) / 1000)
+            sample = scheduler.step(predicted, timestep, sample).prev_sample
+        results.append(sample)
+    assert torch.allclose(*results, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.shared

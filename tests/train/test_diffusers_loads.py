@@ -1,0 +1,74 @@
+"""A saved LoRA, loaded by diffusers alone, changes the picture as it did in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.train.checkpoint import save_lora
+from kohyakit.train.models import load_model
+from kohyakit.train.networks.lora import LoraNetwork, LoraSettings
+from kohyakit.train.sampling import build_sampler, sample_latents
+
+PROMPT = SamplePrompt("a photo of a cat", "blurry", width=128, height=64, sample_steps=4, scale=6.0, seed=7)
+
+
+def strong(name: str, down: Tensor, up: Tensor) -> None:
+    """Both matrices at random, so that every layer's update shows in the picture."""
+    for weight in (down, up):
+        torch.nn.init.normal_(weight, std=0.1)
+
+
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("settings", "dtype", "allowed"),
+    [
+        (LoraSettings(dim=8, alpha=4.0), None, 1e-5),
+        (LoraSettings(dim=4, alpha=0.0), torch.bfloat16, 1e-1),
+        (LoraSettings(dim=8, alpha=4.0, conv_dim=2, conv_alpha=1.0), None, 1e-5),
+        (LoraSettings(dim=8, alpha=4.0, conv_dim=2, conv_alpha=1.0), torch.float16, 1e-2),
+    ],
+    ids=["float", "alpha is dim, bf16", "with convolutions", "with convolutions, fp16"],
+)
+def test_the_picture_is_the_same(
+    goldens: Path, tmp_path: Path, settings: LoraSettings, dtype: torch.dtype | None, allowed: float
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    folder = goldens / "training/sd15-tiny"
+    model = load_model(folder)
+
+    def drawn() -> Tensor:
+        torch.manual_seed(PROMPT.seed)
+        with torch.no_grad():
+            return sample_latents(model, PROMPT, "ddim")
+
+    before = drawn()
+    torch.manual_seed(1)
+    network = LoraNetwork.create(model.text_encoder, model.unet, settings, strong)
+    network.attach()
+    network.eval()
+    in_training = drawn()
+    save_lora(tmp_path / "cat.safetensors", network.state_dict(), dtype, {"ss_network_dim": "8"})
+
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = build_sampler("ddim")
+    pipeline.load_lora_weights(tmp_path, weight_name="cat.safetensors", local_files_only=True)
+    torch.manual_seed(PROMPT.seed)
+    in_diffusers = pipeline(
+        PROMPT.prompt,
+        negative_prompt=PROMPT.negative_prompt,
+        width=PROMPT.width,
+        height=PROMPT.height,
+        num_inference_steps=PROMPT.sample_steps,
+        guidance_scale=PROMPT.scale,
+        output_type="latent",
+    ).images
+    assert (in_training - before).abs().max() > 0.5
+    assert (in_diffusers - in_training).abs().max() < allowed
