@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kohyakit.errors import Problem
 from kohyakit.train.optimizers.recipe import Recipe
 
 
@@ -20,12 +19,5 @@ def adafactor(settings: dict[str, Any], learning_rate: float) -> Recipe:
     if settings.get("warmup_init"):
         settings["relative_step"] = True
     if settings["relative_step"]:
-        what = (
-            "Adafactor with relative_step finds its own rate; learning_rate, unet_lr and text_encoder_lr are not used"
-        )
-        cure = "set optimizer_args to scale_parameter=False relative_step=False warmup_init=False to use your rates"
-        note = Problem("optimizer_type", what, cure, "adafactor_ignores_rates", "warning")
-        return Recipe(
-            Adafactor, settings, None, keep_group_rates=False, lr_scheduler=f"adafactor:{learning_rate}", notes=(note,)
-        )
+        return Recipe(Adafactor, settings, None, keep_group_rates=False, lr_scheduler=f"adafactor:{learning_rate}")
     return Recipe(Adafactor, settings, learning_rate)

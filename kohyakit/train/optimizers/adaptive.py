@@ -6,16 +6,11 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from kohyakit.errors import Problem
 from kohyakit.train.optimizers.recipe import Recipe
 
 
 def _adaptive(module: str, name: str, settings: dict[str, Any], learning_rate: float) -> Recipe:
-    notes: tuple[Problem, ...] = ()
-    if learning_rate <= 0.1:
-        what = f"{learning_rate:g} is small for {name}, which finds the rate itself and multiplies it by this one"
-        notes = (Problem("learning_rate", what, "set the learning rates to 1", "adaptive_rate_small", "warning"),)
-    return Recipe(getattr(import_module(module), name), settings, learning_rate, notes=notes)
+    return Recipe(getattr(import_module(module), name), settings, learning_rate)
 
 
 prodigy = partial(_adaptive, "prodigyopt", "Prodigy")

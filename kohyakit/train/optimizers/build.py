@@ -32,7 +32,6 @@ class BuiltOptimizer:
     learning_rate: float | None
     lr_scheduler: str | None = None
     schedule_free: bool = False
-    notes: tuple[Problem, ...] = ()
 
     @property
     def ss_optimizer(self) -> str:
@@ -64,11 +63,7 @@ def build_optimizer(
     settings = parse_key_values(optimizer_args)
     recipe = _recipe(optimizer_type or "AdamW", settings, learning_rate)
     groups = [dict(group) for group in param_groups]
-    rates = {group.get("lr", learning_rate) for group in groups}
-    notes = recipe.notes
-    if recipe.keep_group_rates:
-        notes += _adaptive_notes(recipe, rates)
-    else:
+    if not recipe.keep_group_rates:
         for group in groups:
             group.pop("lr", None)
     optimizer = _make(recipe, groups)
@@ -79,15 +74,7 @@ def build_optimizer(
         learning_rate=recipe.learning_rate,
         lr_scheduler=recipe.lr_scheduler,
         schedule_free=recipe.schedule_free,
-        notes=notes,
     )
-
-
-def _adaptive_notes(recipe: Recipe, rates: set[float]) -> tuple[Problem, ...]:
-    if len(rates) < 2 or not recipe.kind.__module__.startswith(("dadaptation", "prodigyopt")):
-        return ()
-    what = f"{recipe.kind.__name__} finds one rate for all; different rates of U-Net and text encoder do not suit it"
-    return (Problem("unet_lr", what, "give all parts the same rate, 1", "adaptive_rates_differ", "warning"),)
 
 
 def _recipe(name: str, settings: dict[str, Any], learning_rate: float) -> Recipe:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kohyakit.errors import Problem
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -26,4 +24,3 @@ class Recipe:
     keep_group_rates: bool = True
     lr_scheduler: str | None = None
     schedule_free: bool = False
-    notes: tuple[Problem, ...] = ()
