@@ -190,11 +190,17 @@ def in_words(found: Difference) -> tuple[str, ...]:
     ):
         if count:
             phrases.append(f"{count} {noun}{'s' * (count != 1)} {phrase}")
-    for old, new in found.subsets:
-        if old.num_repeats != new.num_repeats:
-            phrases.append(f"repeats of {new.folder} {old.num_repeats} → {new.num_repeats}")
-        if old.class_tokens != new.class_tokens:
-            phrases.append(f"class tokens '{old.class_tokens}' → '{new.class_tokens}'")
+    phrases += [f"{phrase} of {new.folder}" for old, new in found.subsets for phrase in subset_words(old, new)]
+    return tuple(phrases)
+
+
+def subset_words(old: SubsetEntry, new: SubsetEntry) -> tuple[str, ...]:
+    """What differs in how a folder is used: "repeats 10 → 20"."""
+    phrases = []
+    if old.num_repeats != new.num_repeats:
+        phrases.append(f"repeats {old.num_repeats} → {new.num_repeats}")
+    if old.class_tokens != new.class_tokens:
+        phrases.append(f"class tokens '{old.class_tokens}' → '{new.class_tokens}'")
     return tuple(phrases)
 
 
@@ -309,6 +315,4 @@ def _changed_subsets(before: Fingerprint, after: Fingerprint) -> tuple[tuple[Sub
     left = [[side[key] for key in side if key not in other] for side, other in ((old, new), (new, old))]
     if len(left[0]) == len(left[1]) == 1 and left[0][0].is_reg == left[1][0].is_reg:
         pairs.append((left[0][0], left[1][0]))
-    return tuple(
-        (a, b) for a, b in pairs if (a.num_repeats, a.class_tokens) != (b.num_repeats, b.class_tokens)
-    )
+    return tuple((a, b) for a, b in pairs if (a.num_repeats, a.class_tokens) != (b.num_repeats, b.class_tokens))

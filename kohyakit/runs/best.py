@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kohyakit.errors import Problem, RunError
@@ -81,6 +82,18 @@ def best(
         tag, statistic, tuple(places), certainty, because, _caveats([place.run for place in places], lowest),
         tuple(run for run in runs if run not in ranked),
     )  # fmt: skip
+
+
+def best_files(runs: Sequence[Run]) -> list[Path]:
+    """The models that validation speaks for, one a run that has a validation loss."""
+    found = []
+    for run in runs:
+        frame = metrics.continued(scalars(run))
+        tag = next((tag for tag in VALIDATION if tag in set(frame["tag"].unique())), None)
+        place = _place(run, frame, tag, lowest=True) if tag else None
+        if place is not None and place.checkpoint is not None:
+            found.append(run.locate(place.checkpoint.file))
+    return found
 
 
 def scalars(run: Run) -> pd.DataFrame:

@@ -11,13 +11,37 @@ from kohyakit.dataset.fingerprint import Difference, difference, in_words
 from kohyakit.runs.run import Run
 
 # Where things are written and what they are called; no picture comes out differently for these.
-BOOKKEEPING = frozenset({
-    "output_dir", "output_name", "logging_dir", "log_with", "log_prefix", "log_tracker_name", "log_tracker_config",
-    "log_config", "wandb_run_name", "output_config", "console_log_level", "console_log_file", "console_log_simple",
-    "training_comment", "metadata_title", "metadata_author", "metadata_description", "metadata_license",
-    "metadata_tags", "metadata_usage_hint", "metadata_thumbnail", "metadata_merged_from",
-    "metadata_trigger_phrase", "metadata_preprocessor", "metadata_is_negative_embedding", "config_file", "resume",
-})
+BOOKKEEPING = frozenset(
+    {
+        "output_dir",
+        "output_name",
+        "logging_dir",
+        "log_with",
+        "log_prefix",
+        "log_tracker_name",
+        "log_tracker_config",
+        "log_config",
+        "wandb_run_name",
+        "output_config",
+        "console_log_level",
+        "console_log_file",
+        "console_log_simple",
+        "training_comment",
+        "metadata_title",
+        "metadata_author",
+        "metadata_description",
+        "metadata_license",
+        "metadata_tags",
+        "metadata_usage_hint",
+        "metadata_thumbnail",
+        "metadata_merged_from",
+        "metadata_trigger_phrase",
+        "metadata_preprocessor",
+        "metadata_is_negative_embedding",
+        "config_file",
+        "resume",
+    }
+)
 NOT_RECORDED = object()
 
 
@@ -43,6 +67,16 @@ def settings_in_force(run: Run) -> dict[str, Any]:
     if not run.settings or run.record.imported.get("partial"):
         return run.settings
     return {**{name: spec.default for name, spec in SPECS().items()}, **run.settings}
+
+
+def not_default(run: Run) -> dict[str, Any]:
+    """A run's settings that are not the default."""
+    settings = settings_in_force(run)
+    return {
+        name: settings[name]
+        for name in _names([settings])
+        if name not in SPECS() or _comparable(settings[name]) != _comparable(SPECS()[name].default)
+    }
 
 
 def settings_table(runs: Sequence[Run], *, only_differences: bool = True) -> tuple[Row, ...]:

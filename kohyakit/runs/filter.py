@@ -26,7 +26,7 @@ METRICS = {"loss": TRAINING, "validation": VALIDATION}
 FIELDS: Mapping[str, Callable[[Run], Any]] = {
     "version": lambda run: run.version,
     "number": lambda run: run.version.number,
-    "letter": lambda run: str(run.version)[len(str(run.version.number)):],
+    "letter": lambda run: str(run.version)[len(str(run.version.number)) :],
     "status": lambda run: run.status,
     "parent": lambda run: run.record.parent,
     "name": lambda run: run.record.name,
@@ -50,7 +50,10 @@ _COMPARE: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
 }  # fmt: skip
 _ARITHMETIC: Mapping[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
 }
 _MISSING = object()
 

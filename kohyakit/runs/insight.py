@@ -95,7 +95,8 @@ def statements(frame: pd.DataFrame, *, steps_per_epoch: float | None = None) -> 
     curves = Curves(frame, steps_per_epoch)
     found = [
         replace(statement, numbers={name: float(number) for name, number in statement.numbers.items()})
-        for rule in RULES for statement in rule(curves)
+        for rule in RULES
+        for statement in rule(curves)
     ]
     order = ("error", "warning", "hint", "good")
     return tuple(sorted(found, key=lambda statement: order.index(statement.severity)))

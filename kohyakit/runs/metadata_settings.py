@@ -35,9 +35,9 @@ def settings_from(metadata: Mapping[str, str]) -> dict[str, Any]:
     if match := re.fullmatch(r"\((\d+), *(\d+)\)", metadata.get("ss_resolution", "")):
         found["resolution"] = match[1] if match[1] == match[2] else f"{match[1]},{match[2]}"
     found.update(_optimizer(metadata.get("ss_optimizer", "")))
-    arguments = _json(metadata, "ss_network_args")
-    if arguments:
-        found["network_args"] = tuple(f"{name}={value}" for name, value in arguments.items())
+    if "ss_network_module" in metadata:
+        arguments = _json(metadata, "ss_network_args") or {}
+        found["network_args"] = tuple(f"{name}={value}" for name, value in arguments.items()) or None
     return found
 
 
@@ -86,11 +86,11 @@ def _mark(kind: str, *parts: Any) -> str:
 
 
 def _optimizer(text: str) -> dict[str, Any]:
-    """"bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1)" -> AdamW8bit and its arguments."""
+    """ "bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1)" -> AdamW8bit and its arguments."""
     match = re.fullmatch(r"([\w.]+)(?:\((.*)\))?", text.strip(), re.DOTALL)
     if not match or text == "None":
         return {}
-    found: dict[str, Any] = {"optimizer_type": match[1].rpartition(".")[2]}
+    found: dict[str, Any] = {"optimizer_type": match[1].rpartition(".")[2], "optimizer_args": None}
     if match[2]:
         parts = re.split(r",(?![^(\[]*[)\]])", match[2])  # not at a comma within brackets
         found["optimizer_args"] = tuple(part.strip() for part in parts if part.strip())

@@ -69,7 +69,12 @@ def _birth_ps(pid: int) -> str | None:
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
     result = subprocess.run(
         ["ps", "-p", str(pid), "-o", "state=", "-o", "lstart="],
-        capture_output=True, text=True, encoding="utf-8", errors="replace", env=environment, check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+        check=False,
     )
     state, _, started = result.stdout.strip().partition(" ")
     return started.strip() if result.returncode == 0 and state and not state.startswith("Z") else None

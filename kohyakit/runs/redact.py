@@ -18,8 +18,7 @@ _LONG_ENOUGH = 8  # a shorter value may be a word that stands elsewhere, too
 
 def secret_names() -> frozenset[str]:
     """The declared secret parameters, under sd-scripts' names and the GUI's."""
-    return frozenset(
-        name for spec in SPECS().values() if spec.about.secret for name in (spec.name, *spec.about.gui))
+    return frozenset(name for spec in SPECS().values() if spec.about.secret for name in (spec.name, *spec.about.gui))
 
 
 def is_secret(name: str) -> bool:
@@ -34,7 +33,8 @@ def without_secrets(config: TrainConfig) -> TrainConfig:
     values = secret_values(config)
     named = {name: None for name in SPECS() if is_secret(name) and SPECS()[name].about.secret}
     texts = {
-        name: _blot_value(value, values) for name, value in config.items()
+        name: _blot_value(value, values)
+        for name, value in config.items()
         if name not in named and isinstance(value, (str, tuple))
     }
     extras = MappingProxyType(_blot_value(config.extras, values))
@@ -63,7 +63,7 @@ def blot(text: str, values: Iterable[str] = ()) -> str:
 
 def _blot_quoted(match: re.Match[str]) -> str:
     quoted = match[2]
-    mark = quoted[:3] if quoted[:3] in ('"""', "\'\'\'") else quoted[0]
+    mark = quoted[:3] if quoted[:3] in ('"""', "'''") else quoted[0]
     return match[1] + (quoted if not quoted.strip(mark[0]) else f"{mark}{BLOT}{mark}")
 
 

@@ -6,10 +6,8 @@ A project is the folder that holds `runs`: the output_dir of its trainings.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,8 +42,21 @@ from kohyakit.runs.run import (
 from kohyakit.runs.version import Version, next_version
 
 HASH_CACHE = "fingerprints.json"  # in the runs folder: what each image hashed to when it was last read
-_PACKAGES = ("kohyakit", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes",
-             "xformers", "lycoris-lora", "prodigyopt", "numpy", "pillow")
+_PACKAGES = (
+    "kohyakit",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "bitsandbytes",
+    "xformers",
+    "lycoris-lora",
+    "prodigyopt",
+    "numpy",
+    "pillow",
+)
 
 
 def start(
@@ -73,12 +84,22 @@ def start(
     folder, name = claim_folder(output_dir, chosen or _name_for(images, parent_run, runs), fixed=chosen is not None)
     moment = clock()
     record = Record(
-        version=str(name), status=RUNNING, parent=str(parent_run.version) if parent_run else "", note=note,
-        output_name=config.saving.output_name or "", created=timestamp(moment), started=timestamp(moment),
-        images=images.images, image_count=images.image_count, reg_count=images.reg_count,
-        captions=images.captions, caption_count=images.caption_count,
-        resumed_from=config.training.resume or "", seeds={"seed": config.training.seed},
-        packages=package_versions(), process=this_process(),
+        version=str(name),
+        status=RUNNING,
+        parent=str(parent_run.version) if parent_run else "",
+        note=note,
+        output_name=config.saving.output_name or "",
+        created=timestamp(moment),
+        started=timestamp(moment),
+        images=images.images,
+        image_count=images.image_count,
+        reg_count=images.reg_count,
+        captions=images.captions,
+        caption_count=images.caption_count,
+        resumed_from=config.training.resume or "",
+        seeds={"seed": config.training.seed},
+        packages=package_versions(),
+        process=this_process(),
     )
     run = Run(folder, record, clock=clock)
     try:
@@ -149,6 +170,13 @@ def find_run(runs: Sequence[Run], name: str) -> Run:
             return run
     versions = ", ".join(str(run.version) for run in runs[-12:]) or "none yet"
     raise RunError(Problem(name, "there is no such run", f"there are {versions}"))
+
+
+def parent_of(run: Run, runs: Sequence[Run]) -> Run:
+    """The run that a run is measured against. Raises RunError for one without."""
+    if not run.record.parent:
+        raise RunError(Problem(run.record.version, "has no parent to be compared with", "name two runs"))
+    return find_run(runs, run.record.parent)
 
 
 def package_versions() -> dict[str, str]:
@@ -237,28 +265,7 @@ def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerpri
         write_text(run.folder / f"{SOURCE_STEM}{suffix}", redact.blot(config.source.text, secrets))
     write_text(run.folder / CONFIG_FILE, redact.blot(train_toml.dumps(clean), secrets))
     if plan is not None:
-        write_json(run.folder / PLAN_FILE, plan_data(plan))
-
-
-def plan_data(plan: Any) -> dict[str, Any]:
-    """A plan as plain data for plan.json."""
-    return plain(plan)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples, paths and times as JSON knows them; images are counted rather than listed."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: len(getattr(value, f.name)) if f.name == "records" else plain(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime):
-        return timestamp(value)
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+        write_json(run.folder / PLAN_FILE, plan.to_dict())
 
 
 def _changes(parent: Run, run: Run, config: TrainConfig) -> tuple[str, ...]:

@@ -261,7 +261,8 @@ class Run:
         seconds = round((ended - started).total_seconds(), 3)
         (self.folder / STOP_FILE).unlink(missing_ok=True)
         return self.update(
-            status=status, outcome=outcome, ended=timestamp(ended), seconds=seconds, process=None, **values)
+            status=status, outcome=outcome, ended=timestamp(ended), seconds=seconds, process=None, **values
+        )
 
     def request_stop(self) -> None:
         """Ask the training to end after its current step, saving what it has."""
