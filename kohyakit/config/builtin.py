@@ -39,7 +39,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
         found.append(Problem("network_module", what, "train with --backend sd-scripts", "network_not_built_in"))
     elif config.network.network_args:
         arguments = parse_network_args(config.network.network_args)
-        for name in NETWORK_ARG_SPECS:
+        for name in NETWORK_ARG_SPECS():
             if name not in _NETWORK_ARGS and getattr(arguments, name) is not None:
                 found.append(Problem("network_args", f"{name} has no effect in the built-in trainer", _ELSEWHERE, "not_built_in"))
     for names, severity, consequence in (

@@ -28,7 +28,7 @@ class FamiliesConfig:
     )
     mode_scale: float = param(
         1.29,
-        help="Strength of the mode weighting_scheme.",
+        help="Strength of the mode weighting_scheme; other schemes do not look at it.",
         tip="1.29, the paper's value.",
     )
     clip_l: str | None = param(
@@ -49,11 +49,11 @@ class FamiliesConfig:
     )
     controlnet_model_name_or_path: str | None = param(
         None, blank=("",), metavar="FILE",
-        help="Flux: a ControlNet to train further.",
+        help="Flux: the file of a ControlNet that is to be trained further.",
         tip="Leave it out for a LoRA.",
     )
     t5xxl_max_token_length: int | None = param(
-        None, ge=1, blank=("",), gui_blank=(0,), gui=("sd3_t5xxl_max_token_length",),
+        None, ge=1, blank=("",), gui_blank=(0,),
         help="Longest caption in T5 tokens; not given, 256 for SD3 and Flux schnell, 512 for Flux dev.",
         tip="256 saves time when captions are short.",
     )
@@ -95,7 +95,7 @@ class FamiliesConfig:
     )
     model_type: str = param(
         "flux", choices=("flux", "chroma"),
-        help="flux_train programs: is the base Flux or Chroma?",
+        help="Flux programs: which kind the base model is, Flux or Chroma.",
         tip="chroma also needs apply_t5_attn_mask and guidance_scale 0.",
     )
     split_mode: bool = param(
@@ -104,27 +104,27 @@ class FamiliesConfig:
         tip="Write blocks_to_swap.",
     )
     clip_g: str | None = param(
-        None, blank=("",), gui=("sd3_clip_g",), metavar="FILE",
+        None, blank=("",), metavar="FILE",
         help="SD3: the CLIP-G text encoder, a .safetensors file; not given, from the checkpoint.",
         tip="The fp16 file that ComfyUI uses.",
     )
     save_clip: bool = param(
-        False, gui=("sd3_save_clip",),
+        False,
         help="SD3: meant to save CLIP inside the checkpoint; sd-scripts does not do it.",
         tip="Leave it off.",
     )
     save_t5xxl: bool = param(
-        False, gui=("sd3_save_t5xxl",),
+        False,
         help="SD3: meant to save T5 inside the checkpoint; sd-scripts does not do it.",
         tip="Leave it off.",
     )
     t5xxl_device: str | None = param(
-        None, blank=("",), gui=("sd3_t5xxl_device",),
+        None, blank=("",),
         help="SD3: meant to place T5 on a device; not supported yet.",
         tip="Leave it out.",
     )
     t5xxl_dtype: str | None = param(
-        None, blank=("",), gui=("sd3_t5xxl_dtype",),
+        None, blank=("",),
         help="SD3: meant to set T5's number format; not supported yet.",
         tip="Leave it out.",
     )
@@ -139,7 +139,7 @@ class FamiliesConfig:
         tip="0.05 loosens words from looks.",
     )
     clip_g_dropout_rate: float = param(
-        0.0, ge=0, le=1, gui=("sd3_clip_g_dropout_rate",),
+        0.0, ge=0, le=1,
         help="SD3: chance, 0 to 1, that CLIP-G's states are left out of a step.",
         tip="As clip_l_dropout_rate.",
     )
@@ -149,7 +149,7 @@ class FamiliesConfig:
         tip="As clip_l_dropout_rate.",
     )
     pos_emb_random_crop_rate: float = param(
-        0.0, ge=0, le=1, gui=("sd3_pos_emb_random_crop_rate",),
+        0.0, ge=0, le=1,
         help="SD3.5 medium: chance, 0 to 1, that position embeddings are cut at a random place.",
         tip="0; other SD3 models come out wrong with it.",
     )
@@ -165,7 +165,7 @@ class FamiliesConfig:
     )
     gemma2: str | None = param(
         None, blank=("",), gui=("lumina_gemma2",), metavar="FILE",
-        help="Lumina: the Gemma 2 text encoder.",
+        help="Lumina: the Gemma 2 text encoder, a .safetensors file in fp16.",
         tip="The file that came with the base model.",
     )
     gemma2_max_token_length: int | None = param(
@@ -175,12 +175,12 @@ class FamiliesConfig:
     )
     use_flash_attn: bool = param(
         False, gui=("lumina_use_flash_attn",),
-        help="Lumina: use the flash-attn package.",
+        help="Lumina: compute attention with the flash-attn package, which must be installed.",
         tip="On where it is installed.",
     )
     use_sage_attn: bool = param(
         False, gui=("lumina_use_sage_attn",),
-        help="Lumina: use the sageattention package.",
+        help="Lumina: compute attention with the sageattention package, which must be installed.",
         tip="Off for training; it is made for drawing.",
     )
     system_prompt: str = param(
@@ -237,7 +237,7 @@ class FamiliesConfig:
     )
     qwen3: str | None = param(
         None, blank=("",), gui=("anima_qwen3",), metavar="FILE|DIR",
-        help="Anima: the Qwen3-0.6B text encoder.",
+        help="Anima: the Qwen3-0.6B text encoder, a .safetensors file or a folder.",
         tip="The file that came with the base model.",
     )
     llm_adapter_path: str | None = param(
@@ -252,12 +252,12 @@ class FamiliesConfig:
     )
     qwen3_max_token_length: int = param(
         512, ge=1, gui=("anima_qwen3_max_token_length",), gui_blank=(0,),
-        help="Anima: longest caption in Qwen tokens.",
+        help="Anima: longest caption in tokens of the Qwen3 text encoder; the rest is cut off.",
         tip="512.",
     )
     t5_max_token_length: int = param(
         512, ge=1, gui=("anima_t5_max_token_length",), gui_blank=(0,),
-        help="Anima: longest caption in T5 tokens.",
+        help="Anima: longest caption in tokens of the T5 tokenizer; the rest is cut off.",
         tip="512.",
     )
     vae_disable_cache: bool = param(

@@ -91,7 +91,7 @@ class LaunchConfig:
     )
     num_machines: int = param(
         1, ge=1, own=True,
-        help="Computers that train together.",
+        help="Computers that train together, each with its own GPUs; accelerate must be started on every one.",
         tip="1.",
     )
     multi_gpu: bool = param(

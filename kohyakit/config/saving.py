@@ -13,7 +13,7 @@ class SavingConfig:
 
     console_log_level: str | None = param(
         None, choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), blank=("",),
-        help="How much is printed; not given, INFO.",
+        help="Which messages are printed, from all (DEBUG) to the worst (CRITICAL); not given, INFO.",
         tip="DEBUG when something is wrong and nobody knows what.",
     )
     console_log_file: str | None = param(
@@ -33,17 +33,17 @@ class SavingConfig:
     )
     metadata_author: str | None = param(
         None, blank=("",),
-        help="Author in the file's model card.",
+        help="Author in the file's model card (modelspec.author).",
         tip="Your name or handle, if you share the file.",
     )
     metadata_description: str | None = param(
         None, blank=("",),
-        help="Description in the file's model card.",
+        help="Description in the file's model card (modelspec.description).",
         tip="What it does and at which strength.",
     )
     metadata_license: str | None = param(
         None, blank=("",),
-        help="Licence in the file's model card.",
+        help="Licence in the file's model card (modelspec.license).",
         tip="Mind the licence of the base model.",
     )
     metadata_tags: str | None = param(
@@ -53,7 +53,7 @@ class SavingConfig:
     )
     metadata_usage_hint: str | None = param(
         None, blank=("",),
-        help="Hint for use in the file's model card.",
+        help="Hint for use in the file's model card (modelspec.usage_hint).",
         tip="Strength and a prompt that works.",
     )
     metadata_thumbnail: str | None = param(
@@ -69,7 +69,7 @@ class SavingConfig:
     )
     metadata_trigger_phrase: str | None = param(
         None, blank=("",),
-        help="Trigger words in the file's model card.",
+        help="Trigger words in the file's model card (modelspec.trigger_phrase).",
         tip="The word your captions start with.",
     )
     metadata_preprocessor: str | None = param(
@@ -104,7 +104,7 @@ class SavingConfig:
     )
     huggingface_path_in_repo: str | None = param(
         None, blank=("",),
-        help="Folder inside that repository.",
+        help="Folder inside that repository under which the files are put.",
         tip="One folder per LoRA.",
     )
     huggingface_token: str | None = param(
@@ -144,7 +144,7 @@ class SavingConfig:
     )
     save_every_n_steps: int | None = param(
         None, ge=1, blank=("",), gui_blank=(0,),
-        help="Save the LoRA every so many steps.",
+        help="Save the LoRA every so many steps, whatever the epoch; the files end in -step00000250.",
         tip="250 to 500 when epochs are long.",
     )
     save_n_epoch_ratio: int | None = param(
@@ -205,12 +205,12 @@ class SavingConfig:
     )
     wandb_run_name: str | None = param(
         None, blank=("",),
-        help="Name of the run on Weights & Biases.",
+        help="Name of the run on Weights & Biases; the GUI fills in output_name.",
         tip="The output name and version.",
     )
     log_tracker_config: str | None = param(
         None, blank=("",), metavar="FILE",
-        help="A TOML with settings for the tracker.",
+        help="A TOML with further settings for the tracker, handed to it as it is.",
         tip="For W&B.",
     )
     wandb_api_key: str | None = param(
