@@ -126,7 +126,7 @@ def _preset(
     text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
     from kohyakit.formats import gui_json, gui_launch
-    from kohyakit.formats.gui_fields import TABS, fields, guess_tab
+    from kohyakit.formats.gui_fields import TABS, guess_tab
 
     preset, problems = parse_preset(text, where)
     if tab is not None and tab not in TABS:
@@ -138,14 +138,11 @@ def _preset(
         else [Note("", "defaulted", f"no key says which tab; read as {guessed} (--tab says otherwise)")]
     )
     tab = tab or guessed
-    for name in [name for name in overrides if name in fields(tab)]:
-        preset[name] = overrides.pop(name)
-        told.append(Note(name, "set", shorten(preset[name])))
-        for other in {"max_train_steps": ("max_train_epochs",), "epoch": ("max_train_epochs", "max_train_steps")}.get(
-            name, ()
-        ):
-            if other not in overrides and preset.get(other) not in (None, "", 0):
-                preset[other] = 0
+    mine = [name for name in overrides if gui_name(name, tab, preset)]
+    told += [Note(name, "set", shorten(overrides[name])) for name in mine]
+    preset |= gui_overrides(overrides, tab, preset)
+    for name in mine:
+        del overrides[name]
     if as_gui:
         result = gui_launch.as_gui(preset, tab)
         config, found = from_gui_toml(result, where)
@@ -159,7 +156,7 @@ def from_gui_toml(result: Any, where: str) -> tuple[TrainConfig, list[Problem]]:
     from kohyakit.formats.train_toml import flatten, prepare
 
     problems = list(result.refusals)
-    values, _ = prepare(flatten(result.toml, where), where, problems)
+    values, _ = prepare(flatten(result.toml, where), where, [])
     config, found = read_values(values, where)
     found = [problem for problem in found if problem.severity == "error"]
     return config.with_values(script=result.script or config.launch.script), problems + found
@@ -199,8 +196,7 @@ def _overridden(
     config: TrainConfig, overrides: Mapping[str, Any], notes: list[Note]
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
     """The config with the overrides in force; their names may be the GUI's."""
-    gui_names = {alias: name for name, spec in SPECS().items() for alias in spec.about.gui}
-    values = {gui_names.get(name, name) if name not in SPECS() else name: value for name, value in overrides.items()}
+    values = {parameter_name(name): value for name, value in overrides.items()}
     if "max_train_steps" in values and "max_train_epochs" not in values:
         values["max_train_epochs"] = None
     new, problems = read_values(values, "--set", config)
@@ -208,3 +204,39 @@ def _overridden(
         replace(problem, severity="error") if problem.name == "unknown_parameter" else problem for problem in problems
     ]
     return new, notes + [Note(name, "set", shorten(value)) for name, value in values.items()], unknown
+
+
+def parameter_name(name: str) -> str:
+    """sd-scripts' name for one of the GUI's."""
+    if name in SPECS():
+        return name
+    return next((spec.name for spec in SPECS().values() if name in spec.about.gui), name)
+
+
+def gui_name(name: str, tab: str, preset: Mapping[str, Any]) -> str:
+    """The tab's field for a name of the GUI or of sd-scripts, or "" where it has none.
+
+    An option that each family has a field of its own for means the field of the preset's family.
+    """
+    from kohyakit.formats.gui_fields import fields
+    from kohyakit.formats.gui_keys import BY_FAMILY, FLAGS
+
+    for family, key in BY_FAMILY[tab].get(name, ()):
+        if any(preset.get(flag) for flag in FLAGS.get(family.partition("!")[0], ())):
+            return key
+    if name in fields(tab):
+        return name
+    fitting = [key for key in SPECS()[name].about.gui if key in fields(tab)] if name in SPECS() else []
+    return fitting[0] if len(fitting) == 1 else ""
+
+
+def gui_overrides(overrides: Mapping[str, Any], tab: str, preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides as keys of a preset. A length that is set puts out the one that would go before it."""
+    found = {key: value for name, value in overrides.items() if (key := gui_name(name, tab, preset))}
+    for name, before in (
+        ("max_train_steps", ("max_train_epochs",)),
+        ("epoch", ("max_train_epochs", "max_train_steps")),
+    ):
+        if name in found:
+            found |= {key: 0 for key in before if key not in found and preset.get(key) not in (None, "", 0)}
+    return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kohyakit.config.param import Spec
+from kohyakit.config.scripts import reads
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import Problem
 
@@ -108,12 +109,12 @@ def parse(words: Sequence[str], where: str = "command line") -> Arguments:
                     )
                 )
         elif equals:
-            found.values[spec.name] = [value] if spec.many else value
+            found.values[spec.name] = [value] if spec.many else _share(spec, value)
         elif spec.many:
             found.values[spec.name] = following
             position += len(following)
         elif following:
-            found.values[spec.name] = following[0]
+            found.values[spec.name] = _share(spec, following[0])
             position += 1
         else:
             found.problems.append(
@@ -150,6 +151,13 @@ def _values_after(words: Sequence[str], position: int) -> list[str]:
     return list(words[position:end])
 
 
+def _share(spec: Spec, value: str) -> Any:
+    """`10%` of the steps is 0.1, as sd-scripts reads it."""
+    if spec.kind == "int_or_float" and value.endswith("%") and _is_number(value[:-1]):
+        return float(value[:-1]) / 100
+    return value
+
+
 def _is_number(word: str) -> bool:
     try:
         float(word)
@@ -176,26 +184,41 @@ def _near(name: str) -> str:
     return f"did you mean --{near[0]}?" if near else "it is kept as it is"
 
 
-def script_arguments(
-    config: TrainConfig, *, keep_secrets: bool = False, names: Iterable[str] | None = None
-) -> list[str]:
-    """What differs from sd-scripts' defaults, as options of the script."""
+def script_arguments(config: TrainConfig, *, keep_secrets: bool = False) -> list[str]:
+    """What differs from sd-scripts' defaults, as options of the script; what the script does not know is left out."""
     words: list[str] = []
-    for name in names or SPECS():
-        spec, value = SPECS()[name], config[name]
+    for name, spec in SPECS().items():
+        value = config[name]
         if spec.about.own or value == spec.default or value is None or (spec.about.secret and not keep_secrets):
             continue
-        words += _option(spec, value)
+        idle = (name == "dynamo_backend" and value == "no") or (
+            name == "max_train_steps" and config["max_train_epochs"]
+        )
+        if not idle and reads(config.launch.script, name):
+            words += option(spec, value)
     return words + split(config.launch.additional_parameters)
 
 
-def _option(spec: Spec, value: Any) -> list[str]:
+def unread(config: TrainConfig) -> list[str]:
+    """What the config sets and its script would not take on the command line."""
+    script = config.launch.script
+    return [
+        n
+        for n, s in SPECS().items()
+        if not s.about.own and config[n] not in (None, s.default, ()) and not reads(script, n)
+    ]
+
+
+def option(spec: Spec, value: Any, *, equals: bool = False) -> list[str]:
+    """One parameter as words. equals: `--name=value` rather than two words."""
     if spec.kind == "bool":
         return [spec.flag] if value else []
     if spec.many:
         return [spec.flag, *(_text(item) for item in value)]
     text = _text(value)
-    return [f"{spec.flag}={text}"] if text.startswith("-") else [spec.flag, text]
+    if spec.kind == "int_or_float" and isinstance(value, float) and value >= 1:
+        text = f"{value * 100:g}%"  # sd-scripts takes a text from 1 on for whole steps
+    return [f"{spec.flag}={text}"] if equals or text.startswith("-") else [spec.flag, text]
 
 
 def _text(value: Any) -> str:

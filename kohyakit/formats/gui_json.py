@@ -21,7 +21,7 @@ from kohyakit.formats.gui_values import Unfit, field_value
 from kohyakit.formats.text import shorten
 
 # What the GUI's fields become under a rule rather than a name; their own note says which.
-_LAUNCH = (
+LAUNCH_FIELDS = (
     "num_processes",
     "num_machines",
     "multi_gpu",
@@ -39,7 +39,6 @@ GUI_ONLY = {
     "model_list": "the GUI's model menu; no training reads it",
     "lowvram": "sd-scripts has no such option any more",
     "save_as_bool": "the GUI's save dialog",
-    "noise_offset_type": "chooses which noise fields count",
     "headless": "the GUI's own switch",
     "print_only": "the GUI's own switch",
     "file_path": "the GUI's own path",
@@ -82,7 +81,7 @@ def read(preset: Mapping[str, Any], tab: str, where: str) -> tuple[TrainConfig, 
         return TrainConfig(), reading
     values = {key: value for key, value in values.items() if value is not False and value not in (None, "", [])}
     _meaning(form, preset, values, reading)
-    values |= {key: form[key] for key in _LAUNCH} | {"script": gui_launch.script_of(form)}
+    values |= {key: form[key] for key in LAUNCH_FIELDS} | {"script": gui_launch.script_of(form)}
     _additional(values, reading, where)
     _direct(preset, values, reading)
     reading.values = {key: value for key, value in values.items() if key in SPECS()}
@@ -338,6 +337,7 @@ def _fate(key: str, form: Form, values: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _INTO = {
+    "noise_offset_type": "chooses which noise fields count",
     "LoRA_type": "network_module",
     "xformers": "xformers or sdpa",
     "lr_warmup": "lr_warmup_steps",
@@ -406,4 +406,4 @@ def _plain(value: Any, spec: Any = None) -> Any:
         value is None or (value in ("", 0, False) and (value in spec.about.blank or value in spec.about.gui_blank))
     ):
         value = spec.default
-    return list(value) if isinstance(value, tuple) else value
+    return (list(value) or None) if isinstance(value, (tuple, list)) else value

@@ -13,7 +13,7 @@ from typing import Any
 
 from kohyakit.config.param import Spec
 from kohyakit.config.read import read_values
-from kohyakit.config.scripts import reads
+from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS, ONLY_IN, SCRIPTS, reads
 from kohyakit.config.train import SPECS, Note, TrainConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.text import names, parse_toml, shorten, write_text
@@ -79,6 +79,9 @@ def read(text: str, where: str) -> tuple[TrainConfig, list[Note], list[Problem]]
     flat = flatten(tables, where)
     problems += flat.problems
     values, notes = prepare(flat, where, problems)
+    if "script" not in values:
+        values["script"] = script_for(values)
+        notes.append(Note("script", "defaulted", f"{values['script']}, by the options and the model"))
     config, found = read_values(values, where)
     return config, notes + _unknown_notes(config, flat), problems + found
 
@@ -97,6 +100,9 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
         if spec is not None and isinstance(value, str) and spec.kind != "str" and not spec.many:
             what = f"{name} is the text {shorten(value)}, which sd-scripts would not turn into a number or a switch"
             problems.append(Problem(where, what, "take the quotes out", name="quoted_number", severity="warning"))
+        if value == [] and spec is not None and spec.many and spec.default is None:
+            notes.append(Note(name, "mapped", "empty, so not given"))
+            continue
         if isinstance(value, dict):
             problems.append(
                 Problem(
@@ -129,6 +135,34 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
         values[name] = value
         notes.append(Note(name, "mapped"))
     return values, notes
+
+
+def script_for(values: Mapping[str, Any]) -> str:
+    """The sd-scripts program that a config_file is for; the file itself does not say.
+
+    The one that reads most of its options, then the one for the model's family, then sd-scripts' first.
+    """
+    from kohyakit.formats.gui_form import model_flags
+
+    flags = {key for key, on in model_flags(values.get("pretrained_model_name_or_path")).items() if on}
+    family = next((name for name, flag in _FAMILY_FLAGS.items() if flag in flags), "")
+    if not family and values.get("no_half_vae"):
+        family = "sdxl"  # the other families' autoencoders stand half precision
+    known = [name for name in values if name in ONLY_IN]
+    whole = any(SPECS()[name].section == "finetune" for name in known) and "network_module" not in values
+
+    def fits(script: str) -> tuple[int, bool, bool]:
+        unread = sum(script not in ONLY_IN[name] for name in known)
+        return (
+            unread,
+            whole == (script in LORA_SCRIPTS),
+            bool(family) and FAMILIES[script] != family,
+        )
+
+    return min(SCRIPTS, key=fits)
+
+
+_FAMILY_FLAGS = {"sdxl": "sdxl", "sd3": "sd3_checkbox", "flux": "flux1_checkbox", "sd": "v2"}
 
 
 def _unknown_notes(config: TrainConfig, flat: Flat) -> list[Note]:
