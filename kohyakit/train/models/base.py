@@ -175,14 +175,15 @@ def load_model(
     vae: str | Path | None = None,
     v2: bool = False,
     v_parameterization: bool = False,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     mmap: bool = True,
 ) -> Model:
     """Read a base model from a diffusers folder or a single file; nothing is downloaded or drawn at random.
 
     path: a folder, a .safetensors or .ckpt file, or a Hugging Face name that is in the local cache already.
     vae: a folder or file that replaces the model's own VAE. v2: the model is a Stable Diffusion 2.x.
-    dtype: of all weights. mmap: off reads files whole (quicker from network drives).
+    dtype: of all weights; None keeps the file's own, which is quickest when they are converted later anyway.
+    mmap: off reads files whole (quicker from network drives).
     Raises ConfigError with one sentence for a missing, incomplete, damaged or foreign file.
     """
     from kohyakit.train.models import folder, single_file
@@ -229,7 +230,7 @@ def _find(path: str | Path, option: str) -> Path:
     )
 
 
-def fill(module: nn.Module, tensors: Callable[[str], Tensor], dtype: torch.dtype) -> None:
+def fill(module: nn.Module, tensors: Callable[[str], Tensor], dtype: torch.dtype | None) -> None:
     """Give a module built on the meta device its numbers, one tensor at a time.
 
     tensors: our name -> tensor; a 1x1 convolution may stand for a linear layer and the other way round.
@@ -237,7 +238,7 @@ def fill(module: nn.Module, tensors: Callable[[str], Tensor], dtype: torch.dtype
     state = {}
     for name, wanted in module.state_dict().items():
         tensor = tensors(name)
-        if tensor.is_floating_point():
+        if dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(dtype)
         state[name] = tensor.reshape(wanted.shape).contiguous()
     module.load_state_dict(state, strict=True, assign=True)

@@ -20,7 +20,7 @@ _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_ou
 
 
 def read(
-    path: Path, family: Family, *, dtype: torch.dtype, mmap: bool, with_vae: bool
+    path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, Any, nn.Module | None]:
     """U-Net, text encoder and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
     _check(path, ("unet", "text_encoder", "vae") if with_vae else ("unet", "text_encoder"))
@@ -36,13 +36,13 @@ def read(
     return unet, text_encoder, read_vae(path, family, dtype=dtype, mmap=mmap) if with_vae else None
 
 
-def read_vae(path: Path, family: Family, *, dtype: torch.dtype, mmap: bool) -> nn.Module:
+def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
     """A VAE from its own folder or from the vae/ of a whole model. Raises ConfigError."""
     place = path / "vae" if (path / "vae").is_dir() else path
     return fill_vae(place, _weights(place, mmap), _config(place), dtype)
 
 
-def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any] | None, dtype: torch.dtype) -> nn.Module:
+def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any] | None, dtype: torch.dtype | None) -> nn.Module:
     """A VAE with diffusers' names. config: None takes the true SD configuration."""
     from kohyakit.train.models.sd15 import VAE
 
@@ -133,7 +133,7 @@ def _weights(path: Path, mmap: bool) -> WeightFile:
     raise ConfigError(Problem(str(path), what, "download the model again", "incomplete_model"))
 
 
-def _fill(path: Path, part: str, module: nn.Module, weights: WeightFile, dtype: torch.dtype) -> None:
+def _fill(path: Path, part: str, module: nn.Module, weights: WeightFile, dtype: torch.dtype | None) -> None:
     missing = [name for name in module.state_dict() if name not in weights]
     if missing:
         raise missing_tensors(path, part, missing)

@@ -38,7 +38,7 @@ _FOREIGN = (
 
 
 def read(
-    path: Path, family: Family, *, dtype: torch.dtype, mmap: bool, with_vae: bool
+    path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, Any, nn.Module | None]:
     """U-Net, text encoder and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
@@ -49,7 +49,7 @@ def read(
     return unet, text_encoder, vae
 
 
-def read_vae(path: Path, family: Family, *, dtype: torch.dtype, mmap: bool) -> nn.Module:
+def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
     """A VAE from its own file (original or diffusers names) or out of a full checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
     if any(key.startswith(VAE_PREFIX) for key in weights):
@@ -154,7 +154,7 @@ def unet_origin(key: str, config: dict[str, Any]) -> str:
     return f"{place}.0.{_RESNET[inner]}.{kind}"
 
 
-def read_unet(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype) -> nn.Module:
+def read_unet(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype | None) -> nn.Module:
     try:
         config = unet_config(weights, family)
     except (KeyError, IndexError, ValueError) as error:
@@ -176,7 +176,7 @@ def _text_weights(weights: WeightFile, family: Family) -> WeightFile:
     return text.add("text_model.") if "embeddings.token_embedding.weight" in text else text
 
 
-def read_text(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype) -> Any:
+def read_text(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype | None) -> Any:
     try:
         config = family.text_config(weights)
     except (KeyError, ValueError) as error:
@@ -227,7 +227,7 @@ def vae_origin(key: str, blocks: int) -> str:
     return place.replace("conv_shortcut", "nin_shortcut")
 
 
-def _vae(path: Path, weights: WeightFile, dtype: torch.dtype) -> nn.Module:
+def _vae(path: Path, weights: WeightFile, dtype: torch.dtype | None) -> nn.Module:
     if any(key.startswith("encoder.down_blocks.") for key in weights):
         from kohyakit.train.models.folder import fill_vae
 
@@ -243,7 +243,7 @@ def _vae(path: Path, weights: WeightFile, dtype: torch.dtype) -> nn.Module:
 
 
 def _filled(
-    path: Path, part: str, module: nn.Module, weights: WeightFile, origins: dict[str, Origin], dtype: torch.dtype
+    path: Path, part: str, module: nn.Module, weights: WeightFile, origins: dict[str, Origin], dtype: torch.dtype | None
 ) -> Any:
     """The module with every tensor taken from its origin. Raises ConfigError naming the ones that are missing."""
     missing = {origin.key for origin in origins.values() if origin.key not in weights}

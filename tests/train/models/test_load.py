@@ -98,6 +98,14 @@ def test_loading_draws_nothing_and_leaves_nothing_on_meta(goldens: Path) -> None
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.shared
+def test_without_a_dtype_the_files_own_is_kept(goldens: Path, file_model: Model) -> None:
+    model = load_model(goldens / SINGLE, dtype=None)
+    assert {p.dtype for part in parts(model).values() for p in part.parameters()} == {torch.float16}
+    wide = model.unet.to(torch.float32).state_dict()
+    assert all(torch.equal(wide[name], tensor) for name, tensor in file_model.unet.state_dict().items())
+
+
 def test_original_names_of_the_true_size() -> None:
     """Spot checks written down from the published v1-5-pruned-emaonly.safetensors."""
     model = build_meta("sd1")
