@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,21 +13,19 @@ from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
 
 
-def decoded(scan: Scan) -> Scan:
-    """The scan with a problem for every image whose pixels do not decode; images found broken before are skipped."""
+def decoded(scan: Scan, tick: Callable[[], None] = lambda: None) -> Scan:
+    """The scan with a problem for every image whose pixels do not decode; images found broken before are skipped.
+
+    tick: called after each image, for a progress bar.
+    """
     known = {problem.where for problem in scan.problems}
     paths = [record.path for record in scan.records() if shown(record.path) not in known]
+    found: list[Problem] = []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        verdicts = pool.map(verdict, paths)
-        found = [
-            Problem(
-                shown(path),
-                judged.detail.rstrip("."),
-                "" if judged.ok else "replace it, or leave it out with --skip-bad-images",
-                f"image_{judged.issue or 'damaged'}",
-                judged.severity,
-            )
-            for path, judged in zip(paths, verdicts, strict=True)
-            if judged.severity
-        ]
+        for path, judged in zip(paths, pool.map(verdict, paths), strict=True):
+            tick()
+            if judged.severity:
+                cure = "" if judged.ok else "replace it, or leave it out with --skip-bad-images"
+                name = f"image_{judged.issue or 'damaged'}"
+                found.append(Problem(shown(path), judged.detail.rstrip("."), cure, name, judged.severity))
     return replace(scan, problems=(*scan.problems, *found))

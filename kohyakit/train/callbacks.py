@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kohyakit.errors import RunError
+from kohyakit.planning.saves import epoch_interval, extension
 
 if TYPE_CHECKING:
     from kohyakit.config.sampling import SamplingConfig
-    from kohyakit.config.saving import SavingConfig
+    from kohyakit.config.train import TrainConfig
     from kohyakit.runs.run import Run
 
 
@@ -132,7 +133,6 @@ class TensorBoard(Quiet):
     def __init__(self, folder: Path, *, unet_only: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder = folder
         self._unet_only = unet_only
         self._writer = SummaryWriter(str(folder))
 
@@ -157,7 +157,7 @@ class TensorBoard(Quiet):
 
 def log_folder(logging_dir: str | None, log_prefix: str | None, tracker: str | None, fallback: Path, now: datetime) -> Path:
     """Where a run's event files go: logging_dir/<prefix><time>/network_train, or below the run's own folder."""
-    root = Path(logging_dir) if logging_dir else fallback / "logs"
+    root = Path(logging_dir).absolute() if logging_dir else fallback / "logs"
     return root / f"{log_prefix or ''}{now:%Y%m%d%H%M%S}" / (tracker or "network_train")
 
 
@@ -166,61 +166,52 @@ class Saver(Quiet):
 
     def __init__(
         self,
-        saving: SavingConfig,
+        config: TrainConfig,
         epochs: int,
         save: Callable[[str, int, int], Path],
         save_state: Callable[[str], Path],
-        echo: Callable[[str], None],
     ) -> None:
-        self._saving, self._epochs, self._save, self._save_state, self._echo = saving, epochs, save, save_state, echo
-        self._every = saving.save_every_n_epochs
-        if saving.save_n_epoch_ratio and not self._every:
-            self._every = max(1, epochs // saving.save_n_epoch_ratio)
-
-    @property
-    def name(self) -> str:
-        return self._saving.output_name or "last"
+        self._saving, self._epochs, self._save, self._save_state = config.saving, epochs, save, save_state
+        self._every, self._extension = epoch_interval(config, epochs), extension(config)
+        self._folder = Path(config.saving.output_dir or ".")
 
     def step(self, report: StepReport) -> None:
         every, keep = self._saving.save_every_n_steps, self._saving.save_last_n_steps
         if not (every and report.synced and report.step % every == 0):
             return
-        self._write(f"{self.name}-step{report.step:08d}", report.step, report.epoch - 1)
-        self._forget(_older_step(report.step, every, keep), "-step{:08d}", state=False)
-        if self._saving.save_state:
-            keep_state = self._saving.save_last_n_steps_state or keep
-            self._forget(_older_step(report.step, every, keep_state), "-step{:08d}", state=True)
+        name = f"{self._saving.output_name or 'at'}-step"
+        self._write(f"{name}{report.step:08d}", report.step, report.epoch - 1)
+        keep_state = self._saving.save_last_n_steps_state or keep
+        self._forget(_older_step(report.step, every, keep), _older_step(report.step, every, keep_state), name + "{:08d}")
 
     def epoch(self, epoch: int, step: int, average: float) -> None:
         every, keep = self._every, self._saving.save_last_n_epochs
         if not (every and epoch % every == 0 and epoch < self._epochs):
             return
-        self._write(f"{self.name}-{epoch:06d}", step, epoch)
-        self._forget(epoch - every * keep if keep else None, "-{:06d}", state=False)
-        if self._saving.save_state:
-            keep_state = self._saving.save_last_n_epochs_state or keep
-            self._forget(epoch - every * keep_state if keep_state else None, "-{:06d}", state=True)
+        name = f"{self._saving.output_name or 'epoch'}-"
+        self._write(f"{name}{epoch:06d}", step, epoch)
+        keep_state = self._saving.save_last_n_epochs_state or keep
+        self._forget(
+            epoch - every * keep if keep else 0, epoch - every * keep_state if keep_state else 0, name + "{:06d}"
+        )
 
     def _write(self, name: str, step: int, epoch: int) -> None:
         self._save(name, step, epoch)
         if self._saving.save_state:
             self._save_state(f"{name}-state")
 
-    def _forget(self, number: int | None, pattern: str, *, state: bool) -> None:
-        if number is None or number <= 0:
-            return
-        folder = Path(self._saving.output_dir or ".")
-        name = self.name + pattern.format(number)
-        if state:
-            shutil.rmtree(folder / f"{name}-state", ignore_errors=True)
-        else:
-            (folder / f"{name}.{self._saving.save_model_as}").unlink(missing_ok=True)
+    def _forget(self, model: int, state: int, pattern: str) -> None:
+        """Remove the file and the state folder of these numbers; 0 and below is none."""
+        if model > 0:
+            (self._folder / (pattern.format(model) + self._extension)).unlink(missing_ok=True)
+        if state > 0 and self._saving.save_state:
+            shutil.rmtree(self._folder / f"{pattern.format(state)}-state", ignore_errors=True)
 
 
-def _older_step(step: int, every: int, keep: int | None) -> int | None:
+def _older_step(step: int, every: int, keep: int | None) -> int:
     """The step whose file goes: the newest one more than save_last_n_steps back (a number of steps, not of files)."""
     if not keep:
-        return None
+        return 0
     older = step - keep - 1
     return older - older % every
 

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 from kohyakit.config.builtin import unsupported
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
-from kohyakit.dataset.decode import verdict
 from kohyakit.dataset.images import shown
-from kohyakit.errors import ConfigError, DatasetError, KohyakitError, Problem
+from kohyakit.errors import ConfigError, DatasetError, KohyakitError
+from kohyakit.plan import Plan, make_plan
+from kohyakit.planning.decoding import decoded
 from kohyakit.runs import registry
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run
+from kohyakit.train.callbacks import Progress
 
 if TYPE_CHECKING:
     from kohyakit.train.trainer import Trainer
 
 Echo = Callable[[str], None]
+_BAD_IMAGE = ("image_", "no_bucket")
 
 
 def train_network(
@@ -44,7 +46,7 @@ def train_network(
     Raises KohyakitError with every problem when it cannot start, and when it fails on the way.
     """
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
-    config, scan, plan = _look_first(config, skip_bad_images, progress, echo)
+    scan, plan = _look_first(config, skip_bad_images, progress, echo)
     run = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
     run_log = _Log(run.log_file, echo)
     run_log(f"run {run.version} in {run.folder}")
@@ -66,59 +68,36 @@ def train_network(
     return run
 
 
-def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo) -> tuple[TrainConfig, layout.Scan, Any]:
-    """Everything that would stop the training, before anything is loaded."""
-    from kohyakit.plan import make_plan
-
+def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo) -> tuple[layout.Scan, Plan]:
+    """Everything that would stop the training, before anything is loaded; every file is decoded once."""
     scan = layout.scan(config)
-    bad = _bad_images(scan, progress)
-    if bad and skip_bad:
-        for problem in bad.values():
-            echo(f"left out: {problem}")
-        scan = _without(scan, set(bad))
-    plan = make_plan(config, scan)
-    problems = [p for p in (*unsupported(config), *plan.findings) if p.severity == "error"]
-    if not skip_bad:
-        problems += [p for p in bad.values() if p.where not in {q.where for q in problems}]
-    if problems:
-        in_images = all(p.name.startswith(("image", "undecodable", "damaged", "caption")) for p in problems)
-        raise (DatasetError if in_images else ConfigError)(dict.fromkeys(problems))
-    return config, scan, plan
-
-
-def _bad_images(scan: layout.Scan, progress: bool) -> dict[Path, Problem]:
-    """Every file that does not decode whole, by the verdict that audit and check share."""
-    from kohyakit.train.callbacks import Progress
-
-    paths = [record.path for record in scan.records()]
-    paths += [path for subset in scan.subsets() for path in subset.unreadable]
-    bar = Progress(len(paths), 0, show=progress and len(paths) > 50, what="looking at images", unit="image")
-    bad: dict[Path, Problem] = {}
-    with ThreadPoolExecutor(4) as pool:
-        for path, found in zip(paths, pool.map(verdict, paths), strict=True):
-            bar.advance()
-            if not found.ok and found.severity == "error":
-                cure = "replace it, or leave it out with --skip-bad-images"
-                bad[path] = Problem(shown(path), found.detail, cure, name=found.issue or "undecodable")
+    bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
+    scan = decoded(scan, bar.advance)
     bar.end()
-    return bad
+    plan = make_plan(config, scan)
+    if skip_bad:
+        bad = [problem for problem in plan.errors if problem.name.startswith(_BAD_IMAGE)]
+        for problem in bad:
+            echo(f"left out: {replace(problem, cure='')}")
+        scan = _without(scan, {problem.where for problem in bad})
+        plan = make_plan(config, scan)
+    problems = dict.fromkeys((*(p for p in unsupported(config) if p.severity == "error"), *plan.errors))
+    if problems:
+        in_files = all(problem.name.startswith((*_BAD_IMAGE, "caption")) for problem in problems)
+        raise (DatasetError if in_files else ConfigError)(problems)
+    return scan, plan
 
 
-def _without(scan: layout.Scan, bad: set[Path]) -> layout.Scan:
-    """The same scan without some files, its findings about them included."""
-    names = {shown(path) for path in bad}
+def _without(scan: layout.Scan, bad: set[str]) -> layout.Scan:
+    """The same scan without some files (by their shown path), the findings about them included."""
+
+    def kept(subset: layout.Subset) -> layout.Subset:
+        return replace(subset, records=tuple(r for r in subset.records if shown(r.path) not in bad), unreadable=())
+
     datasets = tuple(
-        replace(
-            dataset,
-            subsets=tuple(
-                replace(s, records=tuple(r for r in s.records if r.path not in bad), unreadable=())
-                for s in dataset.subsets
-                if any(r.path not in bad for r in s.records)
-            ),
-        )
-        for dataset in scan.datasets
+        replace(dataset, subsets=tuple(s for s in map(kept, dataset.subsets) if s.records)) for dataset in scan.datasets
     )
-    return layout.Scan(datasets, tuple(p for p in scan.problems if p.where not in names))
+    return layout.Scan(datasets, tuple(problem for problem in scan.problems if problem.where not in bad))
 
 
 class _Log:

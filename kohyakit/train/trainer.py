@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
@@ -18,6 +19,8 @@ from kohyakit.config.network import parse_network_args
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.planning.lengths import learning_rates, training_length
+from kohyakit.planning.saves import extension
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
 from kohyakit.train.checkpoint import save_lora
@@ -53,6 +56,7 @@ class Trainer:
         self.echo = echo
         self.datasets = build_datasets(scan, config.noise_loss.prior_loss_weight)
         self.show_progress = progress
+        self.output_dir = Path(config.saving.output_dir or ".").absolute()
         self.position = Position()
         self.stop_reason = ""
         self._started_at = time.time()
@@ -63,6 +67,7 @@ class Trainer:
     def setup(self) -> None:
         """Load the model, cache latents, build network, optimizer and schedule, and resume where asked."""
         config = self.config
+        _quiet_libraries()
         resumed = load_state(Path(config.training.resume)) if config.training.resume else None
         self.seed = self._choose_seed(resumed[0] if resumed else None)
         self.order = self._choose_order(self.seed)
@@ -158,31 +163,21 @@ class Trainer:
         )
 
     def _plan_steps(self) -> None:
-        """Batches, steps and epochs, by sd-scripts' arithmetic."""
-        training = self.config.training
-        self.batches = sum(dataset.batches for dataset in self.datasets)
-        self.accumulation = training.gradient_accumulation_steps
-        self.own_batches = math.ceil(self.batches / self.accelerator.num_processes)
-        self.steps_per_epoch = math.ceil(self.own_batches / self.accumulation)
-        if training.max_train_epochs:
-            self.max_steps = training.max_train_epochs * self.steps_per_epoch
-        else:
-            self.max_steps = training.max_train_steps
-        self.epochs = math.ceil(self.max_steps / self.steps_per_epoch)
+        """Batches, steps and epochs by the plan's arithmetic, for the processes that are really there."""
+        processes = self.accelerator.num_processes
+        batches = sum(dataset.batches for dataset in self.datasets)
+        length = training_length(self.config.with_values(num_processes=processes), batches)
+        self.own_batches = math.ceil(batches / processes)
+        self.accumulation = self.config.training.gradient_accumulation_steps
+        self.max_steps, self.epochs = length.steps, length.epochs
 
     def _build_optimizer(self) -> None:
         optimizer = self.config.optimizer
-        text_lr = (optimizer.text_encoder_lr or (None,))[0]
-        groups, self.group_names = self.network.parameter_groups(
-            optimizer.learning_rate if text_lr is None else text_lr,
-            optimizer.learning_rate if optimizer.unet_lr is None else optimizer.unet_lr,
-            *self.loraplus,
-        )
+        rates = learning_rates(self.config)
+        groups, self.group_names = self.network.parameter_groups(rates.text_encoder[0], rates.unet, *self.loraplus)
         if not groups:
             raise ConfigError(Problem("learning_rate", "every learning rate in force is 0", "set unet_lr or learning_rate"))
         self.built = build_optimizer(chosen_type(optimizer), groups, optimizer.learning_rate, optimizer.optimizer_args)
-        for note in self.built.notes:
-            self.echo(f"{note.severity}: {note}")
         if self.built.lr_scheduler is not None:
             optimizer = replace(optimizer, lr_scheduler=self.built.lr_scheduler, lr_warmup_steps=0)
         self.optimizer = self.built.optimizer
@@ -254,9 +249,8 @@ class Trainer:
         folder = cb.log_folder(saving.logging_dir, saving.log_prefix, saving.log_tracker_name, self.run.folder, now)
         self.run.update(logs=(*self.run.logs, folder), device=_device_name(self.device), steps=self.max_steps, epochs=self.epochs,
                         seeds={"seed": self.seed})  # fmt: skip
-        saver = cb.Saver(saving, self.epochs, self.save, self.save_state, self.progress.write)
         self.callbacks += [
-            saver,
+            cb.Saver(config, self.epochs, self.save, self.save_state),
             cb.Sampler(config.sampling, self.sample, self.progress.write),
             cb.TensorBoard(folder, unet_only=config.network.network_train_unet_only),
             cb.Reporting(self.run, self.max_steps, self.epochs, _memory_of(self.device)),
@@ -349,7 +343,10 @@ class Trainer:
         average = self.average.add(number - 1, value)
         self.position = replace(self.position, batches_done=number)
         rates = dict(zip(self.group_names, map(float, self.scheduler.get_last_lr()), strict=True))
-        report = cb.StepReport(self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates, extra)
+        extra |= self._adapted_rates()
+        report = cb.StepReport(
+            self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates, extra
+        )
         for callback in self.callbacks:
             callback.step(report)
         if synced and not self.stop_reason and self.run.stop_requested():
@@ -401,6 +398,11 @@ class Trainer:
             self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def _adapted_rates(self) -> dict[str, float]:
+        """What D-Adaptation and Prodigy really use: their estimate d times the rate, under Kohya's tags."""
+        groups = zip(self.group_names, self.built.optimizer.param_groups, strict=True)
+        return {f"lr/d*lr/{name}": float(group["d"] * group["lr"]) for name, group in groups if "d" in group}
+
     def _limit_norms(self) -> dict[str, float]:
         largest = self.config.network.scale_weight_norms
         if not largest:
@@ -418,7 +420,7 @@ class Trainer:
     def save(self, name: str, step: int, epoch: int) -> Path:
         """Write the LoRA as it stands under output_dir; `name` carries no ending."""
         saving = self.config.saving
-        path = Path(saving.output_dir or ".") / f"{name}.{saving.save_model_as or 'safetensors'}"
+        path = self.output_dir / f"{name}{extension(self.config)}"
         spec = model_spec(self.config, self.datasets[0].source.resolution, datetime.now())
         written = {
             **self.metadata,
@@ -428,14 +430,15 @@ class Trainer:
         }
         if saving.no_metadata:
             written = {key: value for key, value in written.items() if key in MINIMUM}
-        save_lora(path, self.network.state_dict(), self.precision.save, {**written, **spec})
+        with self._as_used():
+            save_lora(path, self.network.state_dict(), self.precision.save, {**written, **spec})
         self.run.add_checkpoint(path, epoch=epoch, step=step)
         self.progress.write(f"saved {path.name}")
         return path
 
     def save_state(self, name: str) -> Path:
         """Write everything that going on exactly needs into the folder `name` under output_dir."""
-        folder = Path(self.config.saving.output_dir or ".") / name
+        folder = self.output_dir / name
         position = replace(
             self.position, losses=tuple(self.average.losses), seed=self.seed, rng_order=self.config.training.rng_order
         )
@@ -455,20 +458,41 @@ class Trainer:
     def sample(self, epoch: int | None, step: int) -> None:
         """Draw every sample prompt with the network as it stands, its dropout off."""
         from kohyakit.formats import prompt_lines
-        from kohyakit.train.sampling import draw_samples
+        from kohyakit.train.sampling import FOLDER, draw_samples
 
         sampling, saving = self.config.sampling, self.config.saving
-        prompts = prompt_lines.read(Path(sampling.sample_prompts))
+        prompts = prompt_lines.read(sampling.sample_prompts)
+        with self._as_used(), self.accelerator.autocast():
+            draw_samples(
+                self.model, prompts, epoch=epoch, step=step, output_dir=self.output_dir,
+                output_name=saving.output_name or "last", sampler=sampling.sample_sampler,
+                clip_skip=self.config.model.clip_skip, run=str(self.run.version), echo=self.progress.write,
+            )  # fmt: skip
+        self.run.update(samples=self.output_dir / FOLDER)
+
+
+    @contextlib.contextmanager
+    def _as_used(self) -> Iterator[None]:
+        """The network without dropout, and a schedule-free optimizer's weights as they are meant to be used."""
         self.network.eval()
+        if self.built.schedule_free:
+            self.built.optimizer.eval()
         try:
-            with self.accelerator.autocast():
-                draw_samples(
-                    self.model, prompts, epoch=epoch, step=step, output_dir=Path(saving.output_dir or "."),
-                    output_name=saving.output_name or "last", sampler=sampling.sample_sampler,
-                    clip_skip=self.config.model.clip_skip, run=str(self.run.version),
-                )  # fmt: skip
+            yield
         finally:
             self.network.train()
+            if self.built.schedule_free:
+                self.built.optimizer.train()
+
+
+def _quiet_libraries() -> None:
+    """diffusers and transformers remark on casts that are meant here, and draw bars of their own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _accelerator(mixed_precision: str) -> Any:
