@@ -75,11 +75,11 @@ OPTIMIZER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
 SCHEDULER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "T_max": ("CosineAnnealingLR: steps down to the lowest rate.", "The number of steps of the run."),
-        "eta_min": ("CosineAnnealingLR: lowest rate.", "A tenth of the learning rate, or 0."),
+        "eta_min": ("CosineAnnealingLR: the rate at which the fall ends.", "A tenth of the learning rate, or 0."),
         "T_0": ("CosineAnnealingWarmRestarts: steps until the first restart.", "A third of the run."),
         "T_mult": ("CosineAnnealingWarmRestarts: how much longer each cycle is than the last.", "1 or 2."),
         "step_rules": ("piecewise_constant: factor:step pairs and a last factor.", "'1:500,0.1:800,0.01'."),
-        "lr_end": ("polynomial: last rate.", "1e-7."),
+        "lr_end": ("polynomial: the rate at which the run ends.", "1e-7."),
         "min_lr": ("cosine_with_min_lr: lowest rate, in place of lr_scheduler_min_lr_ratio.", "A tenth of the rate."),
         "warmup_type": ("warmup_stable_decay: shape of the climb: linear, cosine or 1-sqrt.", "'linear'."),
         "decay_type": ("warmup_stable_decay: shape of the fall: linear, cosine or 1-sqrt.", "'cosine'."),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit.config.rules import RULES, check_rules
-from kohyakit.config.train import Source, TrainConfig
+from kohyakit.config.train import Note, Source, TrainConfig
 
 GOOD = {
     "pretrained_model_name_or_path": "base.safetensors",
@@ -118,7 +118,9 @@ CASES = {
     "samples_never_drawn": ({"sample_prompts": "p.txt"}, {"sample_every_n_steps": 100}),
     "only_the_last_is_saved": ({"save_every_n_epochs": None}, {"save_n_epoch_ratio": 5}),
     "keeping_without_saving": ({"save_last_n_steps": 500}, {"save_every_n_steps": 250}),
-    "epoch_is_not_read": (TOML | {"epoch": 10}, {"max_train_epochs": 10}),
+    "epoch_is_not_read": (
+        {"source": Source(Path("run.toml"), "toml", "", (Note("epoch", "dropped"),))}, {"max_train_epochs": 10}
+    ),
     "fp8_base_not_supported": (ANIMA | {"fp8_base": True}, {"fp8_base": False}),
     "secret_in_file": (TOML | {"wandb_api_key": "hunter2"}, {"wandb_api_key": None}),
     "script_unknown": ({"script": "train_lora.py"}, {"script": "train_network.py"}),

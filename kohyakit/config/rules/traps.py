@@ -278,12 +278,13 @@ def keeping_without_saving(config: TrainConfig) -> Finding:
 
 @rule("warning")
 def epoch_is_not_read(config: TrainConfig) -> Finding:
-    run = config.training
-    from_toml = config.source is not None and config.source.format == "toml"
+    run, source = config.training, config.source
+    dropped = source is not None and any(note.key == "epoch" and note.action == "dropped" for note in source.notes)
     untouched = run.max_train_epochs is None and run.max_train_steps == SPECS()["max_train_steps"].default
-    if from_toml and run.epoch is not None and untouched:
-        return f"epoch = {run.epoch} is read by no sd-scripts program; the run lasts {run.max_train_steps} steps", (
-            f"write max_train_epochs = {run.epoch}"
+    if dropped and untouched:
+        return (
+            f"epoch is read by no sd-scripts program; the run lasts {run.max_train_steps} steps",
+            "write max_train_epochs for the number of epochs",
         )
     return None
 
