@@ -21,7 +21,7 @@ _STEP = 12  # grey levels by which the picture differs from the bar beside it
 
 def measure(picture: Picture) -> dict[str, float]:
     """border_top, border_bottom, border_left, border_right: the bars' share of the height or width."""
-    grey = picture.small.astype(np.int16)
+    grey = picture.small
     top, bottom = _bars(grey)
     left, right = _bars(grey.T)
     return {"border_top": top, "border_bottom": bottom, "border_left": left, "border_right": right}
@@ -29,20 +29,21 @@ def measure(picture: Picture) -> dict[str, float]:
 
 def _bars(grey: np.ndarray) -> tuple[float, float]:
     """Both bars' share of the lines; 0 for both unless they come together."""
+    if np.ptp(grey[0]) > _EVEN or np.ptp(grey[-1]) > _EVEN:
+        return 0.0, 0.0
     first, last = _bar(grey), _bar(grey[::-1])
     return (first, last) if first and last and first + last < 0.9 else (0.0, 0.0)
 
 
 def _bar(grey: np.ndarray) -> float:
-    even = grey.max(axis=1) - grey.min(axis=1) <= _EVEN
-    colour = np.median(grey[0])
-    bar = even & (np.abs(np.median(grey, axis=1) - colour) <= _EVEN)
-    lines = int(np.argmin(bar)) if not bar.all() else len(bar)
-    if not lines or lines == len(bar):
+    colour = int(np.median(grey[0]))
+    away = np.abs(grey.astype(np.int16) - colour)
+    bar = away.max(axis=1) <= _EVEN
+    lines = int(np.argmin(bar))
+    if not lines:  # no line, or all of them
         return 0.0
     # the line at the border may be a blend of both
-    beyond = grey[min(lines + 1, len(grey) - 1)]
-    differs = (np.abs(beyond - colour) > _STEP).mean()
+    differs = (away[min(lines + 1, len(grey) - 1)] > _STEP).mean()
     return lines / len(grey) if differs > 0.6 else 0.0
 
 

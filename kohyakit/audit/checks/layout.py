@@ -35,17 +35,17 @@ def _kohya(folder: Folder) -> Iterator[Issue]:
     name = os.path.basename(folder.path)
     if folder.role == "parent" and folder.images:
         yield Issue(
-            folder.path, "images_beside_subsets", "warning", f"{count} beside the subset folders are not trained",
+            folder.path, "images_beside_subsets", "warning", f"not trained, because beside the subset folders: {count}",
             "move them into a folder such as 10_subject",
         )  # fmt: skip
     if folder.role == "outside" and folder.images:
         yield Issue(
-            folder.path, "no_repeat_count", "warning", f"the name has no repeat count, so its {count} are not trained",
+            folder.path, "no_repeat_count", "warning", f"the name has no repeat count, so it is not trained ({count})",
             f"rename it to 10_{name} (repeats, underscore, subject)",
         )  # fmt: skip
     if folder.role == "nested" and folder.images:
         yield Issue(
-            folder.path, "nested_in_subset", "warning", f"{count} inside a subset folder's folder are not trained",
+            folder.path, "nested_in_subset", "warning", f"a folder inside a subset folder is not trained ({count})",
             "move them up into the subset folder",
         )  # fmt: skip
     if not folder.trained or folder.fault:
