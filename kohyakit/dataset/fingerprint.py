@@ -6,9 +6,11 @@ moving and re-ordering do not. Captions, repeats and class tokens are not images
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -268,13 +270,14 @@ def _write_cache(cache: Path, known: dict[str, tuple[str, str]], fresh: Mapping[
         newest = max(int(part) for part in stamp.split()[1:3]) / 1e9
         if sha and now - newest > _RACY_SECONDS:
             known[str(path.absolute())] = (stamp, sha)
-    draft = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    draft = cache.with_name(f".{cache.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(json.dumps(known, ensure_ascii=False, indent=0), encoding="utf-8", errors="surrogatepass")
         draft.replace(cache)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _key(entry: ImageEntry) -> tuple[bool, str]:

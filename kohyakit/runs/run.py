@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -339,7 +340,7 @@ def write_json(path: Path, data: Mapping[str, Any], *, sync: bool = True) -> Non
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
     """Write through a temporary file in the same folder. Raises OSError; the old file then stands as it was."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with draft.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
             file.write(text)

@@ -5,10 +5,12 @@ One .npz a file, found by the file's path and valid for its size and time; a fil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -60,7 +62,7 @@ def save(file: EventFile, loaded_offset: int) -> None:
     if file.offset < _WORTH_BYTES or grown <= _WORTH_GROWTH * loaded_offset:
         return
     place = _place(file.path)
-    draft = place.with_name(f"{place.stem}.{os.getpid()}.tmp.npz")
+    draft = place.with_name(f"{place.stem}.{os.getpid()}.{threading.get_ident()}.tmp.npz")
     try:
         stat = file.path.stat()
         state = {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "file": file.state()}
@@ -68,8 +70,16 @@ def save(file: EventFile, loaded_offset: int) -> None:
         points = {name: getattr(file.points, name) for name in Points.__slots__}
         np.savez(draft, state=np.frombuffer(json.dumps(state).encode(), dtype=np.uint8), **points)
         draft.replace(place)
+        _tidy_daily(place.with_name("tidied"))
     except OSError:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _tidy_daily(mark: Path) -> None:
+    if not mark.exists() or time.time() - mark.stat().st_mtime > 86400:
+        mark.touch()
+        tidy()
 
 
 def tidy(now: float | None = None) -> int:
