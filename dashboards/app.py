@@ -1,0 +1,24 @@
+"""The dashboard's front: theme, navigation. Started by `kohyakit dashboard`."""
+
+import streamlit as st
+
+from kohyakit.dashboard import theme
+from kohyakit.dashboard.project import Project
+
+st.set_page_config(page_title=f"{Project.current().label} · kohyakit", page_icon=theme.ICON, layout="wide")
+st.html(f"<style>{theme.PAGE_CSS}</style>")
+st.logo(theme.LOGO, size="medium")
+
+page = st.navigation(
+    [
+        st.Page("views/runs.py", title="Runs", default=True),
+        st.Page("views/compare.py", title="Compare"),
+        st.Page("views/samples.py", title="Samples"),
+        st.Page("views/dataset.py", title="Data set"),
+        st.Page("views/captions.py", title="Captions"),
+        st.Page("views/preset.py", title="Preset"),
+        st.Page("views/live.py", title="Live"),
+    ],
+    position="top",
+)
+page.run()

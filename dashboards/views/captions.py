@@ -1,0 +1,56 @@
+"""Captions: every caption beside its picture; found, edited, changed in bulk, and nothing lost."""
+
+import streamlit as st
+
+from kohyakit.dashboard import captioning
+from kohyakit.dashboard.page import nothing, open_page
+from kohyakit.dataset.edit import caption_files
+
+opened = open_page("Captions")
+folder = captioning.choose_folder(opened)
+if folder is None:
+    nothing(
+        "No photos in this project.",
+        "Put photos with their captions into img/10_subject, or open the dashboard on a folder that has them.",
+        "kohyakit init",
+    )
+    st.stop()
+
+files = caption_files(folder)
+captioning.leftovers()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    words = st.text_input(
+        "Search",
+        placeholder="Words in caption or file name",
+        label_visibility="collapsed",
+        icon=":material/search:",
+        width="stretch",
+    )
+    kind = st.selectbox("Show", captioning.FILTERS, label_visibility="collapsed", width=190)
+    tags = {tag: f"{tag}  ({many})" for tag, many in captioning.tags_of(files)}
+    tag = st.selectbox(
+        "Tag",
+        list(tags),
+        None,
+        placeholder="Any tag",
+        label_visibility="collapsed",
+        width=220,
+        format_func=lambda tag: tags[tag],
+    )
+found = captioning.chosen_files(files, words or "", kind, tag)
+view = st.segmented_control(
+    "View",
+    ["One by one", "Many at once", "History"],
+    default="One by one",
+    required=True,
+    key="edit",
+    bind="query-params",
+    label_visibility="collapsed",
+)
+st.caption(f"{len(found)} of {len(files)} photos")
+if view == "One by one":
+    captioning.one_by_one(opened, folder, found)
+elif view == "Many at once":
+    captioning.many_at_once(opened, folder, found)
+else:
+    captioning.past(folder)

@@ -1,0 +1,46 @@
+"""Data set: the audit as it stands, worst first, and from there to the captions."""
+
+import streamlit as st
+
+from kohyakit.dashboard import auditing, captioning
+from kohyakit.dashboard.page import nothing, open_page
+
+opened = open_page("Data set")
+left, right = st.columns([3, 1], vertical_alignment="bottom")
+with left:
+    folder = captioning.choose_folder(opened)
+if folder is None:
+    nothing(
+        "No photos in this project.",
+        "Put them into img/10_subject (10 repeats of each), or open the dashboard on a folder that has photos.",
+        "kohyakit init",
+    )
+    st.stop()
+resolution = right.selectbox(
+    "Resolution",
+    [512, 640, 768, 1024],
+    format_func=lambda side: f"judged at {side} pixels",
+    label_visibility="collapsed",
+)
+report = auditing.report_of(folder, resolution)
+if report is None:
+    st.stop()
+auditing.headline(report)
+view = st.segmented_control(
+    "View",
+    ["Findings", "Duplicates", "Sizes", "Captions"],
+    default="Findings",
+    required=True,
+    key="look",
+    bind="query-params",
+    label_visibility="collapsed",
+)
+if view == "Findings":
+    auditing.findings(opened, report)
+    auditing.where(report, opened.project.name(folder))
+elif view == "Duplicates":
+    auditing.duplicates(opened, report)
+elif view == "Sizes":
+    auditing.sizes(report)
+else:
+    auditing.captions(report)

@@ -1,0 +1,36 @@
+"""Samples: every prompt at every step of the picked runs, all moved by one slider."""
+
+import streamlit as st
+
+from kohyakit.dashboard import sampling
+from kohyakit.dashboard.page import nothing, open_page, pick_runs
+from kohyakit.dashboard.samples import samples_of, strengths
+
+opened = open_page("Samples")
+if not opened.runs:
+    nothing(
+        "No training has run here yet.",
+        "A training draws samples when sample_prompts and sample_every_n_epochs are set.",
+    )
+    st.stop()
+runs = pick_runs(opened, key="samples", most=12) or sampling.newest_with_samples(opened.runs)
+found = {run.record.version: samples_of(run) for run in runs}
+if not any(found.values()):
+    nothing(
+        "No samples of these runs.",
+        "Set sample_prompts and sample_every_n_epochs in the preset; the next training draws them.",
+    )
+    st.stop()
+
+modes = ["Side by side", "Before and after"]
+if any(strengths(samples) for samples in found.values()):
+    modes.append("Epochs × strengths")
+mode = st.segmented_control(
+    "Show", modes, default=modes[0], required=True, key="show", bind="query-params", label_visibility="collapsed"
+)
+if mode == modes[0]:
+    sampling.side_by_side(opened, runs)
+elif mode == modes[1]:
+    sampling.before_after(opened, runs)
+else:
+    sampling.strength_grid(opened, runs)

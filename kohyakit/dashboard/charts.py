@@ -1,0 +1,164 @@
+"""ECharts options from lines: one hover over all runs, zoom, the raw line behind the smooth one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kohyakit.dashboard.curves import AXES, Line
+
+_AXIS_NAMES = {**AXES, "time": "Hours of training"}
+
+
+def curve_chart(lines: Sequence[Line], *, axis: str, log: bool = False, title: str = "") -> dict[str, Any]:
+    """The option of one chart, plain data. lines: as `curves.drawn` gives them."""
+    series: list[dict[str, Any]] = []
+    for line in lines:
+        if line.smooth is not None:
+            series.append(_series(line, line.y, log, behind=True))
+    series += [_series(line, line.smooth if line.smooth is not None else line.y, log) for line in lines]
+    return {
+        "animation": False,
+        "aria": {
+            "label": {
+                "description": f"{title} of {', '.join(line.run for line in lines)}, over {_AXIS_NAMES[axis].lower()}"
+            }
+        },
+        "grid": {"left": 4, "right": 18, "top": 44, "bottom": 22, "containLabel": True},
+        "title": {"text": title, "left": 0, "top": 4, "textStyle": {"fontSize": 14, "fontWeight": 600}},
+        "legend": {
+            "type": "scroll",
+            "icon": "roundRect",
+            "itemWidth": 14,
+            "itemHeight": 4,
+            "itemGap": 14,
+            "top": 5,
+            "right": 84,
+            "left": min(40 + 8 * len(title), 320),
+            "data": [line.run for line in lines],
+        },
+        "tooltip": {
+            "trigger": "axis",
+            "confine": True,
+            "order": "valueAsc",
+            "valueFormatter": "%.5g",
+            "axisPointer": {"type": "line", "snap": True},
+            "padding": [6, 10],
+        },
+        "toolbox": {
+            "right": 0,
+            "top": 2,
+            "itemSize": 12,
+            "itemGap": 10,
+            "feature": {
+                "dataZoom": {"title": {"zoom": "zoom: drag over the chart", "back": "zoom back"}},
+                "restore": {"title": "show all"},
+            },
+        },
+        "dataZoom": [{"type": "inside", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False, "filterMode": "none"}],
+        "xAxis": {
+            "type": "value",
+            "min": "dataMin",
+            "max": "dataMax",
+            "name": _AXIS_NAMES[axis],
+            "nameLocation": "middle",
+            "nameGap": 24,
+            "splitLine": {"show": False},
+            "axisLine": {"onZero": False},
+            "axisLabel": {"hideOverlap": True, "showMaxLabel": False},
+        },
+        "yAxis": {"type": "log" if log else "value", "scale": True, "splitNumber": 4},
+        "series": series,
+    }
+
+
+def _series(line: Line, values: np.ndarray, log: bool, *, behind: bool = False) -> dict[str, Any]:
+    style = {"color": line.colour, "width": 1 if behind else 2, "type": line.dash, "opacity": 0.25 if behind else 1}
+    made: dict[str, Any] = {
+        "type": "line",
+        "data": _pairs(line.x, values, log),
+        "showSymbol": len(values) == 1,
+        "lineStyle": style,
+        "itemStyle": {"color": line.colour},
+        "emphasis": {"disabled": True},
+    }
+    if behind:
+        return {**made, "name": f"{line.run} raw", "silent": True, "tooltip": {"show": False}, "z": 1}
+    return {**made, "name": line.run, "z": 2}
+
+
+def _pairs(x: np.ndarray, y: np.ndarray, log: bool) -> list[list[float | None]]:
+    """Points for JSON: short numbers, None for a gap, and on a log scale for what is not above 0."""
+    good = np.isfinite(y) & (y > 0 if log else True)
+    return [
+        [float(f"{a:.7g}"), float(f"{b:.6g}") if ok else None]
+        for a, b, ok in zip(x.tolist(), y.tolist(), good.tolist(), strict=True)
+    ]
+
+
+def scatter_chart(
+    points: Sequence[tuple[float, float, str]], *, x_name: str, y_name: str, guides: Sequence[float] = (), colour: str
+) -> dict[str, Any]:
+    """Points with a name each (image sizes); guides: diagonal aspect ratios are not drawn, lines at equal sides are."""
+    return {
+        "animation": False,
+        "grid": {"left": 8, "right": 18, "top": 12, "bottom": 26, "containLabel": True},
+        "tooltip": {"trigger": "item", "confine": True},
+        "xAxis": {
+            "type": "value",
+            "scale": True,
+            "name": x_name,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            "splitLine": {"show": False},
+        },
+        "yAxis": {"type": "value", "scale": True, "name": y_name, "nameLocation": "middle", "nameGap": 46},
+        "series": [
+            {
+                "type": "scatter",
+                "symbolSize": 7,
+                "itemStyle": {"color": colour, "opacity": 0.6},
+                "data": [{"value": [x, y], "name": name} for x, y, name in points],
+                "markLine": {
+                    "silent": True,
+                    "symbol": "none",
+                    "lineStyle": {"type": "dashed", "opacity": 0.5},
+                    "label": {"show": False},
+                    "data": [item for side in guides for item in ({"xAxis": side}, {"yAxis": side})],
+                },
+            }
+        ],
+    }
+
+
+def bar_chart(
+    names: Sequence[str], values: Sequence[float], *, colour: str, value_name: str = "", across: bool = False
+) -> dict[str, Any]:
+    """One bar a name; across: bars lie, names at the left."""
+    names_axis = {"type": "category", "data": list(names), "axisTick": {"show": False}, "inverse": across}
+    value_axis = {
+        "type": "value",
+        "name": value_name,
+        "nameLocation": "middle",
+        "nameGap": 26,
+        "minInterval": 1,
+        "splitNumber": 3,
+    }
+    return {
+        "animation": False,
+        "grid": {"left": 8, "right": 26, "top": 12, "bottom": 8, "containLabel": True},
+        "tooltip": {"trigger": "axis", "confine": True, "axisPointer": {"type": "none"}},
+        "xAxis": value_axis if across else names_axis,
+        "yAxis": names_axis if across else value_axis,
+        "series": [
+            {
+                "type": "bar",
+                "data": list(values),
+                "barMaxWidth": 22,
+                "name": value_name,
+                "itemStyle": {"color": colour, "borderRadius": 2},
+            }
+        ],
+    }

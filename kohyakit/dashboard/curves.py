@@ -1,0 +1,165 @@
+"""Lines as they are drawn: which axis, how smooth, how few points. Plain NumPy, nothing of Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+AXES = {"step": "Steps", "epoch": "Epochs", "images": "Images seen", "time": "Time"}
+DRAWN_POINTS = 24_000
+"""Points of all lines of one chart together; more than a screen has columns, few enough to draw at once."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart. x, y: [n] float64, x rising; y may hold NaN where the log does."""
+
+    run: str
+    tag: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    dash: str = "solid"
+    smooth: np.ndarray | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What turns a run's steps into epochs and images. None where the run's record does not say."""
+
+    steps_per_epoch: float | None = None
+    images_per_step: float | None = None
+
+
+def axis_values(axis: str, step: np.ndarray, wall_time: np.ndarray, pace: Pace) -> np.ndarray | None:
+    """step: [n] optimizer steps; wall_time: [n] seconds since 1970. Returns [n]: steps, epochs, images or hours since
+    the first point. None when the run's record cannot tell. Raises KeyError for an unknown axis.
+    """
+    if axis == "step":
+        return step.astype(float)
+    if axis == "time":
+        return active_hours(wall_time)
+    per = {"epoch": pace.steps_per_epoch, "images": pace.images_per_step}[axis]
+    if not per:
+        return None
+    return step / per if axis == "epoch" else step * per
+
+
+def active_hours(wall_time: np.ndarray, pause: float = 600.0) -> np.ndarray:
+    """Hours of training at each point. A gap of more than `pause` seconds (a run resumed next day) counts as nothing.
+
+    Gaps that are usual for the log, up to ten times the median one, are training however long they are.
+    """
+    if len(wall_time) == 0:
+        return wall_time.astype(float)
+    gaps = np.clip(np.diff(wall_time.astype(float)), 0, None)
+    longest = max(pause, 10 * float(np.median(gaps))) if len(gaps) else pause
+    gaps[gaps > longest] = 0
+    return np.concatenate([[0.0], np.cumsum(gaps)]) / 3600
+
+
+def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
+    """Exponential moving average with the start debiased, as TensorBoard draws it.
+
+    values: [n], NaN and infinity are stepped over and stay gaps. weight: 0 (raw) to below 1.
+    """
+    if not 0 <= weight < 1:
+        raise ValueError(f"the smoothing weight must be from 0 to below 1, not {weight}")
+    values = np.asarray(values, dtype=float)
+    result = np.full(values.shape, np.nan)
+    good = np.isfinite(values)
+    if weight == 0 or not good.any():
+        result[good] = values[good]
+        return result
+    # y_t = w·y_(t-1) + (1-w)·x_t, divided by 1 - w^t: done in blocks, where powers of w stay far from underflow.
+    x = values[good]
+    out = np.empty_like(x)
+    block = max(1, int(250 / -np.log10(weight)))
+    carried = 0.0
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        powers = weight ** np.arange(1, len(part) + 1)
+        sums = np.cumsum(part / powers) * (1 - weight)
+        out[start : start + block] = powers * (carried + sums)
+        carried = out[start + len(part) - 1]
+    result[good] = out / (1 - weight ** np.arange(1, len(x) + 1, dtype=float))
+    return result
+
+
+def thin(x: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
+    """Indices of at most about `most` points that look the same: every column keeps its lowest and highest point,
+    and the line its first and last. A column that holds a gap (NaN) keeps one gap. x: [n] rising, y: [n].
+    """
+    n = len(x)
+    if n <= most or n < 4:
+        return np.arange(n)
+    columns = max(1, (most - 2) // 2)
+    span = x[-1] - x[0]
+    place = np.minimum(((x - x[0]) / span * columns).astype(int), columns - 1) if span > 0 else np.zeros(n, int)
+    place = np.maximum.accumulate(place)
+    starts = np.flatnonzero(np.r_[True, place[1:] != place[:-1]])
+    good = np.isfinite(y)
+    keep = [0, n - 1]
+    for fill, order in ((np.inf, 1), (-np.inf, -1)):
+        extreme = np.where(good, y, fill) * order
+        lowest = np.minimum.reduceat(extreme, starts)
+        column = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, n]))
+        hit = np.flatnonzero(extreme == lowest[column])
+        keep.extend(hit[np.r_[True, column[hit][1:] != column[hit][:-1]]].tolist())
+    bad = np.flatnonzero(~good)
+    if len(bad):
+        where = np.searchsorted(starts, bad, side="right")
+        keep.extend(bad[np.r_[True, where[1:] != where[:-1]]].tolist())
+    return np.unique(np.asarray(keep, dtype=int))
+
+
+def drawn(lines: list[Line], *, smoothing: float = 0.0, window: tuple[float, float] | None = None) -> list[Line]:
+    """The lines as they go to the browser: smoothed over all points first, then cut to the window, then thinned."""
+    if not lines:
+        return []
+    most = int(np.clip(DRAWN_POINTS / len(lines), 300, 2000))
+    result = []
+    for line in lines:
+        curve = smoothed(line.y, smoothing) if smoothing else None
+        x, y = line.x, line.y
+        if window is not None:
+            inside = (x >= window[0]) & (x <= window[1])
+            x, y = x[inside], y[inside]
+            curve = curve[inside] if curve is not None else None
+        kept = thin(x, y, most)
+        result.append(
+            Line(
+                line.run, line.tag, x[kept], y[kept], line.colour, line.dash, curve[kept] if curve is not None else None
+            )
+        )
+    return result
+
+
+TITLES: Mapping[str, str] = {
+    "loss/current": "Loss, each step",
+    "loss/average": "Loss, average",
+    "loss/epoch_average": "Loss, epoch average",
+    "loss/epoch": "Loss, epoch average",
+    "loss/validation/step_average": "Validation loss",
+    "loss/validation/step_current": "Validation loss, each image",
+    "loss/validation/epoch_average": "Validation loss, epoch average",
+    "lr/unet": "Learning rate, U-Net",
+    "lr/textencoder": "Learning rate, text encoder",
+}
+
+
+def tag_title(tag: str) -> str:
+    """Kohya's tag in words; a tag we do not know is shown as it is."""
+    return TITLES.get(tag, tag)
+
+
+def tag_group(tag: str) -> str:
+    """loss | validation | lr | other: what belongs in one chart's neighbourhood."""
+    name = tag.lower()
+    if "validation" in name or name.startswith("val"):
+        return "validation"
+    if name.startswith("lr") or "d*lr" in name:
+        return "lr"
+    return "loss" if name.startswith("loss") else "other"

@@ -1,0 +1,120 @@
+"""One row a run for the runs table: everything as text or number, ready for the browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kohyakit.dashboard import theme
+from kohyakit.dashboard.family import tree
+from kohyakit.dashboard.samples import last_sample
+from kohyakit.dashboard.store import Summary
+from kohyakit.dashboard.words import duration, number, when
+from kohyakit.runs.compare import settings_in_force, show
+from kohyakit.runs.run import LOST, RUNNING, UNREADABLE, Run
+
+KEY_SETTINGS = (
+    "network_dim",
+    "network_alpha",
+    "learning_rate",
+    "optimizer_type",
+    "train_batch_size",
+    "max_train_epochs",
+    "resolution",
+)
+"""What is said of a run that has no parent to differ from."""
+
+_STATUS_TEXT = {LOST: "process gone", UNREADABLE: "unreadable"}
+
+PictureUrl = Callable[[Path, int | None], str]
+
+
+def table_rows(
+    runs: Sequence[Run], summaries: Mapping[str, Summary | None], picture_url: PictureUrl
+) -> list[dict[str, Any]]:
+    """The rows in the family tree's order."""
+    by_version = {run.record.version: run for run in runs}
+    drawn = tree([run.record.version for run in runs], {run.record.version: run.record.parent for run in runs})
+    place = {run.record.version: index for index, run in enumerate(runs)}
+    return [
+        {**_row(by_version[version], summaries.get(version), picture_url), "guides": guides, "order": place[version]}
+        for version, guides in drawn
+    ]
+
+
+def _row(run: Run, summary: Summary | None, picture_url: PictureUrl) -> dict[str, Any]:
+    record, status = run.record, run.status
+    sample = last_sample(run)
+    return {
+        "id": record.version,
+        "version": record.version,
+        "name": record.name or record.output_name or record.note,
+        "status": status,
+        "status_text": _STATUS_TEXT.get(status, status),
+        "status_note": status_note(run),
+        "colour": theme.STATUS_COLOURS.get(status, theme.STATUS_COLOURS["failed"]),
+        "started": record.started or record.created or None,
+        "started_text": when(record.started or record.created),
+        "duration_text": duration(seconds_of(run)),
+        "images": record.image_count or None,
+        "changed": changed(run),
+        **_loss(summary),
+        "thumb": picture_url(sample.path, 160) if sample else "",
+        "sample": picture_url(sample.path, None) if sample else "",
+    }
+
+
+def _loss(summary: Summary | None) -> dict[str, Any]:
+    if summary is None:
+        return {"last": None, "best": None, "last_text": "reading …", "best_text": "", "spark": []}
+    line = summary.line
+    if line is None or line.bad == line.count:
+        return {"last": None, "best": None, "last_text": "not a number" if line else "–", "best_text": "", "spark": []}
+    at_the_end = line.min_step == line.last_step
+    return {
+        "last": line.last,
+        "best": line.min,
+        "last_text": number(line.last),
+        "best_text": "best at the end" if at_the_end else f"best {number(line.min)}",
+        "spark": list(summary.spark),
+    }
+
+
+def changed(run: Run) -> str:
+    """What differs from the parent; of a first run its key settings."""
+    record = run.record
+    if run.problem is not None:
+        return str(run.problem)
+    if record.parent:
+        return f"from {record.parent}: {', '.join(record.changes) or 'nothing'}"
+    settings = settings_in_force(run)
+    told = [f"{name} {show(settings[name])}" for name in KEY_SETTINGS if settings.get(name) is not None]
+    return ", ".join(told) or record.note
+
+
+def status_note(run: Run) -> str:
+    """The sentence behind the status: how it ended, or what became of it."""
+    if run.problem is not None:
+        return str(run.problem)
+    if run.status == LOST:
+        return "the training's process is gone without a word: killed, or the machine went down"
+    return run.record.outcome
+
+
+def seconds_of(run: Run) -> float | None:
+    """How long it took, or has taken so far; of a lost run up to its last sign."""
+    if run.record.seconds is not None:
+        return run.record.seconds
+    if not run.record.started:
+        return None
+    try:
+        started = datetime.fromisoformat(run.record.started).timestamp()
+    except ValueError:
+        return None
+    if run.status == RUNNING:
+        return max(0.0, time.time() - started)
+    told = run.progress().get("time")
+    return max(0.0, told - started) if isinstance(told, (int, float)) else None

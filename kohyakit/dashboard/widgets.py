@@ -1,0 +1,49 @@
+"""The three things Streamlit has not: a runs table with pictures and a tree, a gallery, a wall of samples.
+
+Their scripts set every word as text; nothing that comes from a file is ever markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_FILES = Path(__file__).resolve().parent / "components"
+
+
+def _part(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+@cache
+def _component(name: str):
+    import streamlit as st
+
+    css = _part("base.css") + _part(f"{name}.css")
+    return st.components.v2.component(f"kohyakit_{name}", css=css, js=_part(f"{name}.js"))
+
+
+def runs_table(rows: Sequence[dict[str, Any]], picked: Sequence[str], *, reset: str = "") -> list[str]:
+    """Draw the table and return the ids that are picked now. A new `reset` text makes the table take `picked` over."""
+    result = _component("runs_table")(
+        data={"rows": list(rows), "picked": list(picked), "reset": reset},
+        default={"picked": list(picked)},
+        key="runs_table",
+        on_picked_change=lambda: None,
+    )
+    return list(result.picked or [])
+
+
+def gallery(groups: Sequence[dict[str, Any]], *, key: str, tile: str = "9.5rem", cover: bool = False) -> None:
+    """Groups of {title, note, items}; an item has src, full, title, note, badge, colour (all but src optional)."""
+    _component("gallery")(data={"groups": list(groups), "tile": tile, "cover": cover}, key=key)
+
+
+def sample_wall(data: dict[str, Any], *, key: str) -> Any:
+    """A wall or before/after pairs (the shape: components/sample_wall.js). Returns the slider's step, or None."""
+    result = _component("sample_wall")(
+        data=data, default={"step": data.get("start")}, key=key, on_step_change=lambda: None
+    )
+    return result.step
