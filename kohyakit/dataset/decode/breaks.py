@@ -20,18 +20,23 @@ from kohyakit.dataset.decode.record import Verdict
 if TYPE_CHECKING:
     import numpy as np
 
-BREAK = 1.3  # score of an edge, in units of the picture's own unevenness at block edges; capped at 5
+# Scores of an edge, in units of the picture's own unevenness at block edges, capped at 5; for 50 units across.
+SHIFT = 1.3  # enough where the step is the same all along, as only a shifted prediction makes it
+BREAK = 2.4  # enough by itself
+BREAK_PLAIN = 3.0  # enough beside a plain area, as a wiped part of the picture is, but also a frame
 ROUGHNESS = 0.75  # mean doubling or halving between neighbours of a quantisation table; real cameras' reach 1.03
 GROWTH = 0.5  # correlation of a table with frequency; real cameras' are above 0.64
 _ARM = 0.05  # share of the width that each side of the break must have, to tell it from a straight border
 _CAP = 5.0
-_FLOOR = 0.6  # grey levels: unevenness below this is rounding
+_REPEATS = 10  # equal neighbours that no photo has
+_ROUNDING = 0.35  # grey levels of unevenness that mean nothing; half a step of the quantisation comes on top
+_PLAIN = 0.25  # grey levels between neighbouring units: below it an area is one colour
 _GREY = 128  # what libjpeg paints where data is missing
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """score: see BREAK. row, column: the first shifted unit (MCU) of the scan, from 0."""
+    """score: see SHIFT. row, column: the first shifted unit (MCU) of the scan, from 0."""
 
     score: float = 0.0
     row: int = 0
@@ -47,6 +52,10 @@ def check_picture(header: JpegHeader, rgb: np.ndarray) -> Verdict:
     if share:
         what = f"its lowest {share:.0%} are the plain grey that decoders paint where data is missing"
         return Verdict(False, "warning", "damaged", what)
+    row = repeated_unit(rgb, *unit(header, rgb))
+    if row is not None:
+        what = f"the same small pattern repeats along the block grid, {row * header.mcu[1]} pixels below the top"
+        return Verdict(False, "warning", "damaged", f"{what}: a part of the file was wiped")
     return Verdict()
 
 
@@ -80,48 +89,93 @@ def scrambled(header: JpegHeader) -> bool:
 
 
 def grey_tail(rgb: np.ndarray, least: int) -> float:
-    """Share of the height that is nothing but mid grey at the bottom, 0 when it is less than `least` rows or all."""
+    """Share of the height that is nothing but mid grey at the bottom; 0 for fewer than `least` rows, or a frame."""
     import numpy as np
 
-    if rgb.shape[0] < 2 or np.abs(rgb[-1].astype(np.int16) - _GREY).max() > 2:
+    def grey(part: np.ndarray) -> np.ndarray:
+        return (np.abs(part.astype(np.int16) - _GREY) <= 2).all(axis=-1)
+
+    if rgb.shape[0] < 2 or not grey(rgb[-1]).all() or grey(rgb[0]).mean() > 0.5:
         return 0.0
-    painted = (np.abs(rgb.astype(np.int16) - _GREY) > 2).any(axis=(1, 2))
+    painted = ~grey(rgb).all(axis=1)
     rows = int(np.argmax(painted[::-1])) if painted.any() else 0
     return rows / rgb.shape[0] if rows >= max(2, least) else 0.0
 
 
-def find_break(header: JpegHeader, rgb: np.ndarray) -> Break:
-    """The likeliest break of the picture; score 0 where the picture is too small to tell."""
+def repeated_unit(rgb: np.ndarray, height: int, width: int) -> int | None:
+    """The first row of units in which one textured unit stands `_REPEATS` times side by side; None where there is none.
+
+    That is what a wiped part of a file decodes to: every block the same.
+    """
+    import numpy as np
+
+    if min(height, width) < 2 or rgb.shape[0] < height or rgb.shape[1] < (_REPEATS + 1) * width:
+        return None
+    rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
+    lines = np.sort(np.concatenate([np.arange(rows) * height + offset for offset in (height // 4, height // 2)]))
+    units = rgb[lines, : columns * width, 1].reshape(rows, 2, columns, width)  # green will do
+    # first the few that have the strength of a pattern, then exact likeness
+    strong = np.ptp(units, axis=3).max(axis=1) >= 8
+    alike = strong[:, 1:] & (np.abs(np.diff(units.astype(np.int16), axis=2)).max(axis=(1, 3)) <= 2)
+    sums = np.cumsum(np.pad(alike, ((0, 0), (1, 0))), axis=1)
+    found = np.flatnonzero((sums[:, _REPEATS:] - sums[:, :-_REPEATS] == _REPEATS).any(axis=1))
+    return int(found[0]) if len(found) else None
+
+
+def find_break(header: JpegHeader, rgb: np.ndarray) -> Break | None:
+    """A break that convinces, or None; a picture of fewer than 4 rows or 8 columns of units cannot tell."""
     import numpy as np
 
     height, width = unit(header, rgb)
     if min(height, width) < 2 or rgb.shape[0] < 4 * height or rgb.shape[1] < 8 * width:
-        return Break()
-    planes = 1 if header.components == 1 else 3
-    steps = _steps(rgb, height, width)[:planes]
+        return None
     restart_rows, partly = divmod(header.restart_interval, -(-header.width // header.mcu[0]))
-    best = Break()
-    for step in steps:
-        evenness = _neighbourhood(np.abs(step)) + _FLOOR
-        found = _best_path(np.clip(step / evenness, -_CAP, _CAP), 0 if partly else restart_rows)
-        best = max(best, found, key=lambda one: one.score)
-    if best.score >= BREAK and _beside_a_border(rgb, height, width, best):
-        return Break()
-    return best
+    steps = _steps(rgb, height, width)[: 1 if header.components == 1 else 3]
+    for plane, step in enumerate(steps):
+        unevenness = _neighbourhood(np.abs(step)) + _ROUNDING + _quantum(header, plane) / 2
+        found = _best_path(np.clip(step / unevenness, -_CAP, _CAP), 0 if partly else restart_rows)
+        # few units across make chance edges likelier
+        least = max(1.0, (50 / step.shape[1]) ** 0.5)
+        if found.score >= SHIFT * least and _convinces(found, step, unevenness, _units(rgb, height, width), least):
+            return found
+    return None
 
 
-def _beside_a_border(rgb: np.ndarray, height: int, width: int, found: Break) -> bool:
-    """Whether all above or all below the edge is one plain colour, but for some writing: a frame, not a shift."""
+def _quantum(header: JpegHeader, plane: int) -> float:
+    """Grey levels by which a block's brightness can change at the least: its table's first number over 8."""
+    number = header.tables_used[min(plane, len(header.tables_used) - 1)]
+    return header.quantisation.get(number, (4,))[0] / 8
+
+
+def _units(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mean colour of each unit: [rows, columns, 3]."""
+    rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
+    return rgb[: rows * height, : columns * width].reshape(rows, height, columns, width, 3).mean(axis=(1, 3))
+
+
+def _convinces(found: Break, step: np.ndarray, unevenness: np.ndarray, units: np.ndarray, least: float) -> bool:
+    """Whether a path is a break and no chance, frame, caption bar or row of windows."""
     import numpy as np
 
-    rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
-    units = rgb[: rows * height, : columns * width].reshape(rows, height, columns, width, 3)
+    row, column = found.row, found.column
+    texture = np.median(np.abs(np.diff(units, axis=1)).mean(axis=2), axis=1)
+    if np.median(texture[:row]) < _PLAIN or (row + 1 < len(texture) and np.median(texture[row + 1 :]) < _PLAIN):
+        return False  # a frame or a bar: one colour, but for some writing, to the picture's end
 
-    def plain(part: slice) -> bool:
-        means = units[part].mean(axis=(1, 3, 4))
-        return bool((np.median(np.abs(np.diff(means, axis=1)), axis=1) < 0.2).all())
+    def unlike(at: int, columns: slice) -> float:
+        part = units[at, columns] if at < len(units) else units[:0, 0]
+        return float(np.median(np.abs(np.diff(part, axis=0)).mean(axis=1))) if len(part) > 1 else 255.0
 
-    return plain(slice(None, found.row)) or plain(slice(found.row + 1, None))
+    right, left = slice(column, None), slice(None, column)
+    sides = (unlike(row - 1, right), unlike(row, right), unlike(row, left), unlike(row + 1, left))
+    if min(sides) < _PLAIN:
+        return max(sides) >= _PLAIN and found.score >= BREAK_PLAIN * least
+    path = np.concatenate([step[row - 1, column:], step[row, :column]])
+    middle = np.median(path)
+    spread = np.percentile(np.abs(path - middle), 75)
+    around = np.median(np.concatenate([unevenness[row - 1, column:], unevenness[row, :column]]))
+    same = spread < 2 * around and (np.sign(path) == np.sign(middle)).mean() >= 0.8
+    return bool(same) or found.score >= BREAK * least
 
 
 def _steps(rgb: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -120,10 +120,10 @@ def _judge_picture(data: bytes, header: jpeg.JpegHeader, rgb: Any) -> Verdict:
     if not found.ok:
         return found
     suspect = breaks.find_break(header, rgb)
-    if suspect.score >= breaks.BREAK and rgb.shape[0] < header.height:
+    if suspect and rgb.shape[0] < header.height:
         _, full = decode_strictly(data, header, factor=1)
         suspect = breaks.find_break(header, full)
-    return breaks.break_verdict(suspect, header) if suspect.score >= breaks.BREAK else Verdict()
+    return breaks.break_verdict(suspect, header) if suspect else Verdict()
 
 
 def decode_strictly(data: bytes, header: jpeg.JpegHeader, factor: int = 0) -> tuple[Verdict, Any]:
