@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kohyakit.dataset.tokens import CHUNK, encode, parse_weights, weighted_chunks
-from kohyakit.errors import ConfigError, Problem
+from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.train.models.base import Model
 
@@ -191,7 +191,7 @@ def _sampler_class(name: str) -> Any:
 def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, *, clip_skip: int | None = None) -> Tensor:
     """Denoise from torch's generator as it stands: [1, 4, height / 8, width / 8], float32, in the U-Net's scale.
 
-    Guided where `scale` is above 1; then the negative prompt counts.
+    Guided where `scale` is above 1; then the negative prompt counts. Raises RunError when they are not finite.
     """
     device, dtype = _device(model.unet), next(model.unet.parameters()).dtype
     guided = prompt.scale > 1.0
@@ -208,7 +208,14 @@ def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, *, clip_ski
             without, with_prompt = prediction.chunk(2)
             prediction = without + prompt.scale * (with_prompt - without)
         latents = scheduler.step(prediction, timestep, latents).prev_sample
+    _check_finite(latents, "the picture became NaN", "a lower learning rate, or bf16 in place of fp16, may help")
     return latents
+
+
+def _check_finite(numbers: Tensor, what: str, cure: str) -> None:
+    """A black picture tells nobody anything. Raises RunError."""
+    if not torch.isfinite(numbers).all():
+        raise RunError(Problem("", what, cure, "not_finite"))
 
 
 def _weighted_states(model: Model, prompts: list[str], clip_skip: int | None) -> Tensor:
@@ -222,9 +229,12 @@ def _weighted_states(model: Model, prompts: list[str], clip_skip: int | None) ->
     ids = torch.tensor([row for row, _ in rows], device=_device(model.text_encoder))
     weights = torch.tensor([row for _, row in rows], device=ids.device).flatten(1)
     states = model.text_encoder(ids.flatten(0, 1), clip_skip).unflatten(0, ids.shape[:2]).flatten(1, 2)
+    if (weights == 1).all():
+        return states
     mean = states.float().mean(dim=(-2, -1), keepdim=True)
     states = states * weights.to(states.dtype).unsqueeze(-1)
-    return states * (mean / states.float().mean(dim=(-2, -1), keepdim=True)).to(states.dtype)
+    ratio = mean / states.float().mean(dim=(-2, -1), keepdim=True)
+    return states * ratio.nan_to_num(nan=1.0).to(states.dtype)
 
 
 def _decode(model: Model, latents: Tensor) -> Image:
@@ -234,6 +244,7 @@ def _decode(model: Model, latents: Tensor) -> Image:
     device, dtype = _device(model.vae), next(model.vae.parameters()).dtype
     with torch.autocast(device.type, enabled=False):
         pixels = model.vae.decode(latents.to(device, dtype) / model.vae_scale).sample
+    _check_finite(pixels, "the VAE gave NaN", "set no_half_vae = true, or give another vae")
     pixels = (pixels.float() / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).cpu()
     return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
 

@@ -15,8 +15,8 @@ from kohyakit.train.models import Model, TextEncoder, load_model
 
 
 @pytest.fixture(scope="module")
-def tiny(goldens: Path) -> Model:
-    return load_model(goldens / "training/sd15-tiny")
+def tiny(tiny_folder: Path) -> Model:
+    return load_model(tiny_folder)
 
 
 def lines(path: Path) -> list[dict]:
@@ -84,12 +84,11 @@ def test_recorded_text_states(goldens: Path, case: str, clip_skip: int | None, b
     assert (ours - theirs).abs().max() < 3e-6
 
 
-@pytest.mark.shared
-def test_gradients_flow_and_checkpointing_changes_nothing(goldens: Path) -> None:
+def test_gradients_flow_and_checkpointing_changes_nothing(tiny_folder: Path) -> None:
     ids = tokenize(["a photo of a cat"], 150).input_ids
     grads = []
     for checkpointing in (False, True):
-        text_encoder = load_model(goldens / "training/sd15-tiny").text_encoder
+        text_encoder = load_model(tiny_folder).text_encoder
         if checkpointing:
             text_encoder.enable_gradient_checkpointing()
         weight = text_encoder.text_model.encoder.layers[0].mlp.fc1.weight.requires_grad_()
@@ -100,7 +99,34 @@ def test_gradients_flow_and_checkpointing_changes_nothing(goldens: Path) -> None
     assert torch.allclose(*grads)
 
 
-@pytest.mark.shared
+@pytest.mark.parametrize("clip_skip", [1, 2, 3])
+def test_clip_skip_is_a_hidden_state_with_the_final_norm(tiny_folder: Path, tiny: Model, clip_skip: int) -> None:
+    from transformers import CLIPTextModel
+
+    whole = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder", local_files_only=True)
+    inner = getattr(whole, "text_model", whole)
+    seen: list[torch.Tensor] = []
+    layers = inner.encoder.layers
+    layers[len(layers) - clip_skip].register_forward_hook(
+        lambda layer, inputs, output: seen.append(output[0] if isinstance(output, tuple) else output)
+    )
+    ids = tokenize(["a photo of a cat", ""]).input_ids
+    with torch.no_grad():
+        whole(ids[:, 0])
+        assert torch.equal(encode_prompts(tiny.text_encoder, ids, clip_skip=clip_skip), inner.final_layer_norm(seen[0]))
+
+
+def test_chunks_are_joined_between_the_first_start_and_the_last_end(tiny: Model) -> None:
+    ids = tokenize(["cat " * 100], 150).input_ids
+    weights = torch.rand(ids.shape)
+    with torch.no_grad():
+        first, second = tiny.text_encoder(ids[0])
+        joined = encode_prompts(tiny.text_encoder, ids)
+        weighted = encode_prompts(tiny.text_encoder, ids, weights=weights)
+    assert torch.equal(joined[0], torch.cat([first[:76], second[1:]]))
+    assert torch.equal(weighted[0, 80], second[5] * weights[0, 1, 5])
+
+
 def test_clip_skip_beyond_the_layers(tiny: Model) -> None:
     with pytest.raises(ConfigError, match="clip_skip: is 4, but the text encoder has 3 layers; choose 1 to 3"):
         encode_prompts(tiny.text_encoder, tokenize(["a"]).input_ids, clip_skip=4)

@@ -23,7 +23,6 @@ def strong(name: str, down: Tensor, up: Tensor) -> None:
         torch.nn.init.normal_(weight, std=0.1)
 
 
-@pytest.mark.shared
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("settings", "dtype", "allowed"),
@@ -36,12 +35,12 @@ def strong(name: str, down: Tensor, up: Tensor) -> None:
     ids=["float", "alpha is dim, bf16", "with convolutions", "with convolutions, fp16"],
 )
 def test_the_picture_is_the_same(
-    goldens: Path, tmp_path: Path, settings: LoraSettings, dtype: torch.dtype | None, allowed: float
+    tiny_folder: Path, tmp_path: Path, settings: LoraSettings, dtype: torch.dtype | None, allowed: float
 ) -> None:
     from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
 
-    folder = goldens / "training/sd15-tiny"
-    model = load_model(folder)
+    model = load_model(tiny_folder)
 
     def drawn() -> Tensor:
         torch.manual_seed(PROMPT.seed)
@@ -56,7 +55,10 @@ def test_the_picture_is_the_same(
     in_training = drawn()
     save_lora(tmp_path / "cat.safetensors", network.state_dict(), dtype, {"ss_network_dim": "8"})
 
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
+    tokenizer = CLIPTokenizer.from_pretrained(tiny_folder / "tokenizer", local_files_only=True, model_max_length=77)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        tiny_folder, local_files_only=True, safety_checker=None, tokenizer=tokenizer
+    )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = build_sampler("ddim")
     pipeline.load_lora_weights(tmp_path, weight_name="cat.safetensors", local_files_only=True)

@@ -29,8 +29,8 @@ SMALL = SamplePrompt("a cat", width=64, height=64, sample_steps=2, seed=1)
 
 
 @pytest.fixture(scope="module")
-def tiny(goldens: Path) -> Model:
-    return load_model(goldens / "training/sd15-tiny")
+def tiny(tiny_folder: Path) -> Model:
+    return load_model(tiny_folder)
 
 
 def draw(model: Model, prompts: list[SamplePrompt], folder: Path, **changes) -> list[Path]:
@@ -85,7 +85,6 @@ def test_recorded_pictures(goldens: Path, tmp_path: Path, first: int, trained: b
         assert difference.abs().max() <= allowed
 
 
-@pytest.mark.shared
 def test_names_and_index(tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling.time, "localtime", lambda: time.struct_time((2026, 2, 3, 4, 5, 6, 0, 0, 0)))
     prompts = [SMALL, replace(SMALL, seed=None, width=100, height=70, negative_prompt="dog", sampler="k_euler_a")]
@@ -109,7 +108,6 @@ def test_names_and_index(tiny: Model, tmp_path: Path, monkeypatch: pytest.Monkey
     assert Image.open(again[0]).tobytes() == Image.open(files[1]).tobytes()
 
 
-@pytest.mark.shared
 def test_png_says_what_made_it(tiny: Model, tmp_path: Path) -> None:
     (file,) = draw(tiny, [replace(SMALL, prompt="Köln, 東京", negative_prompt="blurry")], tmp_path)
     text = Image.open(file).text
@@ -119,7 +117,6 @@ def test_png_says_what_made_it(tiny: Model, tmp_path: Path) -> None:
     assert json.loads(text["kohyakit"]) == index(tmp_path)[0]
 
 
-@pytest.mark.shared
 def test_random_numbers_and_modes_are_as_before(tiny: Model, tmp_path: Path) -> None:
     tiny.unet.train()
     tiny.text_encoder.text_model.encoder.layers[1].train()
@@ -135,7 +132,6 @@ def test_random_numbers_and_modes_are_as_before(tiny: Model, tmp_path: Path) -> 
     tiny.text_encoder.eval()
 
 
-@pytest.mark.shared
 def test_a_prompt_that_fails_does_not_stop_the_others(tiny: Model, tmp_path: Path) -> None:
     said: list[str] = []
     prompts = [replace(SMALL, sampler="nonsense"), SMALL]
@@ -145,7 +141,16 @@ def test_a_prompt_that_fails_does_not_stop_the_others(tiny: Model, tmp_path: Pat
     assert "sample 0 was not drawn (sample_sampler: there is no sampler 'nonsense'; choose one of ddim" in said[0]
 
 
-@pytest.mark.shared
+def test_nan_is_said_and_not_drawn_black(tiny_folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    for part, message in (("vae", "the VAE gave NaN; set no_half_vae = true"), ("unet", "the picture became NaN")):
+        model = load_model(tiny_folder)
+        last = model.unet if part == "unet" else model.vae.decoder
+        last.conv_out.bias.data.fill_(float("nan"))
+        assert draw(model, [SMALL], tmp_path, echo=said.append) == []
+        assert message in said[-1]
+
+
 def test_a_full_disk_leaves_no_half_file(tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self, path, **_):
         Path(path).write_bytes(b"half")
@@ -158,7 +163,7 @@ def test_a_full_disk_leaves_no_half_file(tiny: Model, tmp_path: Path, monkeypatc
     assert list((tmp_path / "sample").iterdir()) == []
 
 
-def test_ctrl_c_is_not_swallowed(tmp_path: Path, goldens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(*_, **__):
         raise KeyboardInterrupt
 
@@ -168,7 +173,6 @@ def test_ctrl_c_is_not_swallowed(tmp_path: Path, goldens: Path, monkeypatch: pyt
         draw(Model(None, part, part, part, None), [SMALL], tmp_path)
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("name", SPECS()["sample_sampler"].about.choices)
 def test_every_sampler_draws_and_repeats(tiny: Model, name: str) -> None:
     latents = []
@@ -181,7 +185,6 @@ def test_every_sampler_draws_and_repeats(tiny: Model, name: str) -> None:
     assert torch.equal(*latents)
 
 
-@pytest.mark.shared
 def test_euler_a_draws_once_a_step_and_ddim_never(tiny: Model) -> None:
     for name, draws in (("ddim", 0), ("euler_a", 4)):
         torch.manual_seed(1)
@@ -236,7 +239,6 @@ def test_lms_equals_diffusers_own(prediction: str) -> None:
     assert torch.allclose(*results, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.shared
 def test_no_guidance_at_a_scale_of_1_and_the_negative_prompt_counts_above(tiny: Model) -> None:
     def latents(**changes) -> torch.Tensor:
         torch.manual_seed(1)
@@ -247,7 +249,6 @@ def test_no_guidance_at_a_scale_of_1_and_the_negative_prompt_counts_above(tiny: 
     assert not torch.equal(latents(), latents(negative_prompt="dog"))
 
 
-@pytest.mark.shared
 def test_long_prompts_take_more_chunks(tiny: Model) -> None:
     """As in the long-prompt pipeline of sd-scripts: 77 states a chunk, both prompts of one length, at most three."""
     for words, length in ((3, 77), (75, 77), (76, 154), (400, 231)):

@@ -58,20 +58,20 @@ def test_single_file_and_folder_compute_the_same(folder_model: Model, file_model
                 assert (one - other).abs().max() < 4e-3 * other.abs().max()
 
 
-@pytest.mark.shared
-def test_folder_equals_what_diffusers_and_transformers_load(goldens: Path, folder_model: Model) -> None:
+def test_folder_equals_what_diffusers_and_transformers_load(tiny_folder: Path) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    unet = UNet2DConditionModel.from_pretrained(goldens / TINY / "unet", local_files_only=True)
-    vae = AutoencoderKL.from_pretrained(goldens / TINY / "vae", local_files_only=True)
-    text = CLIPTextModel.from_pretrained(goldens / TINY / "text_encoder", local_files_only=True)
-    for theirs, ours in ((unet, folder_model.unet), (vae, folder_model.vae)):
+    unet = UNet2DConditionModel.from_pretrained(tiny_folder / "unet", local_files_only=True)
+    vae = AutoencoderKL.from_pretrained(tiny_folder / "vae", local_files_only=True)
+    text = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder", local_files_only=True)
+    model = load_model(tiny_folder)
+    for theirs, ours in ((unet, model.unet), (vae, model.vae)):
         assert theirs.config.block_out_channels == ours.config.block_out_channels
         assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in theirs.state_dict().items())
     ids = torch.randint(0, 49408, (2, 77), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        assert torch.equal(text(ids)[0], folder_model.text_encoder(ids))
+        assert torch.equal(text(ids)[0], model.text_encoder(ids))
 
 
 @pytest.mark.shared
