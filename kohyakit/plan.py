@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.rules import check_rules
+from kohyakit.config.rules.reading import network_args
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Dataset, Scan
@@ -99,7 +101,7 @@ class Plan:
 def make_plan(config: TrainConfig, scan: Scan | None = None) -> Plan:
     """Work out what the config does to the images on disk. Never raises for what a person got wrong: see findings."""
     scan = scan_datasets(config) if scan is None else scan
-    problems: list[Problem] = [*scan.problems, *_config_problems(config)]
+    problems: list[Problem] = [*_config_problems(config), *scan.problems]
     filled = [(dataset, lengths.fill_buckets(dataset)) for dataset in scan.datasets]
     length = lengths.training_length(config, sum(filling.batches for _, filling in filled))
     samples = _samples(config, problems)
@@ -124,27 +126,37 @@ def make_plan(config: TrainConfig, scan: Scan | None = None) -> Plan:
         estimate(config, model, lora, loads) if model and lora else None,
         lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
     )
+    problems += [
+        Problem("buckets", filling.refused, "", "bucket_settings") for _, filling in filled if filling.refused
+    ]
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
-    return replace(plan, findings=_sorted(problems))
+    return replace(plan, findings=_findings(problems))
 
 
-def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+# What the scan or a trap says again after a rule of the config has said it.
+_SAID_BY_A_RULE = {
+    "no_folder": ("images_missing",),
+    "no_resolution": ("resolution_missing",),
+    "bad_resolution": ("resolution_unreadable",),
+    "bucket_settings": ("min_bucket_above_resolution", "max_bucket_below_resolution", "bucket_steps_do_not_divide"),
+    "bucket_reso_steps": ("bucket_steps_do_not_divide",),
+    "steps_override_epochs": ("epoch_is_not_read",),
+}
+
+
+def _findings(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Worst first, else in the order found, each once."""
-    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: SEVERITIES.index(problem.severity)))
+    problems = tuple(dict.fromkeys(problems))
+    named = {problem.name for problem in problems}
+    kept = (p for p in problems if not named.intersection(_SAID_BY_A_RULE.get(p.name, ())))
+    return tuple(sorted(kept, key=lambda problem: SEVERITIES.index(problem.severity)))
 
 
 def _config_problems(config: TrainConfig) -> Iterator[Problem]:
-    try:
-        from kohyakit.config.rules import check_rules
-    except ModuleNotFoundError:
-        pass
-    else:
-        yield from check_rules(config)
+    yield from check_rules(config)
     for note in config.source.notes if config.source else ():
         if note.action in SEVERITIES:
             yield Problem("", note.text, "", note.key, note.action)
-    if not config.saving.output_dir:
-        yield Problem("output_dir", "it is not set", "name the folder for the LoRA", "no_output_dir")
 
 
 def _samples(config: TrainConfig, problems: list[Problem]) -> tuple[SamplePrompt, ...]:
@@ -163,12 +175,10 @@ def _model(config: TrainConfig, problems: list[Problem]) -> arch.Architecture | 
     option = "pretrained_model_name_or_path"
     family = "sd2" if config.model.v2 else _FAMILIES.get(config.launch.script)
     name = config.model.pretrained_model_name_or_path
-    if not name:
-        problems.append(Problem(option, "no base model is set", "name a folder or a .safetensors file", "no_model"))
-        return arch.standard(family) if family else None
-    path = Path(name)
-    if not path.exists():
-        problems.append(_model_missing(name, option))
+    path = Path(name) if name else None
+    if path is None or not path.exists():
+        if name:  # that none is named at all is a rule's finding
+            problems.append(_model_missing(name, option))
         return arch.standard(family) if family else None
     if family is None:
         return None
@@ -200,21 +210,17 @@ def _lora(config: TrainConfig, model: arch.Architecture | None) -> LoraSize | No
     network = config.network
     if model is None or network.network_module not in ("networks.lora", "networks.lora_fa") or network.dim_from_weights:
         return None
-    args = dict(arg.partition("=")[::2] for arg in network.network_args or ())
-    if args.keys() & {"block_dims", "conv_block_dims", "down_lr_weight", "mid_lr_weight", "up_lr_weight"}:
-        return None
-    try:
-        conv_dim = int(args["conv_dim"]) if args.get("conv_dim") else None
-    except ValueError:
-        return None
+    args = network_args(config)
+    if args.block_dims or args.conv_block_dims or args.down_lr_weight or args.mid_lr_weight or args.up_lr_weight:
+        return None  # blocks of their own ranks, or without any
     half = "fp16" if config.training.full_fp16 else "bf16" if config.training.full_bf16 else "float"
     layers = lora_layers(
         model,
         text_encoder=not network.network_train_unet_only,
         unet=not network.network_train_text_encoder_only,
-        convolutions=conv_dim is not None,
+        convolutions=bool(args.conv_dim),
     )
-    return lora_size(layers, network.network_dim or 4, conv_dim, _DTYPES[config.saving.save_precision or half])
+    return lora_size(layers, network.network_dim or 4, args.conv_dim, _DTYPES[config.saving.save_precision or half])
 
 
 def check_plan(config: TrainConfig, *, decode: bool = False) -> Plan:

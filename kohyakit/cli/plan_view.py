@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from kohyakit.config.rules import reading
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import Problem
@@ -158,8 +159,8 @@ def _length(config: TrainConfig, plan: Plan) -> Iterator[str]:
 
 def _rates(config: TrainConfig, plan: Plan) -> Iterator[str]:
     rates = plan.learning_rates
-    optimizer = config.optimizer.optimizer_type or "AdamW"
-    scheduler = config.optimizer.lr_scheduler_type or config.optimizer.lr_scheduler
+    optimizer = config.optimizer.optimizer_type or reading.optimizer(config)
+    scheduler = reading.scheduler(config) or "no scheduler"
     if rates.relative:
         yield f"{optimizer} sets its own rates"
     else:

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kohyakit.config.rules.reading import relative_step
 from kohyakit.config.train import TrainConfig
-from kohyakit.dataset.buckets import Bucket, CannotPlace, select_bucket
+from kohyakit.dataset.buckets import Bucket, CannotPlace, rounded_min_max, select_bucket
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.layout import Dataset
 
@@ -25,10 +26,14 @@ class BucketCount:
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """A data set's buckets, sorted by (width, height), and the images that fit in none, each with the reason."""
+    """A data set's buckets, sorted by (width, height).
+
+    misfits: the images that fit in none, each with the reason. refused: why the settings allow no buckets at all.
+    """
 
     buckets: tuple[BucketCount, ...]
-    misfits: tuple[tuple[ImageRecord, str], ...]
+    misfits: tuple[tuple[ImageRecord, str], ...] = ()
+    refused: str = ""
 
     @property
     def batches(self) -> int:
@@ -38,6 +43,11 @@ class Filling:
 def fill_buckets(dataset: Dataset) -> Filling:
     """Put every image of an epoch into its bucket. No batch mixes buckets, so each bucket's last may be smaller."""
     settings = dataset.bucket_settings
+    if settings.enable_bucket:
+        try:
+            rounded_min_max(settings)
+        except CannotPlace as error:
+            return Filling((), refused=str(error))
     places: dict[tuple[int, int], Bucket | str] = {}
     images: Counter[Bucket] = Counter()
     files: Counter[Bucket] = Counter()
@@ -139,12 +149,4 @@ def learning_rates(config: TrainConfig, text_encoders: int = 1) -> LearningRates
         text = (0.0,) * text_encoders
     if network.network_train_text_encoder_only:
         unet = 0.0
-    return LearningRates(unet, text, _relative_step(config))
-
-
-def _relative_step(config: TrainConfig) -> bool:
-    """Adafactor's default: it works out its own rate unless told relative_step=False."""
-    if config.optimizer.optimizer_type.lower() != "adafactor":
-        return False
-    args = config.optimizer.optimizer_args or ()
-    return not any(arg.replace(" ", "").lower() == "relative_step=false" for arg in args)
+    return LearningRates(unet, text, relative_step(config))

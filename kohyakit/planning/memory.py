@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Dataset
 from kohyakit.planning.architecture import Architecture
@@ -24,7 +25,7 @@ _RUNTIME = 600 * 2**20  # CUDA context and libraries
 
 # Bytes of optimizer state a trained number.
 _OPTIMIZER = {
-    "": 8, "adamw": 8, "adamw8bit": 2, "pagedadamw": 8, "pagedadamw8bit": 2, "pagedadamw32bit": 8, "lion": 4,
+    "adamw": 8, "adamw8bit": 2, "pagedadamw": 8, "pagedadamw8bit": 2, "pagedadamw32bit": 8, "lion": 4,
     "lion8bit": 1, "pagedlion8bit": 1, "sgdnesterov": 4, "sgdnesterov8bit": 1, "sgd": 0, "adafactor": 0,
     "prodigy": 16, "prodigyplus.prodigyplusschedulefree": 12, "dadaptadam": 12, "dadaptation": 12, "dadaptadagrad": 12,
     "dadaptlion": 8, "dadaptsgd": 8, "dadaptadampreprint": 12, "dadaptadan": 16, "adamwschedulefree": 8,
@@ -54,20 +55,17 @@ def estimate(
     loads: list[tuple[Dataset, tuple[BucketCount, ...]]],
 ) -> MemoryEstimate:
     """The estimate for the largest batch of the training."""
-    training, optimizer = config.training, config.optimizer
+    training = config.training
     half = training.mixed_precision != "no" or training.full_fp16 or training.full_bf16
     width = 2 if half else 4
     unet_width = 1 if config.model.fp8_base or config.model.fp8_base_unet else width
     vae = 0 if config.dataset.cache_latents else model.parameters.vae * (4 if config.model.no_half_vae else width)
     trained = 2 if training.full_fp16 or training.full_bf16 else 4
-    name = optimizer.optimizer_type.lower()
-    if not name and optimizer.use_8bit_adam:
-        name = "adamw8bit"
     return MemoryEstimate(
         weights=model.parameters.unet * unet_width + model.parameters.text * width + vae,
         adapter=lora.parameters * trained,
         gradients=lora.parameters * trained,
-        optimizer=lora.parameters * _OPTIMIZER.get(name, 8),
+        optimizer=lora.parameters * _OPTIMIZER.get(optimizer(config), 8),
         activations=_activations(config, model, loads, half=half),
     )
 

@@ -27,7 +27,7 @@ def save_points(config: TrainConfig, steps: int, epochs: int, steps_per_epoch: i
     """Every file of the training in the order of writing, sd-scripts' names: epochs, steps, and the last one."""
     if steps < 1 or steps_per_epoch < 1:
         return ()
-    points = [*_by_epochs(config, epochs, steps_per_epoch), *_by_steps(config, steps, steps_per_epoch)]
+    points = [*_by_steps(config, steps, steps_per_epoch), *_by_epochs(config, epochs, steps_per_epoch)]
     points.sort(key=lambda point: point.step)
     saving = config.saving
     name = saving.output_name or "last"

@@ -26,7 +26,8 @@ Trap = Callable[[TrainConfig, Scan, "Plan"], Iterable[Problem]]
 def images_without_bucket(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     """Where sd-scripts divides by zero or makes a bucket with a side of 0."""
     for record, why in plan.misfits:
-        yield Problem(shown(record.path), f"no bucket takes it: {why}", name="no_bucket")
+        what, _, cure = why.partition("; ")
+        yield Problem(shown(record.path), what, cure, "no_bucket")
 
 
 def bucket_step(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
@@ -236,15 +237,10 @@ def _tokens(caption: str, room: int) -> int:
         return at_least
 
 
-def sample_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
-    sampling = config.sampling
-    asked = sampling.sample_every_n_epochs or sampling.sample_every_n_steps or sampling.sample_at_first
+def repaired_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     for place, prompt in enumerate(plan.samples, start=1):
         for note in prompt.notes:
             yield Problem(f"sample prompt {place}", note, "", "prompt_repaired", "hint")
-    if plan.samples and not asked:
-        yield Problem("sample_prompts", "there are prompts, but nothing says when to draw them",
-                      "set sample_every_n_epochs to 1", "samples_never", "hint")  # fmt: skip
 
 
 TRAPS: tuple[Trap, ...] = (
@@ -258,5 +254,5 @@ TRAPS: tuple[Trap, ...] = (
     exif_rotation,
     lone_buckets,
     long_captions,
-    sample_prompts,
+    repaired_prompts,
 )

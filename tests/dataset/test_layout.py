@@ -14,8 +14,8 @@ from kohyakit.dataset.layout import Dataset, Scan, Subset, parse_resolution, sca
 
 
 def config(**values: object) -> TrainConfig:
-    standard = {"resolution": "64,64", "caption_extension": ".txt"}
-    return TrainConfig().with_values(**{**standard, **{k: str(v) if isinstance(v, Path) else v for k, v in values.items()}})
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return TrainConfig().with_values(**{"resolution": "64,64", "caption_extension": ".txt", **values})
 
 
 def names(found: Scan, severity: str | None = None) -> list[str]:

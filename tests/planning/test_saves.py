@@ -1,0 +1,92 @@
+"""What is written when, under sd-scripts' names, and what is deleted again."""
+
+from __future__ import annotations
+
+import pytest
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.planning.saves import sample_steps, save_points
+
+
+def points(steps: int, epochs: int, per_epoch: int, **values: object) -> list[tuple]:
+    config = TrainConfig().with_values(**{"output_name": "n", **values})
+    return [(p.step, p.file, p.deleted_at) for p in save_points(config, steps, epochs, per_epoch)]
+
+
+def test_epochs_but_the_last() -> None:
+    assert points(40, 4, 10, save_every_n_epochs=1) == [
+        (10, "n-000001.safetensors", None), (20, "n-000002.safetensors", None), (30, "n-000003.safetensors", None),
+        (40, "n.safetensors", None),
+    ]  # fmt: skip
+    assert [p[0] for p in points(40, 4, 10, save_every_n_epochs=2)] == [20, 40]
+    assert [p[0] for p in points(40, 4, 10)] == [40]
+
+
+def test_the_last_n_epochs_stay() -> None:
+    # sd-scripts: saving epoch e deletes epoch e - every * last
+    got = points(50, 5, 10, save_every_n_epochs=1, save_last_n_epochs=2)
+    assert [(step, deleted) for step, _, deleted in got] == [(10, 30), (20, 40), (30, None), (40, None), (50, None)]
+
+
+def test_a_ratio_is_at_least_so_many_files() -> None:
+    assert [p[0] for p in points(100, 10, 10, save_n_epoch_ratio=3)] == [30, 60, 90, 100]
+    assert [p[0] for p in points(20, 2, 10, save_n_epoch_ratio=5)] == [10, 20]
+
+
+def sd_scripts_deletes(steps: int, every: int, last: int) -> dict[int, int]:
+    """get_remove_step_no as the reference describes it, walked step by step: {deleted step: at step}."""
+    gone = {}
+    for step in range(every, steps + 1, every):
+        number = step - last - 1
+        number -= number % every
+        if number >= every:
+            gone.setdefault(number, step)
+    return gone
+
+
+@pytest.mark.parametrize("every", [1, 10, 7])
+@pytest.mark.parametrize("last", [5, 10, 30, 33])
+def test_steps_and_the_last_n_steps(every: int, last: int) -> None:
+    got = points(100, 4, 25, save_every_n_steps=every, save_last_n_steps=last)[:-1]
+    assert [step for step, _, _ in got] == list(range(every, 101, every))
+    gone = sd_scripts_deletes(100, every, last)
+    assert {step: deleted for step, _, deleted in got if deleted} == gone
+    assert got[0][1] == f"n-step{every:08d}.safetensors"
+
+
+def test_states_are_folders_beside() -> None:
+    config = TrainConfig().with_values(
+        output_name="n", save_every_n_epochs=1, save_every_n_steps=15, save_state=True, save_last_n_epochs_state=1
+    )
+    got = [(p.step, p.state, p.state_deleted_at) for p in save_points(config, 30, 3, 10)]
+    assert got == [
+        (10, "n-000001-state", 20), (15, "n-step00000015-state", None), (20, "n-000002-state", None),
+        (30, "n-step00000030-state", None), (30, "n-state", None),
+    ]  # fmt: skip
+    ends = TrainConfig().with_values(save_state_on_train_end=True, save_every_n_epochs=1)
+    assert [p.state for p in save_points(ends, 20, 2, 10)] == [None, "last-state"]
+
+
+def test_names_without_a_name() -> None:
+    config = TrainConfig().with_values(save_every_n_epochs=1, save_every_n_steps=15, save_model_as="ckpt")
+    files = [p.file for p in save_points(config, 20, 2, 10)]
+    assert files == ["epoch-000001.ckpt", "at-step00000015.ckpt", "last.ckpt"]
+
+
+def test_nothing_to_train_writes_nothing() -> None:
+    assert points(0, 0, 10, save_every_n_epochs=1) == []
+    assert points(1600, 0, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "steps"),
+    [
+        ({}, ()),
+        ({"sample_every_n_steps": 5}, (5, 10, 15, 20)),
+        ({"sample_every_n_steps": 5, "sample_at_first": True}, (0, 5, 10, 15, 20)),
+        ({"sample_every_n_steps": 5, "sample_every_n_epochs": 1}, (8, 16, 20)),
+        ({"sample_every_n_epochs": 2}, (16,)),
+    ],
+)
+def test_samples(values: dict, steps: tuple[int, ...]) -> None:
+    assert sample_steps(TrainConfig().with_values(**values), 20, 3, 8) == steps
