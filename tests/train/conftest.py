@@ -44,8 +44,8 @@ def make_config(tiny_model, photos, tmp_path):
             {
                 "pretrained_model_name_or_path": str(tiny_model), "train_data_dir": str(photos),
                 "output_dir": str(tmp_path / "out"), "output_name": "tiny", "caption_extension": ".txt",
-                "resolution": "64,64", "enable_bucket": True, "bucket_no_upscale": True, "min_bucket_reso": 64,
-                "max_bucket_reso": 128, "train_batch_size": 2, "max_train_epochs": 2, "seed": 7,
+                "resolution": "128,128", "enable_bucket": True, "bucket_no_upscale": True, "min_bucket_reso": 64,
+                "max_bucket_reso": 256, "train_batch_size": 2, "max_train_epochs": 2, "seed": 7,
                 "network_module": "networks.lora", "network_dim": 2, "network_alpha": 1, "learning_rate": 1e-2,
                 "optimizer_type": "AdamW", "save_precision": "float", "max_data_loader_n_workers": 0, **values,
             },

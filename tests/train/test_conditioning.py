@@ -15,8 +15,8 @@ from kohyakit.train.models import Model, TextEncoder, load_model
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_folder: Path) -> Model:
-    return load_model(tiny_folder)
+def tiny(tiny_model: Path) -> Model:
+    return load_model(tiny_model)
 
 
 def lines(path: Path) -> list[dict]:
@@ -84,11 +84,11 @@ def test_recorded_text_states(goldens: Path, case: str, clip_skip: int | None, b
     assert (ours - theirs).abs().max() < 3e-6
 
 
-def test_gradients_flow_and_checkpointing_changes_nothing(tiny_folder: Path) -> None:
+def test_gradients_flow_and_checkpointing_changes_nothing(tiny_model: Path) -> None:
     ids = tokenize(["a photo of a cat"], 150).input_ids
     grads = []
     for checkpointing in (False, True):
-        text_encoder = load_model(tiny_folder).text_encoder
+        text_encoder = load_model(tiny_model).text_encoder
         if checkpointing:
             text_encoder.enable_gradient_checkpointing()
         weight = text_encoder.text_model.encoder.layers[0].mlp.fc1.weight.requires_grad_()
@@ -100,10 +100,10 @@ def test_gradients_flow_and_checkpointing_changes_nothing(tiny_folder: Path) -> 
 
 
 @pytest.mark.parametrize("clip_skip", [1, 2, 3])
-def test_clip_skip_is_a_hidden_state_with_the_final_norm(tiny_folder: Path, tiny: Model, clip_skip: int) -> None:
+def test_clip_skip_is_a_hidden_state_with_the_final_norm(tiny_model: Path, tiny: Model, clip_skip: int) -> None:
     from transformers import CLIPTextModel
 
-    whole = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder", local_files_only=True)
+    whole = CLIPTextModel.from_pretrained(tiny_model / "text_encoder", local_files_only=True)
     inner = getattr(whole, "text_model", whole)
     seen: list[torch.Tensor] = []
     layers = inner.encoder.layers

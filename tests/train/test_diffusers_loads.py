@@ -35,12 +35,12 @@ def strong(name: str, down: Tensor, up: Tensor) -> None:
     ids=["float", "alpha is dim, bf16", "with convolutions", "with convolutions, fp16"],
 )
 def test_the_picture_is_the_same(
-    tiny_folder: Path, tmp_path: Path, settings: LoraSettings, dtype: torch.dtype | None, allowed: float
+    tiny_model: Path, tmp_path: Path, settings: LoraSettings, dtype: torch.dtype | None, allowed: float
 ) -> None:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
-    model = load_model(tiny_folder)
+    model = load_model(tiny_model)
 
     def drawn() -> Tensor:
         torch.manual_seed(PROMPT.seed)
@@ -55,9 +55,9 @@ def test_the_picture_is_the_same(
     in_training = drawn()
     save_lora(tmp_path / "cat.safetensors", network.state_dict(), dtype, {"ss_network_dim": "8"})
 
-    tokenizer = CLIPTokenizer.from_pretrained(tiny_folder / "tokenizer", local_files_only=True, model_max_length=77)
+    tokenizer = CLIPTokenizer.from_pretrained(tiny_model / "tokenizer", local_files_only=True, model_max_length=77)
     pipeline = StableDiffusionPipeline.from_pretrained(
-        tiny_folder, local_files_only=True, safety_checker=None, tokenizer=tokenizer
+        tiny_model, local_files_only=True, safety_checker=None, tokenizer=tokenizer
     )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = build_sampler("ddim")

@@ -29,8 +29,8 @@ SMALL = SamplePrompt("a cat", width=64, height=64, sample_steps=2, seed=1)
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_folder: Path) -> Model:
-    return load_model(tiny_folder)
+def tiny(tiny_model: Path) -> Model:
+    return load_model(tiny_model)
 
 
 def draw(model: Model, prompts: list[SamplePrompt], folder: Path, **changes) -> list[Path]:
@@ -141,10 +141,10 @@ def test_a_prompt_that_fails_does_not_stop_the_others(tiny: Model, tmp_path: Pat
     assert "sample 0 was not drawn (sample_sampler: there is no sampler 'nonsense'; choose one of ddim" in said[0]
 
 
-def test_nan_is_said_and_not_drawn_black(tiny_folder: Path, tmp_path: Path) -> None:
+def test_nan_is_said_and_not_drawn_black(tiny_model: Path, tmp_path: Path) -> None:
     said: list[str] = []
     for part, message in (("vae", "the VAE gave NaN; set no_half_vae = true"), ("unet", "the picture became NaN")):
-        model = load_model(tiny_folder)
+        model = load_model(tiny_model)
         last = model.unet if part == "unet" else model.vae.decoder
         last.conv_out.bias.data.fill_(float("nan"))
         assert draw(model, [SMALL], tmp_path, echo=said.append) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import MODELS
+from kohyakit.train.models.weights import ENDINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +192,7 @@ def load_model(
     from kohyakit.train.models import folder, single_file
 
     family: Family = MODELS.load("sd2" if v2 else "sd1")
-    place = _find(path, "pretrained_model_name_or_path")
-    vae_place = _find(vae, "vae") if vae else None
+    place, vae_place = _places(path, vae)
     reader = folder if place.is_dir() else single_file
     unet, text_encoder, own_vae = reader.read(place, family, dtype=dtype, mmap=mmap, with_vae=vae_place is None)
     if vae_place is not None:
@@ -208,13 +210,30 @@ def load_model(
     )
 
 
+def _places(path: str | Path, vae: str | Path | None) -> tuple[Path, Path | None]:
+    """Both files or folders on disk. Raises ConfigError naming each that is missing."""
+    found: list[Path | None] = []
+    problems: list[Problem] = []
+    for option, value in (("pretrained_model_name_or_path", path), ("vae", vae)):
+        try:
+            found.append(_find(value, option) if value else None)
+        except ConfigError as error:
+            problems += error.problems
+    if not path:
+        what, cure = "no base model is given", "give the path of a diffusers folder or a .safetensors file"
+        problems.insert(0, Problem("pretrained_model_name_or_path", what, cure, "missing_model"))
+    if problems:
+        raise ConfigError(problems)
+    return found[0], found[1]
+
+
 def _find(path: str | Path, option: str) -> Path:
     """The file or folder meant by a path or by a name in the Hugging Face cache. Raises ConfigError."""
     place = Path(path).expanduser()
     if place.exists():
         return place
     name = str(path)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not place.suffix:
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.lower().endswith(ENDINGS):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -224,10 +243,10 @@ def _find(path: str | Path, option: str) -> Path:
             cure = f"download it once with `hf download {name}`, or give the path of a folder or .safetensors file"
             what = f"'{name}' is neither here on disk nor in the Hugging Face cache"
             raise ConfigError(Problem(option, what, cure, "missing_model")) from None
-    what = f"there is no file or folder '{name}'"
-    raise ConfigError(
-        Problem(option, what, "give the path of a diffusers folder or a .safetensors file", "missing_model")
-    )
+    beside = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
+    near = difflib.get_close_matches(place.name, beside, n=1)
+    cure = f"did you mean '{place.with_name(near[0])}'?" if near else "give the path of a diffusers folder or a file"
+    raise ConfigError(Problem(option, f"there is no file or folder '{name}'", cure, "missing_model"))
 
 
 def fill(module: nn.Module, tensors: Callable[[str], Tensor], dtype: torch.dtype | None) -> None:

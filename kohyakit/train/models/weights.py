@@ -12,6 +12,7 @@ import torch
 from kohyakit.errors import ConfigError, Problem
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+ENDINGS = (".safetensors", *PICKLED)
 
 
 class WeightFile:
@@ -117,7 +118,7 @@ def _check_start(path: Path) -> None:
     """Refuse what downloads leave behind in place of weights. Raises ConfigError."""
     if not path.is_file():
         raise ConfigError(Problem(str(path), "there is no such file", "check the path", "missing_file"))
-    if path.suffix.lower() not in (".safetensors", *PICKLED):
+    if path.suffix.lower() not in ENDINGS:
         what = f"'{path.suffix}' is not a weight file's ending"
         raise ConfigError(Problem(str(path), what, "give a .safetensors or .ckpt file", "not_a_weight_file"))
     with path.open("rb") as file:

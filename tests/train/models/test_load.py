@@ -58,14 +58,14 @@ def test_single_file_and_folder_compute_the_same(folder_model: Model, file_model
                 assert (one - other).abs().max() < 4e-3 * other.abs().max()
 
 
-def test_folder_equals_what_diffusers_and_transformers_load(tiny_folder: Path) -> None:
+def test_folder_equals_what_diffusers_and_transformers_load(tiny_model: Path) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    unet = UNet2DConditionModel.from_pretrained(tiny_folder / "unet", local_files_only=True)
-    vae = AutoencoderKL.from_pretrained(tiny_folder / "vae", local_files_only=True)
-    text = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder", local_files_only=True)
-    model = load_model(tiny_folder)
+    unet = UNet2DConditionModel.from_pretrained(tiny_model / "unet", local_files_only=True)
+    vae = AutoencoderKL.from_pretrained(tiny_model / "vae", local_files_only=True)
+    text = CLIPTextModel.from_pretrained(tiny_model / "text_encoder", local_files_only=True)
+    model = load_model(tiny_model)
     for theirs, ours in ((unet, model.unet), (vae, model.vae)):
         assert theirs.config.block_out_channels == ours.config.block_out_channels
         assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in theirs.state_dict().items())
@@ -283,12 +283,15 @@ def test_incomplete_and_damaged_files(goldens: Path, tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_missing_places_and_incomplete_folders(goldens: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no file or folder"):
-        load_model(tmp_path / "none.safetensors")
-    with pytest.raises(ConfigError, match="nor in the Hugging Face cache; download it once with `hf download a/b`"):
-        load_model("a/b")
-    with pytest.raises(ConfigError, match="vae: there is no file"):
-        load_model(goldens / TINY, vae=tmp_path / "none.safetensors")
+    with pytest.raises(ConfigError, match=r"nor in the Hugging Face cache; download it once with `hf download a/b-v1"):
+        load_model("a/b-v1.5")
+    with pytest.raises(ConfigError) as both:
+        load_model(tmp_path / "none.safetensors", vae=tmp_path / "vae.pt")
+    assert [problem.where for problem in both.value.problems] == ["pretrained_model_name_or_path", "vae"]
+    with pytest.raises(ConfigError, match=r"did you mean '.*sd15-tiny\.safetensors'"):
+        load_model(goldens / "training/single/sd15_tiny.safetensor")
+    with pytest.raises(ConfigError, match="no base model is given"):
+        load_model("")
     (tmp_path / "loose").mkdir()
     shutil.copyfile(goldens / SINGLE, tmp_path / "loose/my model.safetensors")
     with pytest.raises(ConfigError, match=r"did you mean the file my model\.safetensors in it"):
