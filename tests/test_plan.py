@@ -106,7 +106,7 @@ SPRUNG = [
     ("steps_override_epochs", {"max_train_epochs": None, "epoch": 5}, "1600 steps go before epoch 5", "warning"),
     ("no_steps", {"max_train_epochs": None, "max_train_steps": 0}, "nothing would be trained", "error"),
     ("gui_step_arithmetic", {"train_batch_size": 5}, "the GUI counts 5 steps, the trainer 6", "hint"),
-    ("below_resolution", {"resolution": "128,128"}, "4 of 4 images smaller than 128x128", "hint"),
+    ("below_resolution", {"resolution": "128,128"}, "4 of 4 images have fewer pixels than 128x128", "hint"),
     ("below_resolution", {"resolution": "128,128", "bucket_no_upscale": False}, "enlarged", "warning"),
     ("model_missing", {"pretrained_model_name_or_path": "a/b"}, "Hugging Face hub", "error"),
     ("model_missing", {"pretrained_model_name_or_path": "no/such.safetensors"}, "does not exist", "error"),

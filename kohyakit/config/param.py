@@ -96,16 +96,14 @@ def specs(config_class: type) -> dict[str, Spec]:
 
     Raises ValueError when two sections declare the same name.
     """
+    if any("param" in f.metadata for f in fields(config_class)):
+        return {spec.name: spec for spec in section_specs("", config_class)}
     found: dict[str, Spec] = {}
     hints = typing.get_type_hints(config_class)
     for f in fields(config_class):
-        if "param" in f.metadata:
-            group = section_specs("", config_class)
-        elif is_dataclass(hints[f.name]):
-            group = section_specs(f.name, hints[f.name])
-        else:
+        if not is_dataclass(hints[f.name]):
             continue
-        for spec in group:
+        for spec in section_specs(f.name, hints[f.name]):
             if spec.name in found and found[spec.name] != spec:
                 raise ValueError(f"{spec.name} is declared in {found[spec.name].section} and in {spec.section}")
             found[spec.name] = spec

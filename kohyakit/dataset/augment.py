@@ -7,9 +7,12 @@ Per image: flip, random crop, colour (`draw_image`); then per caption: dropout, 
 from __future__ import annotations
 
 import math
-import random
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
 
 _WILDCARD = re.compile(r"\{([^}]+)\}")
 

@@ -75,7 +75,7 @@ def _beside(root: Path, listing: FolderListing, unnamed: list[Path]) -> list[Pro
         problems.append(
             Problem(
                 shown(root),
-                f"{_images(len(listing.images))} beside the subset folders are not trained",
+                f"{_images(len(listing.images))} beside the subset folders: not trained",
                 "move them into a folder such as 10_subject",
                 "images_beside_folders",
                 "warning",
@@ -91,7 +91,7 @@ def _beside(root: Path, listing: FolderListing, unnamed: list[Path]) -> list[Pro
 def _no_repeat_count(folder: Path, count: int, severity: str) -> Problem:
     return Problem(
         shown(folder),
-        f"the folder name has no repeat count, so its {_images(count)} are not trained",
+        f"the folder name has no repeat count: {_images(count)} not trained",
         f"rename it to 10_{folder.name} (repeats, underscore, subject)",
         "no_repeat_count",
         severity,

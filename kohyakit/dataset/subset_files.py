@@ -85,10 +85,12 @@ def _passed_over(folder: Path, listing: FolderListing, odd_case: bool) -> list[P
                     "empty_subset", "warning")
         )  # fmt: skip
     if listing.odd_case:
-        fate = "are trained, but sd-scripts on Linux misses them" if odd_case else "are left out, as sd-scripts does"
+        fate = "trained, but missed by sd-scripts on Linux" if odd_case else "left out, as sd-scripts does"
+        what = f"extension in mixed case: {shown(listing.odd_case[0].name)}"
+        what += f" and {len(listing.odd_case) - 1} more" if len(listing.odd_case) > 1 else ""
         problems.append(
-            Problem(shown(folder), f"{len(listing.odd_case)} images such as {shown(listing.odd_case[0].name)} {fate}",
-                    "write the extension all in lower case", "extension_case", "hint" if odd_case else "warning")
+            Problem(shown(folder), f"{what}: {fate}", "write it all in lower case", "extension_case",
+                    "hint" if odd_case else "warning")
         )  # fmt: skip
     if listing.unread:
         kinds = Counter(os.path.splitext(path.name)[1].lower() for path in listing.unread)

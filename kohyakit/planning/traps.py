@@ -151,7 +151,7 @@ def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
         size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
         yield Problem(
             "resolution",
-            f"{len(small)} of {len(records)} images smaller than {size} are {fate}{_such_as(small)}",
+            f"{len(small)} of {len(records)} images have fewer pixels than {size}: {fate}{_such_as(small)}",
             "replace them with larger ones" if enlarged else "",
             "below_resolution",
             "warning" if enlarged else "hint",
@@ -160,7 +160,7 @@ def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
 
 def _such_as(records: list[ImageRecord]) -> str:
     names = ", ".join(f"{shown(r.path.name)} {r.size[0]}x{r.size[1]}" for r in records[:2])
-    return f": {names}" + (", …" if len(records) > 2 else "")
+    return f" ({names}" + (", …)" if len(records) > 2 else ")")
 
 
 def exif_rotation(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
