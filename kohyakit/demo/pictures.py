@@ -61,7 +61,7 @@ def _sky(image: Image, rng: random.Random) -> None:
     clouds = Images.new("L", image.size)
     pen = ImageDraw.Draw(clouds)
     for _ in range(26):
-        x, y, r = rng.randrange(image.width), rng.randrange(image.height // 2), rng.randrange(20, image.width // 7)
+        x, y, r = rng.randrange(image.width), rng.randrange(image.height // 2), rng.randrange(20, 20 + image.width // 7)
         pen.ellipse((x - r, y - r // 3, x + r, y + r // 3), fill=rng.randrange(60, 150))
     image.paste((250, 246, 240), mask=clouds.filter(ImageFilter.GaussianBlur(image.width / 40)))
 
@@ -76,7 +76,7 @@ def _town(image: Image, rng: random.Random) -> None:
         ground = height * (0.62 + 0.13 * depth)
         x = -rng.randrange(width // 8)
         while x < width:
-            wide = rng.randrange(width // 11, width // 6)
+            wide = rng.randrange(width // 11, width // 6 + 1)
             tall = int(height * rng.uniform(0.16, 0.34) * (0.8 + depth * 0.25))
             tower = rng.random() < 0.18
             wall = _shade(rng.choice(_STONE), 0.62 + 0.19 * depth + rng.uniform(-0.05, 0.05))

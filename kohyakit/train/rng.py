@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -128,11 +128,14 @@ class KohyakitOrder:
         torch.manual_seed(_number(self.seed, "dropout", epoch, position))
         return StepStream(self._generator("step", epoch, position))
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Nothing to remember: every stream follows from the seed, the epoch and the position."""
         return {}
 
-    def restore(self, state: dict[str, object], epoch: int) -> None:
+    def restore(self, state: dict[str, Any], epoch: int) -> None:
+        """Nothing to bring back."""
+
+    def restore_step(self, state: dict[str, Any]) -> None:
         """Nothing to bring back."""
 
 
@@ -203,16 +206,20 @@ class SdScriptsOrder:
     def step(self, epoch: int, position: int) -> StepStream:
         return StepStream()
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         return {"torch": torch.get_rng_state(), "python": self.python.getstate()}
 
-    def restore(self, state: dict[str, object], epoch: int) -> None:
-        """Bring back the streams, and the cumulative order as it stood after `epoch` epochs."""
+    def restore(self, state: dict[str, Any], epoch: int) -> None:
+        """Bring back the streams as they were at an epoch's start, and the cumulative order after `epoch` epochs."""
         self._main.catch_up(epoch, self._dataset_seed, self.python)
         torch.set_rng_state(state["torch"])
         version, internal, gauss = state["python"]
         self.python.setstate((version, tuple(internal), gauss))
-        self._started = True
+        self._started = epoch > 0
+
+    def restore_step(self, state: dict[str, Any]) -> None:
+        """Bring back T within an epoch; P is right already, as the batches before were fetched once more."""
+        torch.set_rng_state(state["torch"])
 
 
 @dataclass(slots=True)

@@ -46,10 +46,12 @@ def train_network(
     Raises KohyakitError with every problem when it cannot start, and when it fails on the way.
     """
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
-    scan, plan = _look_first(config, skip_bad_images, progress, echo)
+    said: list[str] = []
+    scan, plan = _look_first(config, skip_bad_images, progress, said.append)
     run = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
     run_log = _Log(run.log_file, echo)
-    run_log(f"run {run.version} in {run.folder}")
+    for line in (*said, f"run {run.version} in {run.folder}"):
+        run_log(line)
     from kohyakit.train.trainer import Trainer
 
     trainer = Trainer(config, scan, run, echo=run_log, progress=progress)

@@ -325,7 +325,7 @@ class Trainer:
 
     def _restore_streams(self) -> None:
         if getattr(self, "_streams_to_restore", None):
-            self.order.restore(self._streams_to_restore, 0)
+            self.order.restore_step(self._streams_to_restore)
             self._streams_to_restore = None
 
     def _train_batch(self, batch: Batch, number: int, *, synced: bool) -> None:

@@ -1,0 +1,72 @@
+"""Noise and timesteps: shapes, ranges, statistics, and the same numbers for the same seed."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from kohyakit.config.noise_loss import NoiseLossConfig
+from kohyakit.train.noise import (
+    add_noise,
+    perturbed,
+    pyramid_noise,
+    sample_noise,
+    sample_timesteps,
+    scaled_linear_alphas_cumprod,
+    velocity,
+)
+from kohyakit.train.rng import StepStream
+
+
+def stream(seed: int = 1) -> StepStream:
+    return StepStream(torch.Generator().manual_seed(seed))
+
+
+def test_adding_noise_and_velocity_are_a_rotation():
+    """x = sqrt(a) x0 + sqrt(1-a) e and v = sqrt(a) e - sqrt(1-a) x0, so x0 = sqrt(a) x - sqrt(1-a) v."""
+    a = scaled_linear_alphas_cumprod()
+    x0, noise, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 400, 999])
+    x, v = add_noise(x0, noise, t, a), velocity(x0, noise, t, a)
+    at = a[t].view(-1, 1, 1, 1)
+    assert torch.allclose(at.sqrt() * x - (1 - at).sqrt() * v, x0, atol=1e-5)
+
+
+def test_diffusers_scheduler_adds_the_same_noise():
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+    x0, noise, t = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([3, 700])
+    assert torch.equal(add_noise(x0, noise, t, scaled_linear_alphas_cumprod()), scheduler.add_noise(x0, noise, t))
+
+
+def test_noise_offset_shifts_whole_channels():
+    latents = torch.zeros(2, 4, 64, 64)
+    plain = sample_noise(latents, NoiseLossConfig(), stream())
+    shifted = sample_noise(latents, NoiseLossConfig(noise_offset=0.5), stream())
+    difference = shifted - plain
+    assert torch.allclose(difference, difference[:, :, :1, :1].expand_as(difference), atol=1e-6)
+    assert difference.abs().max() > 0.1
+
+
+def test_pyramid_noise_keeps_unit_deviation():
+    noise = pyramid_noise(torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(3)), 6, 0.3, stream())
+    assert float(noise.std()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, None), (200, 800), (0, 10)])
+def test_timesteps_stay_in_their_range(low, high):
+    steps = sample_timesteps(5000, NoiseLossConfig(min_timestep=low, max_timestep=high), stream())
+    assert steps.min() >= (low or 0)
+    assert steps.max() < (1000 if high is None else high)
+    assert len(steps.unique()) > 0.9 * min(1000, (1000 if high is None else high) - (low or 0))
+
+
+def test_an_empty_range_of_timesteps_is_its_upper_end():
+    assert sample_timesteps(2, NoiseLossConfig(min_timestep=500, max_timestep=500), stream()).tolist() == [500, 500]
+
+
+def test_input_perturbation_is_added_on_top():
+    noise = torch.zeros(1, 4, 32, 32)
+    assert torch.equal(perturbed(noise, NoiseLossConfig(), stream()), noise)
+    assert float(perturbed(noise, NoiseLossConfig(ip_noise_gamma=0.1), stream()).std()) == pytest.approx(0.1, rel=0.1)

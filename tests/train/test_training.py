@@ -1,0 +1,308 @@
+"""Whole trainings of a tiny model: what is written, what stays equal, what stops them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from kohyakit.errors import ConfigError, DatasetError, KohyakitError, RunError
+from kohyakit.runs.metrics import read_scalars
+from kohyakit.train.start import train_network
+from kohyakit.train.trainer import NotFinite, Trainer
+
+
+def train(config, **options):
+    return train_network(config, progress=False, echo=lambda text: None, **options)
+
+
+def weights(folder: Path, name: str = "tiny.safetensors") -> dict[str, torch.Tensor]:
+    return load_file(folder / "out" / name)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """What each batch held: a list of (epoch, image names, captions)."""
+    seen = []
+    plain = Trainer._loss
+
+    def spy(self, batch):
+        seen.append((self.position.current_epoch, [e.image.key for e in batch.examples], [e.caption for e in batch.examples]))
+        return plain(self, batch)
+
+    monkeypatch.setattr(Trainer, "_loss", spy)
+    return seen
+
+
+def test_a_run_leaves_files_samples_logs_and_a_record(make_config, tmp_path):
+    run = train(
+        make_config(save_every_n_epochs=1, sample_prompts="town --w 64 --h 64 --s 2 --d 3", sample_every_n_epochs=1,
+                    logging_dir=str(tmp_path / "log"))
+    )  # fmt: skip
+    out = tmp_path / "out"
+    assert run.status == "finished"
+    assert {p.name for p in out.glob("*.safetensors")} == {"tiny-000001.safetensors", "tiny.safetensors"}
+    assert len(list((out / "sample").glob("tiny_e00000[12]_00_*_3.png"))) == 2
+    assert len((out / "sample" / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    frame = read_scalars(tmp_path / "log")
+
+    assert frame[frame.tag == "loss/current"].step.tolist() == list(range(1, run.record.steps + 1))
+    for name in ("source", "config.toml", "plan.json", "run.json", "log.txt"):
+        assert list(run.folder.glob(f"{name}*")) or name == "source"
+    with safe_open(out / "tiny.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert metadata["ss_network_dim"] == "2"
+    assert metadata["ss_num_train_images"] == "13"
+    assert json.loads(metadata["ss_tag_frequency"])["2_town"]["sky"] == 5
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+
+
+def test_the_same_seed_gives_the_same_file(make_config, tmp_path):
+    train(make_config())
+    first = weights(tmp_path)
+    train(make_config())
+    assert same(first, weights(tmp_path))
+
+
+def test_every_image_is_seen_exactly_its_repeats_each_epoch(make_config, spied):
+    train(make_config())
+    for epoch in (1, 2):
+        seen = Counter(name for e, names, _ in spied if e == epoch for name in names)
+        assert seen == {f"2_town/town{i}.png": 2 for i in range(5)} | {f"1_statue/statue{i}.png": 1 for i in range(3)}
+
+
+def test_the_order_depends_on_the_seed_alone(make_config, spied):
+    train(make_config(shuffle_caption=True))
+    first = list(spied)
+    spied.clear()
+    train(make_config(shuffle_caption=True, network_dim=4, max_data_loader_n_workers=2, logging_dir=None))
+    assert spied == first
+    spied.clear()
+    train(make_config(shuffle_caption=True, seed=8))
+    assert spied != first
+
+
+def test_cached_latents_train_the_same(make_config, tmp_path):
+    train(make_config(flip_aug=True))
+    plain = weights(tmp_path)
+    train(make_config(flip_aug=True, cache_latents=True))
+    assert same(plain, weights(tmp_path))
+    train(make_config(flip_aug=True, cache_latents_to_disk=True))
+    assert same(plain, weights(tmp_path))
+
+
+def test_gradient_checkpointing_trains_the_same(make_config, tmp_path):
+    train(make_config(max_train_epochs=1))
+    plain = weights(tmp_path)
+    train(make_config(max_train_epochs=1, gradient_checkpointing=True))
+    kept = weights(tmp_path)
+    assert all(torch.allclose(plain[key], kept[key], atol=1e-6) for key in plain)
+
+
+def test_prefetching_threads_change_nothing(make_config, tmp_path):
+    train(make_config(random_crop=True, color_aug=True))
+    plain = weights(tmp_path)
+    train(make_config(random_crop=True, color_aug=True, max_data_loader_n_workers=3))
+    assert same(plain, weights(tmp_path))
+
+
+@pytest.mark.parametrize("order", ["kohyakit", "sd-scripts"])
+@pytest.mark.parametrize("stops", [[3], [4, 9]])
+def test_stopped_and_resumed_is_as_if_never_stopped(make_config, tmp_path, monkeypatch, order, stops):
+    options = {"rng_order": order, "shuffle_caption": True, "network_dropout": 0.1, "lr_scheduler": "cosine",
+               "gradient_accumulation_steps": 1, "save_state_on_train_end": True}  # fmt: skip
+    train(make_config(**options))
+    whole = weights(tmp_path)
+    resume = {}
+    plain = Trainer._train_batch
+    for stop in stops:
+
+        def stopping(self, batch, number, *, synced, stop=stop):
+            plain(self, batch, number, synced=synced)
+            if self.position.current_step == stop:
+                self.stop_reason = "stopped"
+
+        monkeypatch.setattr(Trainer, "_train_batch", stopping)
+        run = train(make_config(**options, **resume))
+        assert run.status == "stopped"
+        resume = {"resume": str(tmp_path / "out" / f"tiny-step{stop:08d}-state")}
+    monkeypatch.setattr(Trainer, "_train_batch", plain)
+    (tmp_path / "out" / "tiny.safetensors").unlink()
+    run = train(make_config(**options, **resume))
+    assert run.status == "finished"
+    assert same(whole, weights(tmp_path))
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(make_config, tmp_path, monkeypatch):
+    plain = Trainer._train_batch
+
+    def interrupted(self, batch, number, *, synced):
+        if self.position.current_step == 2:
+            signal.raise_signal(signal.SIGINT)
+        plain(self, batch, number, synced=synced)
+
+    monkeypatch.setattr(Trainer, "_train_batch", interrupted)
+    said = []
+    run = train_network(make_config(), progress=False, echo=said.append)
+    assert run.status == "interrupted"
+    assert run.record.outcome.startswith("interrupted after step 3 of")
+    assert (tmp_path / "out" / "tiny-step00000003.safetensors").exists()
+    state = tmp_path / "out" / "tiny-step00000003-state"
+    assert f"resume={state}" in said[-1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_stop_file_ends_the_training_after_its_step(make_config, monkeypatch):
+    plain = Trainer._train_batch
+
+    def asking(self, batch, number, *, synced):
+        if self.position.current_step == 1:
+            self.run.request_stop()
+        plain(self, batch, number, synced=synced)
+
+    monkeypatch.setattr(Trainer, "_train_batch", asking)
+    run = train(make_config())
+    assert run.status == "stopped"
+    assert not run.stop_requested()
+
+
+def test_nan_stops_at_once_names_the_batch_and_keeps_the_last_good_weights(make_config, tmp_path):
+    """A learning rate beyond reason: the loss is no number within a few steps."""
+    with pytest.raises(NotFinite, match=r"step \d+, epoch 1: the .* for the batch .*\.png"):
+        train(make_config(learning_rate=1e30, optimizer_type="SGD", max_grad_norm=0, max_train_epochs=20))
+    (run,) = (tmp_path / "out" / "runs").glob("1*")
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
+    for path in (tmp_path / "out").glob("*.safetensors"):
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(path).values())
+
+
+def test_a_full_disk_while_saving_is_one_sentence_and_no_half_file(make_config, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, a device that is always full")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tiny.safetensors.part").symlink_to("/dev/full")
+    with pytest.raises(RunError, match="the disk is full"):
+        train(make_config(max_train_epochs=1))
+    assert not (out / "tiny.safetensors").exists()
+
+
+def _spoil(photos: Path, tmp_path: Path) -> Path:
+    """A copy of the photos with one file cut off."""
+    import shutil
+
+    copy = tmp_path / "spoilt"
+    shutil.copytree(photos, copy)
+    cut = copy / "2_town" / "town0.png"
+    cut.write_bytes(cut.read_bytes()[:800])
+    return cut
+
+
+def test_a_corrupt_image_is_named_before_the_first_step(make_config, photos, tmp_path):
+    cut = _spoil(photos, tmp_path)
+    with pytest.raises(DatasetError, match=r"town0\.png"):
+        train(make_config(train_data_dir=str(cut.parent.parent)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_images_can_be_left_out_and_the_record_says_so(make_config, photos, tmp_path, spied):
+    cut = _spoil(photos, tmp_path)
+    said = []
+    run = train_network(
+        make_config(train_data_dir=str(cut.parent.parent), max_train_epochs=1), progress=False, echo=said.append,
+        skip_bad_images=True,
+    )  # fmt: skip
+    assert run.status == "finished"
+    assert run.record.image_count == 7
+    assert "2_town/town0.png" not in {name for _, names, _ in spied for name in names}
+    assert any("left out" in line and "town0.png" in line for line in said)
+    assert "town0.png" in run.log_file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("option", "groups"),
+    [("network_train_unet_only", {"lora_unet"}), ("network_train_text_encoder_only", {"lora_te"})],
+)
+def test_either_part_alone(make_config, tmp_path, option, groups):
+    train(make_config(max_train_epochs=1, **{option: True}))
+    assert {"_".join(key.split("_")[:2]) for key in weights(tmp_path)} == groups
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mixed_precision": "bf16", "save_precision": "bf16"},
+        {"mixed_precision": "bf16", "full_bf16": True},
+        {"max_token_length": 225, "clip_skip": 2, "weighted_captions": True},
+        {"network_args": ["conv_dim=2", "conv_alpha=1", "rank_dropout=0.1", "module_dropout=0.1"]},
+        {"network_args": ["loraplus_lr_ratio=16"], "scale_weight_norms": 1.0},
+        {"noise_offset": 0.1, "adaptive_noise_scale": 0.01, "min_snr_gamma": 5, "loss_type": "huber"},
+        {"multires_noise_iterations": 3, "ip_noise_gamma": 0.1, "debiased_estimation_loss": True},
+        {"v_parameterization": True, "zero_terminal_snr": True, "scale_v_pred_loss_like_noise_pred": True},
+        {"optimizer_type": "Adafactor"},
+        {"enable_bucket": False},
+        {"bucket_no_upscale": False, "gradient_accumulation_steps": 3},
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_it_trains_with(make_config, tmp_path, options):
+    run = train(make_config(max_train_epochs=1, **options))
+    assert run.status == "finished"
+    ups = [tensor for key, tensor in weights(tmp_path).items() if key.endswith("lora_up.weight")]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in ups)
+    assert any(float(tensor.abs().max()) > 0 for tensor in ups)
+
+
+def test_accumulation_of_equal_batches_is_a_larger_batch(make_config, tmp_path, monkeypatch):
+    """Batches of one, twice accumulated, against batches of two: the same mean gradient where the batches agree."""
+    photos = tmp_path / "pair" / "1_pair"
+    photos.mkdir(parents=True)
+    from kohyakit.demo.pictures import draw
+
+    draw("town", (64, 64), 1).save(photos / "a.png")
+    draw("town", (64, 64), 2).save(photos / "b.png")
+    options = {"train_data_dir": str(photos.parent), "max_train_epochs": 1, "cache_latents": True, "optimizer_type": "SGD",
+               "learning_rate": 1.0}  # fmt: skip
+    losses = []
+    plain = Trainer._loss
+
+    def keeping(self, batch):
+        loss = plain(self, batch)
+        losses.append(loss.detach())
+        return loss
+
+    monkeypatch.setattr(Trainer, "_loss", keeping)
+    train(make_config(**options, train_batch_size=1, gradient_accumulation_steps=2))
+    assert len(losses) == 2
+    with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
+        assert file.metadata()["ss_steps"] == "1"
+
+
+def test_all_problems_are_said_before_anything_is_loaded(make_config, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        train(make_config(pretrained_model_name_or_path=str(tmp_path / "nowhere"), masked_loss=True, bucket_no_upscale=False, min_bucket_reso=640))
+    text = str(caught.value)
+    assert "nowhere" in text
+    assert "masked_loss" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_state_of_another_order_is_refused(make_config, tmp_path):
+    train(make_config(max_train_epochs=1, save_state_on_train_end=True))
+    state = str(tmp_path / "out" / "tiny-state")
+    with pytest.raises(KohyakitError, match="rng_order"):
+        train(make_config(resume=state, rng_order="sd-scripts"))
+    with pytest.raises(KohyakitError, match="no such state folder"):
+        train(make_config(resume=str(tmp_path / "other-state")))
