@@ -154,9 +154,16 @@ def _findings(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def _config_problems(config: TrainConfig) -> Iterator[Problem]:
     yield from check_rules(config)
-    for note in config.source.notes if config.source else ():
+    notes = config.source.notes if config.source else ()
+    for note in notes:
         if note.action in SEVERITIES:
             yield Problem("", note.text, "", note.key, note.action)
+        elif note.action == "differs" and note.key not in ("max_train_epochs", "max_train_steps"):
+            yield Problem(note.key, note.text, "", "gui_differs", "hint")
+    unknown = [note.key for note in notes if note.action == "unknown"]
+    if unknown:
+        what = f"nothing reads {', '.join(unknown[:6])}" + (f" and {len(unknown) - 6} more" if len(unknown) > 6 else "")
+        yield Problem("", what, "look for a spelling mistake", "unknown_parameter", "warning")
 
 
 def _samples(config: TrainConfig, problems: list[Problem]) -> tuple[SamplePrompt, ...]:

@@ -145,6 +145,19 @@ def test_a_length_that_was_chosen_is_no_trap(project: Path) -> None:
     assert not has(make_plan(loads(text, "a.toml")), "default_steps")
 
 
+def test_a_gui_preset_without_steps(project: Path) -> None:
+    """The GUI's form starts at 1600 steps, so a preset with epochs alone trains 1600 there."""
+    preset = {"LoRA_type": "Standard", "train_data_dir": str(project / "img"), "max_resolution": "64,64", "foo": 1}
+    preset["min_bucket_reso"] = 64
+    plan = make_plan(loads(json.dumps({**preset, "epoch": 5, "train_batch_size": 5}), "p.json"))
+    assert (plan.epochs, plan.length.decided_by) == (5, "max_train_epochs")
+    assert "default of 1600 steps, not 5 epochs" in finding(plan, "default_steps").what
+    assert "nothing reads foo" in finding(plan, "unknown_parameter").what
+    plan = make_plan(loads(json.dumps({**preset, "epoch": 5, "max_train_steps": 0, "train_batch_size": 5}), "p.json"))
+    assert not has(plan, "default_steps")
+    assert "for 5 epochs the GUI counts 12 steps, the trainer 15" in finding(plan, "gui_step_arithmetic").what
+
+
 def test_photos_that_only_exif_turns_upright_are_told_once(project: Path, picture) -> None:
     for letter in "xyz":
         picture(f"img/3_sks dog/{letter}.jpg", (90, 70), 6)

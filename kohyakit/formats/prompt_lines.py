@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.train import SPECS
 from kohyakit.errors import ConfigError, Problem
 
 
@@ -82,7 +83,17 @@ def read(source: Path | str, default_sampler: str | None = None) -> tuple[Sample
             raise ConfigError(
                 Problem(str(path), f"the sample prompts cannot be read ({error})", "see docs/prompts.md", "bad_prompts")
             ) from None
-    return tuple(replace(prompt, sampler=prompt.sampler or default_sampler) for prompt in prompts)
+    return tuple(_with_sampler(prompt, default_sampler) for prompt in prompts)
+
+
+def _with_sampler(prompt: SamplePrompt, default: str | None) -> SamplePrompt:
+    """The prompt with a sampler that there is; for an unknown one sd-scripts takes ddim."""
+    if prompt.sampler is None:
+        return replace(prompt, sampler=default)
+    if prompt.sampler in SPECS()["sample_sampler"].about.choices:
+        return prompt
+    note = f"the sampler '{prompt.sampler}' is not known, so ddim draws"
+    return replace(prompt, sampler="ddim", notes=(*prompt.notes, note))
 
 
 def _as_path(source: Path | str) -> Path | None:

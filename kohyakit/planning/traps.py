@@ -46,10 +46,19 @@ def bucket_step(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem
 def default_length(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     """max_train_steps decides, and nobody chose it or it overrides the epochs asked for."""
     training = config.training
-    if plan.length.decided_by != "max_train_steps" or not plan.steps_per_epoch:
+    if not plan.steps_per_epoch:
         return
     where = "max_train_steps"
-    if not plan.steps:
+    if plan.length.decided_by != "max_train_steps":
+        if _gui_takes_1600(config):
+            yield Problem(
+                where,
+                f"the preset has none, so the GUI would train its default of 1600 steps, not {_epochs(plan)} epochs",
+                "",
+                "default_steps",
+                "hint",
+            )
+    elif not plan.steps:
         yield Problem(where, "it is 0, so nothing would be trained", "set max_train_epochs", "no_steps")
     elif training.epoch:
         yield Problem(
@@ -73,6 +82,14 @@ def _says(config: TrainConfig, name: str) -> bool:
     return config.source is not None and name in config.source.text
 
 
+def _gui_takes_1600(config: TrainConfig) -> bool:
+    """A preset without max_train_steps: the GUI fills in 1600, whatever its epoch says."""
+    source = config.source
+    if source is None or source.format != "gui-json" or config.dataset.dataset_config:
+        return False
+    return any(note.key == "max_train_steps" and note.action == "defaulted" for note in source.notes)
+
+
 def _epochs(plan: Plan) -> str:
     return f"{plan.steps / plan.steps_per_epoch:.1f}".removesuffix(".0")
 
@@ -80,7 +97,7 @@ def _epochs(plan: Plan) -> str:
 def gui_arithmetic(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     """The GUI divides once for all buckets and doubles for regularisation, so its epochs are not the trainer's."""
     wanted = config.training.max_train_epochs or config.training.epoch
-    if not wanted or not plan.steps_per_epoch or config.dataset.dataset_config:
+    if not wanted or not plan.steps_per_epoch or config.dataset.dataset_config or _gui_takes_1600(config):
         return
     theirs, ours = gui_steps(config, scan.datasets, wanted), wanted * plan.steps_per_epoch
     if theirs != ours:

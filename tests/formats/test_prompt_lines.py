@@ -122,6 +122,12 @@ def test_the_guides_line_is_read_as_meant_and_said() -> None:
     assert to_line(prompt) == "photo, church, --w 768 --h 640 --s 35 --n Anime"
 
 
+def test_an_unknown_sampler_is_ddim_and_said() -> None:
+    known, unknown = read("a --ss euler_a\nb --ss best\n")
+    assert (known.sampler, known.notes) == ("euler_a", ())
+    assert (unknown.sampler, unknown.notes) == ("ddim", ("the sampler 'best' is not known, so ddim draws",))
+
+
 def test_toml_and_json(tmp_path: Path) -> None:
     toml = tmp_path / "p.toml"
     toml.write_text(
