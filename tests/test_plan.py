@@ -257,3 +257,24 @@ def test_as_data(project: Path) -> None:
         "state_deleted_at_step": None,
     }  # fmt: skip
     assert set(data["findings"][0]) == {"name", "severity", "where", "what", "cure"}
+
+
+def test_every_finding_is_documented() -> None:
+    """docs/check.md names what layout, plan and prompts can find, and nothing else."""
+    import ast
+    import re
+
+    root = Path(__file__).resolve().parents[1]
+    own = ("plan", "formats/prompt_lines", "dataset/layout", "dataset/folders", "dataset/subset_files")
+    places = [*root.glob("kohyakit/planning/*.py"), *(root / f"kohyakit/{name}.py" for name in own)]
+    named = set()
+    for place in places:
+        for node in ast.walk(ast.parse(place.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Problem", "_unreadable"):
+                texts = [*node.args[3:4], *node.args[2:3], *(k.value for k in node.keywords if k.arg == "name")]
+                values = (text.value for text in texts if isinstance(text, ast.Constant))
+                named |= {value for value in values if re.fullmatch("[a-z_]+", value)}
+    page = (root / "docs/check.md").read_text(encoding="utf-8").split("## Findings")[1]
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert documented - {"image_unreadable"} == named

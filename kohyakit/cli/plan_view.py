@@ -263,7 +263,10 @@ def _findings(findings: tuple[Problem, ...], width: int) -> None:
 
 def _finding(problem: Problem, width: int) -> None:
     where = f"{_near(problem.where)}: " if problem.where else ""
-    text = textwrap.wrap(f"{where}{problem.what}", width - _TITLE, break_on_hyphens=False, break_long_words=True)
+    name = f" [{problem.name}]" if problem.name else ""
+    text = textwrap.wrap(f"{where}{problem.what}{name}", width - _TITLE, break_on_hyphens=False)
+    if name and text[-1].endswith(name.strip()):
+        text[-1] = text[-1].removesuffix(name.strip()) + click.style(name.strip(), dim=True)
     text += textwrap.wrap(
         problem.cure, width - _TITLE, initial_indent="-> ", subsequent_indent="   ", break_on_hyphens=False
     )
