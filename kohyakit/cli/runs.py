@@ -166,21 +166,24 @@ def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, 
     place = registry.find_project(project)
     if undo:
         moved = pruning.bring_back(place)
-        _tell_moved(moved, f"brought back {len(moved.files)} files", as_json)
+        _tell_moved(moved, f"brought back {runs_view.count(len(moved.files), 'file')}", as_json)
         return
     every = registry.list_runs(place)
     chosen = [registry.find_run(every, version) for version in versions] or list(every)
     found = pruning.candidates(chosen, keep=ranking.best_files(chosen), imported=imported)
     if not dry_run and found:
         moved = pruning.prune(place, found)
-        text = f"moved {len(moved.files)} files ({runs_view.size(moved.bytes)}) to {runs_view.near(moved.trash)}"
+        text = f"moved {runs_view.count(len(moved.files), 'file')} ({runs_view.size(moved.bytes)}) to {runs_view.near(moved.trash)}"
         _tell_moved(moved, f"{text}; kohyakit runs prune --undo brings them back", as_json)
     elif as_json:
         _print_json([data.candidate_data(candidate) for candidate in found])
     elif found:
         runs_view.show_candidates(found)
         total = runs_view.size(sum(candidate.bytes for candidate in found))
-        click.echo(f"{len(found)} files, {total}. Nothing was moved; --yes moves them to runs/trash.", err=True)
+        click.echo(
+            f"{runs_view.count(len(found), 'file')}, {total}. Nothing was moved; --yes moves them to runs/trash.",
+            err=True,
+        )
     else:
         click.echo("Nothing could go.", err=True)
 
@@ -208,7 +211,7 @@ def import_command(folder: Path, into: Path | None, dry_run: bool, as_json: bool
     runs_view.problems(done.problems)
     verb = "would be imported" if dry_run else "imported"
     known = f", {done.known} known before" if done.known else ""
-    click.echo(f"{len(done.runs)} runs {verb}{known}.", err=True)
+    click.echo(f"{runs_view.count(len(done.runs), 'run')} {verb}{known}.", err=True)
 
 
 def _summary(run: Any) -> dict[str, Any]:

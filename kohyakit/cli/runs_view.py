@@ -169,9 +169,13 @@ def number(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.4g}"
 
 
-def size(count: int) -> str:
+def count(amount: int, noun: str) -> str:
+    return f"{amount:,} {noun}{'s' * (amount != 1)}"
+
+
+def size(total: int) -> str:
     """Bytes as people read them, in units of 1024."""
-    amount = float(count)
+    amount = float(total)
     for unit in ("bytes", "KiB", "MiB"):
         if amount < 1024:
             return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,7 @@ BOOKKEEPING = frozenset(
     }
 )
 NOT_RECORDED = object()
+_SQUARE = re.compile(r"\s*(\d+)\s*,\s*\1\s*")  # a resolution of 512,512 is one of 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def _comparable(value: Any) -> Any:
         return tuple(_comparable(item) for item in value) or None
     if isinstance(value, bool) or value is None:
         return str(value) if value is not None else None
+    if isinstance(value, str) and (square := _SQUARE.fullmatch(value)):
+        return square[1]
     return value if value != "" else None
 
 

@@ -118,7 +118,8 @@ def match(leftovers: Leftovers) -> tuple[list[Training], list[Problem]]:
     taken: set[Path] = set()
     for some in (dated, undated):  # files that tell their time choose first
         _give_settings(some, launches, leftovers.zone, taken)
-        _give_logs(some, [log for log in leftovers.logs if log.path not in taken])
+        known = [training for training in some if training.started is not None or training.settings]
+        _give_logs(known, [log for log in leftovers.logs if log.path not in taken])
         taken |= {training.log.path for training in some if training.log}
     trainings = dated + [training for training in undated if training.settings]
     trainings += _without_models(launches, leftovers, taken)

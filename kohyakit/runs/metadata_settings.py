@@ -33,7 +33,7 @@ def settings_from(metadata: Mapping[str, str]) -> dict[str, Any]:
             except Unreadable:
                 continue
     if match := re.fullmatch(r"\((\d+), *(\d+)\)", metadata.get("ss_resolution", "")):
-        found["resolution"] = match[1] if match[1] == match[2] else f"{match[1]},{match[2]}"
+        found["resolution"] = f"{match[1]},{match[2]}"
     found.update(_optimizer(metadata.get("ss_optimizer", "")))
     if "ss_network_module" in metadata:
         arguments = _json(metadata, "ss_network_args") or {}

@@ -13,6 +13,9 @@ BLOT = "REDACTED"
 # Names that hold a key in a file of somebody else's, or in an unknown parameter.
 _SECRET_NAME = re.compile(r"(?:^|_)(?:api_?key|token|password|passwd|secret)$", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"(?:^|_)(?:class|keep|max)_?token", re.IGNORECASE)
+_QUOTED = r'"""(?:.|\n)*?"""|' + r"'''(?:.|\n)*?'''|" + r'"(?:\\.|[^"\\\n])*"|' + r"'[^'\n]*'"
+_ASSIGNMENT = re.compile(rf"""((?:^|[{{,])\s*["']?(\w+)["']?\s*[:=]\s*)({_QUOTED})""", re.MULTILINE)
+_OPTION = re.compile(r"""(--(\w+)(?:=|\s+))(?!-)[^\s"'\\]+""")
 _LONG_ENOUGH = 8  # a shorter value may be a word that stands elsewhere, too
 
 
@@ -22,6 +25,9 @@ def secret_names() -> frozenset[str]:
 
 
 def is_secret(name: str) -> bool:
+    """Whether a name holds a key: as declared, or for a name that nobody declared, as it sounds."""
+    if name in SPECS():
+        return SPECS()[name].about.secret
     return name in secret_names() or bool(_SECRET_NAME.search(name) and not _NOT_SECRET.search(name))
 
 
@@ -49,22 +55,20 @@ def secret_values(config: TrainConfig) -> tuple[str, ...]:
 
 def blot(text: str, values: Iterable[str] = ()) -> str:
     """A JSON, TOML or command-line text with the values of secret names, and the given values, blotted out."""
-    names = "|".join(re.escape(name) for name in sorted(secret_names()))
-    other = r"\w*(?:api_?key|(?<!class_)(?<!keep_)token|password|passwd|secret)"
-    name = rf"(?:{names}|{other})"
-    value = r'"""(?:.|\n)*?"""|\'\'\'(?:.|\n)*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
-    text = re.sub(rf'(?i)((?<![\w-])["\']?{name}["\']?\s*[:=]\s*)({value})', _blot_quoted, text)
-    text = re.sub(rf"(?i)(--{name}(?:=|\s+))(?!-)[^\s\"'\\]+", rf"\g<1>{BLOT}", text)
+    text = _ASSIGNMENT.sub(_blot_assignment, text)
+    text = _OPTION.sub(lambda match: f"{match[1]}{BLOT}" if is_secret(match[2]) else match[0], text)
     for secret in values:
         if len(secret) >= _LONG_ENOUGH:
             text = text.replace(secret, BLOT)
     return text
 
 
-def _blot_quoted(match: re.Match[str]) -> str:
-    quoted = match[2]
+def _blot_assignment(match: re.Match[str]) -> str:
+    quoted = match[3]
     mark = quoted[:3] if quoted[:3] in ('"""', "'''") else quoted[0]
-    return match[1] + (quoted if not quoted.strip(mark[0]) else f"{mark}{BLOT}{mark}")
+    if not is_secret(match[2]) or not quoted.strip(mark[0]):
+        return match[0]
+    return f"{match[1]}{mark}{BLOT}{mark}"
 
 
 def _blot_value(value: Any, secrets: tuple[str, ...]) -> Any:

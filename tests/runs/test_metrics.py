@@ -177,7 +177,9 @@ def test_tensor_valued_scalars(tmp_path: Path, summary_writer: Any) -> None:
     log.Reload()
     from tensorboard.util import tensor_util
 
-    expected = [(e.wall_time, e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in log.Tensors("new style")]
+    expected = [
+        (e.wall_time, e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in log.Tensors("new style")
+    ]
     assert ours(frame)["new style"] == expected
     assert frame[frame["tag"] == "old style"]["value"].tolist() == frame[frame["tag"] == "new style"]["value"].tolist()
 
@@ -299,15 +301,21 @@ def test_a_file_that_is_no_log(tmp_path: Path) -> None:
 
 
 def test_a_well_framed_record_that_is_no_event(tmp_path: Path) -> None:
-    new_file(tmp_path, point("loss", 1, 1.0) + record(b"\x07" * 20) + record(b"\x2a\xff\xff\xff") + point("loss", 2, 2.0))
+    new_file(
+        tmp_path, point("loss", 1, 1.0) + record(b"\x07" * 20) + record(b"\x2a\xff\xff\xff") + point("loss", 2, 2.0)
+    )
     frame = read_scalars(tmp_path)
     assert frame["value"].tolist() == [1.0, 2.0]
     assert [problem.name for problem in frame.attrs["problems"]] == ["damaged_record"] * 2
 
 
 def test_several_files_of_one_run_and_steps_that_go_back(tmp_path: Path) -> None:
-    new_file(tmp_path, b"".join(point("loss", step, 1.0) for step in range(1, 151)), "events.out.tfevents.1700000000.h.1")
-    new_file(tmp_path, b"".join(point("loss", step, 2.0) for step in range(101, 201)), "events.out.tfevents.1700009999.h.2")
+    new_file(
+        tmp_path, b"".join(point("loss", step, 1.0) for step in range(1, 151)), "events.out.tfevents.1700000000.h.1"
+    )
+    new_file(
+        tmp_path, b"".join(point("loss", step, 2.0) for step in range(101, 201)), "events.out.tfevents.1700009999.h.2"
+    )
     frame = read_scalars(tmp_path)
     assert len(frame) == 250  # both lines are kept
     assert "run" not in frame.columns
@@ -342,7 +350,9 @@ def test_epoch_lines_do_not_cut_step_lines(tmp_path: Path) -> None:
 
 def test_several_runs_below_one_folder_are_told_apart(tmp_path: Path) -> None:
     for number in range(3):
-        new_file(tmp_path / f"2026030{number}" / "network_train", point("loss", 1, number) + point(f"t{number}", 1, 9.0))
+        new_file(
+            tmp_path / f"2026030{number}" / "network_train", point("loss", 1, number) + point(f"t{number}", 1, 9.0)
+        )
     frame = read_scalars(tmp_path)
     assert frame["run"].tolist() == [f"2026030{n}/network_train" for n in (0, 0, 1, 1, 2, 2)]
     assert frame["value"].tolist() == [0, 9, 1, 9, 2, 9]

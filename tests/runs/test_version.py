@@ -61,7 +61,9 @@ def test_other_texts_are_refused_in_one_sentence(text: str) -> None:
 
 
 @given(st.sets(versions, max_size=30), st.booleans(), st.data())
-def test_the_next_name_is_free_and_keeps_or_leaves_the_number(taken: set[Version], same: bool, data: st.DataObject) -> None:
+def test_the_next_name_is_free_and_keeps_or_leaves_the_number(
+    taken: set[Version], same: bool, data: st.DataObject
+) -> None:
     parent = data.draw(st.sampled_from(sorted(taken))) if taken else None
     name = next_version(parent, same, taken)
     assert name not in taken

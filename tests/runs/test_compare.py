@@ -1,0 +1,92 @@
+"""Settings side by side and what changed, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kohyakit.runs.compare import NOT_RECORDED, changes, lineage, not_default, settings_table, show, story
+from kohyakit.runs.run import Record, Run
+
+
+def run(version: str, settings: dict[str, object], *, partial: bool = False, **record: object) -> Run:
+    made = Run(Path("p/runs") / version, Record(version=version, imported={"partial": partial}, **record))  # type: ignore[arg-type]
+    made.settings = settings
+    return made
+
+
+def rows(*runs: Run) -> dict[str, tuple[str, ...]]:
+    return {row.name: row.texts for row in settings_table(runs)}
+
+
+def test_defaults_are_filled_in() -> None:
+    """keep_tokens is 0 in sd-scripts unless it is given, so giving 0 is no difference."""
+    a, b = run("1a", {"keep_tokens": 0, "seed": 1}), run("1b", {"network_dim": 32, "seed": 1})
+    assert rows(a, b) == {"network_dim": ("none", "32")}
+
+
+def test_a_setting_that_only_one_record_tells_is_no_difference() -> None:
+    a = run("1a", {"network_dim": 16}, partial=True)
+    b = run("1b", {"network_dim": 16, "flip_aug": True})
+    assert rows(a, b) == {}
+    c = run("1c", {"network_dim": 16, "flip_aug": False})
+    table = {row.name: row.values for row in settings_table((a, b, c))}
+    assert table == {"flip_aug": (NOT_RECORDED, True, False)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(1, 1.0), ([1, 2], (1, 2)), ("", None), ([], None), (0.0001, 1e-4), ("512", "512,512")]
+)
+def test_the_same_written_otherwise_is_no_difference(old: object, new: object) -> None:
+    assert rows(run("1a", {"network_args": old}), run("1b", {"network_args": new})) == {}
+
+
+def test_true_is_not_one() -> None:
+    assert rows(run("1a", {"extra": True}), run("1b", {"extra": 1})) == {"extra": ("on", "1")}
+
+
+def test_all_rows_where_asked_for() -> None:
+    table = settings_table([run("1a", {"seed": 3})], only_differences=False)
+    assert len(table) > 200
+    assert next(row for row in table if row.name == "seed").section == "training"
+
+
+def test_bookkeeping_is_marked_and_left_out_of_the_words() -> None:
+    a, b = run("1a", {"output_name": "a", "seed": 1}), run("1b", {"output_name": "b", "seed": 2})
+    assert {row.name: row.bookkeeping for row in settings_table((a, b))} == {"output_name": True, "seed": False}
+    assert changes(a, b) == ("seed 1 → 2",)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"), ("", "none"), (True, "on"), (False, "off"), (16, "16"), (1e-4, "0.0001"), (5e-06, "5e-06"),
+        (0.1 + 0.2, "0.30000000000000004"), (1.0, "1"), (("a=1", "b=2"), "a=1 b=2"), ([], "none"), ("AdamW", "AdamW"),
+    ],
+)  # fmt: skip
+def test_values_as_people_read_them(value: object, text: str) -> None:
+    assert show(value) == text
+
+
+def test_data_sets_known_only_by_their_marks() -> None:
+    a = run("1a", {}, images="x", image_count=20, captions="m")
+    assert changes(a, run("2a", {}, images="y", image_count=34)) == ("photos 20 → 34",)
+    assert changes(a, run("2a", {}, images="y", image_count=20)) == ("other photos",)
+    assert changes(a, run("1b", {}, images="x", image_count=20, captions="n")) == ("other captions",)
+
+
+def test_a_family_that_runs_in_a_circle_ends() -> None:
+    a, b = run("1a", {}, parent="1b"), run("1b", {}, parent="1a")
+    assert [str(r.version) for r in lineage(a, (a, b))] == ["1b", "1a"]
+
+
+def test_the_story_tells_each_step() -> None:
+    a = run("1c", {})
+    b = run("2a", {}, parent="1c", changes=("14 photos added", "2 removed"))
+    c = run("2b", {}, parent="2a", changes=("network_dim 16 → 32",))
+    assert story(c, (a, b, c)) == "1c → 2a: 14 photos added, 2 removed; 2a → 2b: network_dim 16 → 32"
+
+
+def test_what_is_not_the_default() -> None:
+    assert not_default(run("1a", {"keep_tokens": 0, "network_dim": 8, "mine": 1})) == {"network_dim": 8, "mine": 1}
