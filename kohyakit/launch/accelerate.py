@@ -1,0 +1,48 @@
+"""The `accelerate launch` command line for both backends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.errors import MissingExtra
+from kohyakit.formats.command import accelerate_arguments
+
+# Said even at their defaults: accelerate prints a page of advice for each that is missing.
+_ALWAYS = (("--num_machines", "1"), ("--dynamo_backend", "no"))
+
+
+def command(
+    config: TrainConfig, program: Sequence[str], *, python: str | None = None, extra: Sequence[str] = ()
+) -> list[str]:
+    """`python -m accelerate.commands.launch [settings] program…`, ready for subprocess.
+
+    program: what accelerate shall start: a script and its arguments, or `-m`, a module and its arguments.
+    python: the interpreter, this one by default; it needs accelerate. extra: further options for accelerate.
+    """
+    words = [*accelerate_arguments(config)[2:], *extra]
+    for option, value in _ALWAYS:
+        if option not in words:
+            words += [option, value]
+    return [python or sys.executable, "-m", "accelerate.commands.launch", *words, *program]
+
+
+def launch_builtin(config: TrainConfig, file: Path, *, arguments: Sequence[str] = (), extra: Sequence[str] = ()) -> int:
+    """Train with kohyakit's own trainer in as many processes as the config says; returns accelerate's exit code.
+
+    file: the preset or TOML, read again by each process; arguments: options for `python -m kohyakit.train`, such
+    as the `--set` values that the config was read with. Raises MissingExtra without accelerate.
+    """
+    if find_spec("accelerate") is None:
+        raise MissingExtra("kohyakit launch", "accelerate", "train")
+    words = command(config, ["-m", "kohyakit.train", str(file), *arguments], extra=extra)
+    child = subprocess.Popen(words)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue  # the terminal has told the child too; it finishes its step and saves

@@ -1,0 +1,153 @@
+"""An sd-scripts checkout and the Python that runs it: found, and looked at before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from kohyakit.config.rules.reading import optimizer
+from kohyakit.config.train import TrainConfig
+from kohyakit.errors import ConfigError, Problem, RunError
+
+# Modules that every training program of sd-scripts imports -> the package that brings them.
+_MODULES = {
+    "torch": "torch",
+    "accelerate": "accelerate",
+    "transformers": "transformers",
+    "diffusers": "diffusers",
+    "safetensors": "safetensors",
+    "toml": "toml",
+    "voluptuous": "voluptuous",
+    "imagesize": "imagesize",
+    "cv2": "opencv-python",
+    "einops": "einops",
+    "PIL": "pillow",
+    "numpy": "numpy",
+}
+_OPTIMIZER_PACKAGES = {"pytorch_optimizer": "pytorch-optimizer", "prodigyplus": "prodigy-plus-schedule-free"}
+_PROBE = """\
+import importlib.util, json, sys
+found = {"python": list(sys.version_info[:3]), "missing": []}
+for name in sys.argv[1:]:
+    try:
+        there = importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        there = False
+    if not there:
+        found["missing"].append(name)
+print(json.dumps(found))
+"""
+_PROBE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """folder: the one with train_network.py. script: the program's whole path. python: the interpreter that runs it."""
+
+    folder: Path
+    script: Path
+    python: str
+
+
+def find(config: TrainConfig, directory: Path | str | None, python: str | None = None) -> Checkout:
+    """The checkout, with everything that would keep it from starting found first. One probe subprocess.
+
+    directory: an sd-scripts checkout, or a kohya_ss one that holds it. python: its interpreter; without it that of
+    the checkout's venv, else this one. Raises ConfigError or RunError with every problem at once.
+    """
+    if directory is None:
+        cure = "give --sd-scripts DIR; git clone https://github.com/kohya-ss/sd-scripts makes one"
+        raise ConfigError(Problem("--sd-scripts", "no sd-scripts checkout is named", cure, "checkout_missing"))
+    folder = Path(directory).absolute()
+    if (folder / "sd-scripts" / "library").is_dir():
+        folder = folder / "sd-scripts"
+    problems = _files(folder, config)
+    if problems:
+        raise ConfigError(problems)
+    found = Checkout(folder, folder / config.launch.script, python or _python_of(folder))
+    problems = list(_packages(found, config))
+    if problems:
+        raise RunError(problems)
+    return found
+
+
+def _files(folder: Path, config: TrainConfig) -> list[Problem]:
+    if not folder.is_dir():
+        return [Problem(str(folder), "there is no such folder", "look at --sd-scripts", "checkout_missing")]
+    if not (folder / "library").is_dir() or not any(folder.glob("*train*.py")):
+        what = "is no sd-scripts checkout: it has no library/ and no training programs"
+        return [Problem(str(folder), what, "name the folder with train_network.py", "checkout_missing")]
+    if not (folder / config.launch.script).is_file():
+        what = f"this checkout has no {config.launch.script}"
+        return [
+            Problem(str(folder), what, "update it (git pull); newer families need a newer sd-scripts", "script_missing")
+        ]
+    return []
+
+
+def _python_of(folder: Path) -> str:
+    """The interpreter of a virtual environment in the checkout or, for kohya_ss, beside it; else this one."""
+    inside = ("Scripts/python.exe",) if os.name == "nt" else ("bin/python", "bin/python3")
+    for place in (folder, folder.parent):
+        for name in ("venv", ".venv"):
+            for executable in inside:
+                if (place / name / executable).is_file():
+                    return str(place / name / executable)
+    return sys.executable
+
+
+def wanted_modules(config: TrainConfig) -> dict[str, str]:
+    """Module -> package that this config needs in the checkout's Python."""
+    found = dict(_MODULES)
+    name = optimizer(config)
+    if "8bit" in name or name.startswith(("paged", "bitsandbytes")):
+        found["bitsandbytes"] = "bitsandbytes"
+    elif name.startswith("dadapt"):
+        found["dadaptation"] = "dadaptation"
+    elif name == "prodigy":
+        found["prodigyopt"] = "prodigyopt"
+    elif name == "lion":
+        found["lion_pytorch"] = "lion-pytorch"
+    elif name.endswith("schedulefree") and "." not in name:
+        found["schedulefree"] = "schedulefree"
+    elif "." in (asked := config.optimizer.optimizer_type):
+        module = asked.split(".")[0]
+        found[module] = _OPTIMIZER_PACKAGES.get(module, module)
+    if (config.network.network_module or "").startswith("lycoris"):
+        found["lycoris"] = "lycoris-lora"
+    if config.training.xformers:
+        found["xformers"] = "xformers"
+    if config.saving.log_with in ("wandb", "all"):
+        found["wandb"] = "wandb"
+    if config.saving.log_with != "wandb":
+        found["tensorboard"] = "tensorboard"
+    return found
+
+
+def _packages(checkout: Checkout, config: TrainConfig) -> list[Problem]:
+    modules = wanted_modules(config)
+    where = checkout.python
+    try:
+        done = subprocess.run(
+            [checkout.python, "-c", _PROBE, *modules], capture_output=True, encoding="utf-8", errors="replace",
+            timeout=_PROBE_SECONDS, cwd=checkout.folder, check=False,
+        )  # fmt: skip
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+    except FileNotFoundError:
+        return [Problem(where, "there is no such Python", "name one with --python", "python_missing")]
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        return [
+            Problem(where, f"does not answer ({type(error).__name__})", "name another with --python", "python_broken")
+        ]
+    missing = [modules[name] for name in found["missing"]]
+    if not missing:
+        return []
+    install = f"{where} -m pip install {' '.join(missing)}"
+    if len(missing) > 3:
+        install = f"{where} -m pip install -r {checkout.folder / 'requirements.txt'}"
+    what = f"lacks {', '.join(missing)}, which this training needs"
+    return [Problem(where, what, f"{install}, or name another with --python", "packages_missing")]

@@ -1,0 +1,169 @@
+"""A run through a checkout: real accelerate, a real program, the run's record, and the true cause of a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kohyakit.errors import ConfigError, RunError
+from kohyakit.formats import load
+from kohyakit.launch import checkout as checkouts
+from kohyakit.launch import sd_scripts
+from kohyakit.runs.registry import list_runs
+
+pytest.importorskip("accelerate")
+
+
+def start(project: Path, folder: Path, **overrides):
+    lines: list[str] = []
+    config = load(project / "train.toml", overrides=overrides)
+    run = sd_scripts.run(config, folder, python=sys.executable, echo=lines.append)
+    return run, "\n".join(lines)
+
+
+def test_a_run_from_start_to_end(project, checkout, capfdbinary):
+    folder = checkout(
+        """
+        logs = pathlib.Path(values["logging_dir"]) / "20260101000000"
+        (logs / "network_train").mkdir(parents=True)
+        import os
+        print("key in the environment:", os.environ["WANDB_API_KEY"])
+        for step in range(1, 5):
+            sys.stderr.write(f"\\rsteps:  {step * 25}%|##| {step}/4 [00:0{step}<00:00, avr_loss=0.1{step}]")
+            time.sleep(0.3)
+        save("dog-step00000002.safetensors")
+        save("dog.safetensors")
+        save("other.safetensors")
+        """
+    )
+    run, said = start(project, folder)
+    assert run.status == "finished"
+    assert said.splitlines()[0].startswith("run 1a in ")
+    assert "finished; 2 file(s) saved" in said
+    files = {(Path(c.file).name, c.step) for c in run.record.checkpoints}
+    assert files == {("dog-step00000002.safetensors", 2), ("dog.safetensors", None)}
+    assert [path.name for path in run.logs] == ["20260101000000"]
+    assert run.progress()["steps"] == 4
+    assert run.progress()["loss"] == pytest.approx(0.14)
+    assert "学習開始".encode() in capfdbinary.readouterr().err  # live, as it came
+
+    given = tomllib.loads((run.folder / "config.toml").read_text(encoding="utf-8"))
+    flat = {name: value for table in given.values() for name, value in table.items()}
+    assert (flat["network_dim"], flat["max_train_steps"], flat["output_name"]) == (4, 4, "dog")
+    assert Path(flat["logging_dir"]) == run.folder / "logs"
+    # the key went by the environment; no file of the run holds it
+    for path in run.folder.rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes(), path.name
+    log = run.log_file.read_text(encoding="utf-8")
+    assert "key in the environment: REDACTED" in log
+    assert log.count("steps:") == 1
+
+
+def test_a_failure_says_its_cause(project, checkout):
+    folder = checkout('raise AssertionError("resolution is required / resolution（解像度）指定は必須です")')
+    with pytest.raises(RunError, match=r"^train_network\.py: resolution is required$") as caught:
+        start(project, folder)
+    assert caught.value.exit_code == 2
+    (run,) = list_runs(project / "model")
+    assert (run.status, run.record.outcome) == ("failed", "resolution is required")
+    assert "CalledProcessError" in run.log_file.read_text(encoding="utf-8")  # which is all that accelerate says
+
+
+def test_a_success_that_did_nothing_is_a_failure(project, checkout):
+    folder = checkout('print("No data found. Please verify arguments (train_data_dir must be the parent ...)")')
+    with pytest.raises(RunError, match="no pictures were found"):
+        start(project, folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal to stand for Ctrl-C")
+def test_ctrl_c_at_the_door(project, checkout):
+    folder = checkout('print("ready", flush=True)\ntime.sleep(120)')
+    words = [sys.executable, "-m", "kohyakit", "train", str(project / "train.toml"), "--backend", "sd-scripts"]
+    words += ["--sd-scripts", str(folder), "--python", sys.executable]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.strip() == "ready":
+            break
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=60)
+    (run,) = list_runs(project / "model")
+    assert run.status == "interrupted", out
+
+
+def test_prompts_in_a_preset_become_a_file(project, checkout):
+    folder = checkout('print(pathlib.Path(values["sample_prompts"]).read_text())\nsave("dog.safetensors")')
+    run, _ = start(project, folder, sample_prompts="a dog --d 1\na cat --d 2", sample_every_n_steps=2)
+    assert (run.folder / "prompts.txt").read_text(encoding="utf-8") == "a dog --d 1\na cat --d 2\n"
+    assert "a cat --d 2" in run.log_file.read_text(encoding="utf-8")
+
+
+def test_nothing_is_started_when_something_is_wrong(project, checkout, tmp_path):
+    folder = checkout()
+
+    def refused(where: Path | None, **overrides) -> str:
+        with pytest.raises((ConfigError, RunError)) as caught:
+            start(project, where, **overrides)
+        return str(caught.value)
+
+    text = refused(folder, lr_warmup_steps=10, adaptive_noise_scale=0.1)
+    assert "takes no warm-up" in text
+    assert "adaptive_noise_scale needs noise_offset" in text
+    assert "no sd-scripts checkout is named" in refused(None)
+    assert "there is no such folder" in refused(tmp_path / "nowhere")
+    assert "is no sd-scripts checkout" in refused(project)
+    assert "has no sdxl_train_network.py" in refused(folder, script="sdxl_train_network.py", resolution="1024,1024")
+    assert "lacks prodigyopt_that_is_not_there" in refused(
+        folder, optimizer_type="prodigyopt_that_is_not_there.Prodigy"
+    )
+    assert list_runs(project / "model") == ()
+
+
+def test_the_probe_names_every_missing_package_at_once(project, checkout):
+    folder = checkout()
+    (folder / "voluptuous.py").unlink()
+    (folder / "imagesize.py").unlink()
+    (folder / "einops.py").unlink()
+    bare = subprocess.run(
+        [sys.executable, "-c", "import importlib.util as u; print([n for n in ('voluptuous', 'imagesize', 'einops')"
+         " if u.find_spec(n) is None])"], capture_output=True, encoding="utf-8", check=True, cwd=folder,
+    )  # fmt: skip
+    missing = json.loads(bare.stdout.replace("'", '"'))
+    config = load(project / "train.toml", overrides={"optimizer_type": "AdamW"})
+    if not missing:
+        checkouts.find(config, folder, sys.executable)
+        return
+    with pytest.raises(RunError, match="lacks") as caught:
+        checkouts.find(config, folder, sys.executable)
+    assert all(name in str(caught.value) for name in missing)
+
+
+def test_the_python_of_the_checkout(project, checkout, tmp_path):
+    folder = checkout()
+    config = load(project / "train.toml")
+    assert checkouts.find(config, folder).python == sys.executable
+    with pytest.raises(RunError, match="there is no such Python"):
+        checkouts.find(config, folder, str(tmp_path / "nothing"))
+    with pytest.raises(RunError, match="does not answer"):
+        checkouts.find(config, folder, "false" if os.name != "nt" else "where")
+
+
+def test_print_command_starts_and_writes_nothing(project, capsys):
+    config = load(project / "train.toml")
+    before = sorted(project.rglob("*"))
+    assert sd_scripts.run(config, None, print_command=True) is None
+    printed = capsys.readouterr().out
+    assert printed.startswith("accelerate launch ")
+    assert "sd-scripts/train_network.py" in printed
+    assert "--network_dim 4" in printed
+    assert "hunter2" not in printed
+    assert sorted(project.rglob("*")) == before
