@@ -37,8 +37,12 @@ def strong(name: str, down: Tensor, up: Tensor) -> None:
 def test_the_picture_is_the_same(
     tiny_model: Path, tmp_path: Path, settings: LoraSettings, dtype: torch.dtype | None, allowed: float
 ) -> None:
+    import diffusers
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
+
+    if settings.conv_dim and diffusers.__version__.startswith("0.32."):
+        pytest.skip("diffusers 0.32 loads convolutions of another rank wrongly, sd-scripts' own file too")
 
     model = load_model(tiny_model)
 
