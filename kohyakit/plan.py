@@ -230,11 +230,20 @@ def _lora(config: TrainConfig, model: arch.Architecture | None) -> LoraSize | No
     return lora_size(layers, network.network_dim or 4, args.conv_dim, _DTYPES[config.saving.save_precision or half])
 
 
-def check_plan(config: TrainConfig, *, decode: bool = False) -> Plan:
-    """make_plan, with `decode` also the verdict on every image's pixels, which takes seconds for hundreds of photos."""
+def check_plan(config: TrainConfig, *, decode: bool = False, backend: str = "kohyakit") -> Plan:
+    """make_plan with all that a person asks before a training.
+
+    decode: also the verdict on every image's pixels, which takes seconds for hundreds of photos. backend: kohyakit
+    or sd-scripts; the first adds findings for what the built-in trainer does not do.
+    """
     scan = scan_datasets(config)
     if decode:
         from kohyakit.planning.decoding import decoded
 
         scan = decoded(scan)
-    return make_plan(config, scan)
+    plan = make_plan(config, scan)
+    if backend != "kohyakit":
+        return plan
+    from kohyakit.config.builtin import unsupported
+
+    return replace(plan, findings=_findings((*plan.findings, *unsupported(config))))

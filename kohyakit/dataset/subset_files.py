@@ -135,4 +135,4 @@ def _missing_captions(
     if len(missing) == len(records) and class_tokens:
         return []
     what = f"{len(missing)} of {len(records)} images have no {extension} file and train with {instead}"
-    return [Problem(shown(folder), what, "", "captions_missing", "hint")]
+    return [Problem(shown(folder), what, "", "captions_missing", "hint" if class_tokens else "warning")]

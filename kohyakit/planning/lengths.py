@@ -65,7 +65,8 @@ def fill_buckets(dataset: Dataset) -> Filling:
             continue
         images[place] += registered.repeats
         files[place] += 1
-    counts = (BucketCount(b, images[b], files[b], -(-images[b] // dataset.batch_size)) for b in sorted(images))
+    batch = max(1, dataset.batch_size)
+    counts = (BucketCount(b, images[b], files[b], -(-images[b] // batch)) for b in sorted(images))
     return Filling(tuple(counts), tuple(misfits))
 
 

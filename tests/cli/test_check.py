@@ -140,6 +140,15 @@ def test_a_dataset_config(project: Path, model: Path) -> None:
     assert (data["batches_per_epoch"], data["steps"]) == (2, 6)
 
 
+def test_what_the_built_in_trainer_does_not_do(project: Path, model: Path) -> None:
+    args = ["check", "config.toml", "--json", "--set", f"pretrained_model_name_or_path={model}", "--set"]
+    args.append("masked_loss=true")
+    ours, theirs = run(*args, cwd=project), run(*args, "--backend", "sd-scripts", cwd=project)
+    assert (ours.returncode, theirs.returncode) == (1, 0)
+    errors = [row["where"] for row in json.loads(ours.stdout)["findings"] if row["severity"] == "error"]
+    assert errors == ["masked_loss"]
+
+
 def test_decoding_finds_what_headers_hide(project: Path, picture) -> None:
     path = picture("img/5_sks Hund 犬/hurt.png", (80, 80))
     data = bytearray(path.read_bytes())

@@ -209,7 +209,9 @@ def test_a_dataset_config_with_several_data_sets(picture, tmp_path: Path) -> Non
     )
     found = scan(config(dataset_config=file, train_data_dir=tmp_path / "unused", train_batch_size=5, keep_tokens=1))
     assert names(found, "error") == []
-    assert sorted(names(found, "warning")) == ["duplicate_subset", "folder_beside_dataset_config", "no_repeats"]
+    assert sorted(names(found, "warning")) == [
+        "captions_missing", "duplicate_subset", "folder_beside_dataset_config", "no_repeats",
+    ]  # fmt: skip
     first, second = found.datasets
     assert (first.resolution, first.batch_size, first.enable_bucket) == ((128, 128), 3, True)
     assert (second.resolution, second.batch_size, second.enable_bucket) == ((96, 64), 5, False)
