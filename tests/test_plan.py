@@ -110,6 +110,8 @@ SPRUNG = [
     ("below_resolution", {"resolution": "128,128", "bucket_no_upscale": False}, "enlarged", "warning"),
     ("model_missing", {"pretrained_model_name_or_path": "a/b"}, "Hugging Face hub", "error"),
     ("model_missing", {"pretrained_model_name_or_path": "no/such.safetensors"}, "does not exist", "error"),
+    ("file_missing", {"vae": "no.safetensors"}, "no such file", "error"),
+    ("file_missing", {"resume": "no-state"}, "no such file", "error"),
     ("bad_prompts", {"sample_prompts": "no.txt"}, "does not exist", "error"),
     ("prompt_repaired", {"sample_prompts": "a --w 64--h 64\n", "sample_at_first": True}, "no space before", "hint"),
     ("no_bucket", {"resolution": "128,128", "bucket_reso_steps": 128}, "below one bucket step", "error"),

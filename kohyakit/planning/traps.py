@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kohyakit.config.scripts import BUCKET_STEPS
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from kohyakit.plan import Plan
 
 Trap = Callable[[TrainConfig, Scan, "Plan"], Iterable[Problem]]
+
+
+def missing_files(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """Files beside the base model that the start of a training would stop for."""
+    for option in ("vae", "network_weights", "resume"):
+        name = config[option]
+        if name and not Path(name).exists():
+            yield Problem(shown(name), "there is no such file or folder", f"correct {option}", "file_missing")
 
 
 def images_without_bucket(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
@@ -261,6 +270,7 @@ def repaired_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Pr
 
 
 TRAPS: tuple[Trap, ...] = (
+    missing_files,
     images_without_bucket,
     bucket_step,
     default_length,
