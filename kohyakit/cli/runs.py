@@ -173,7 +173,8 @@ def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, 
     found = pruning.candidates(chosen, keep=ranking.best_files(chosen), imported=imported)
     if not dry_run and found:
         moved = pruning.prune(place, found)
-        text = f"moved {runs_view.count(len(moved.files), 'file')} ({runs_view.size(moved.bytes)}) to {runs_view.near(moved.trash)}"
+        files = f"{runs_view.count(len(moved.files), 'file')} ({runs_view.size(moved.bytes)})"
+        text = f"moved {files} to {runs_view.near(moved.trash)}"
         _tell_moved(moved, f"{text}; kohyakit runs prune --undo brings them back", as_json)
     elif as_json:
         _print_json([data.candidate_data(candidate) for candidate in found])

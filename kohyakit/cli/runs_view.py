@@ -18,7 +18,7 @@ from kohyakit.runs.compare import dataset_difference, settings_table, show
 from kohyakit.runs.insight import Statement
 from kohyakit.runs.metrics import Summary
 from kohyakit.runs.prune import Candidate
-from kohyakit.runs.run import Run
+from kohyakit.runs.run import Checkpoint, Run
 from kohyakit.runs.summary import TRAINING, VALIDATION
 
 _STATUS = {
@@ -116,8 +116,14 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
     if record.checkpoints:
         heading("Files")
         for checkpoint in record.checkpoints:
-            gone = "" if run.locate(checkpoint.file).exists() else click.style("  gone", fg="yellow")
-            click.echo(f"  {shown(checkpoint.file)}  {size(checkpoint.bytes)}{gone}")
+            click.echo(f"  {shown(checkpoint.file)}  {size(checkpoint.bytes)}{_fate(run, checkpoint)}")
+
+
+def _fate(run: Run, checkpoint: Checkpoint) -> str:
+    """What became of a file, where it is not there as the run wrote it."""
+    if checkpoint.replaced_by:
+        return click.style(f"  overwritten by {checkpoint.replaced_by}", fg="yellow")
+    return "" if run.locate(checkpoint.file).exists() else click.style("  gone", fg="yellow")
 
 
 def show_diff(runs: Sequence[Run]) -> None:

@@ -137,7 +137,9 @@ def _place(run: Run, frame: pd.DataFrame, tag: str, lowest: bool) -> Place | Non
 
 def _checkpoint(run: Run, frame: pd.DataFrame, tag: str, step: int) -> Checkpoint | None:
     """The model saved nearest to a step; of an epoch line, to that epoch. A file without a number is the last."""
-    models = [checkpoint for checkpoint in run.record.checkpoints if checkpoint.kind == "model"]
+    models = [
+        checkpoint for checkpoint in run.record.checkpoints if checkpoint.kind == "model" and not checkpoint.replaced_by
+    ]
     epochs = "epoch" in tag and step < int(frame["step"].max())
     end = int(frame["step"].max()) if not epochs else int(frame.loc[frame["tag"] == tag, "step"].max())
 
@@ -168,6 +170,9 @@ def _caveats(runs: Sequence[Run], validation: bool) -> tuple[str, ...]:
     found = []
     if not validation:
         found.append("training loss says how well the photos are learned by heart, not how good new pictures are")
+    lost = {c.replaced_by for c in runs[0].record.checkpoints if c.replaced_by and c.kind == "model"}
+    if lost:
+        found.append(f"models of {runs[0].record.version} were overwritten by {', '.join(sorted(lost))}")
     if len({run.record.images for run in runs}) > 1:
         found.append("the runs trained on different photos")
     differ = [row.name for row in settings_table(runs) if row.name in LOSS_SETTINGS] if len(runs) > 1 else []

@@ -150,12 +150,13 @@ def size_of(path: Path) -> int:
 
 
 def _spare(run: Run) -> list[tuple[Checkpoint, str]]:
-    states = [checkpoint for checkpoint in run.record.checkpoints if checkpoint.kind == "state"]
-    models = [checkpoint for checkpoint in run.record.checkpoints if checkpoint.kind == "model"]
+    own = [checkpoint for checkpoint in run.record.checkpoints if not checkpoint.replaced_by]
+    states = [checkpoint for checkpoint in own if checkpoint.kind == "state"]
+    models = [checkpoint for checkpoint in own if checkpoint.kind == "model"]
     states.sort(key=lambda state: _written(run, state))
     if run.status not in (FINISHED, STOPPED):
         return [(state, "an older state; the newest stays for resuming") for state in states[:-1]]
-    spare = [(state, "a state is only needed to resume, and the training has ended") for state in states]
+    spare = [(state, "only needed to resume; the training has ended") for state in states]
     last = _last(run, models)
     if last is not None:
         spare += [(model, f"{Path(last.file).name} is the result") for model in models if model.file != last.file]

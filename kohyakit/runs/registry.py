@@ -218,7 +218,8 @@ def _parent(runs: Sequence[Run], wanted: str | Version | None, config: TrainConf
 def _maker_of(runs: Sequence[Run], state: Path) -> Run | None:
     """The newest run that wrote a state folder."""
     for run in sorted(runs, key=lambda run: run.record.created, reverse=True):
-        if any(run.locate(checkpoint.file).absolute() == state.absolute() for checkpoint in run.record.checkpoints):
+        files = (checkpoint.file for checkpoint in run.record.checkpoints if not checkpoint.replaced_by)
+        if any(run.locate(file).absolute() == state.absolute() for file in files):
             return run
     return None
 

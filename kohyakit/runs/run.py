@@ -64,13 +64,17 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A file or folder that the run wrote. kind: model (what people use), state (to resume from)."""
+    """A file or folder that the run wrote. kind: model (what people use), state (to resume from).
+
+    replaced_by: the later run that wrote over it, as happens under one output_name; "" while it is this run's own.
+    """
 
     file: str
     kind: str = "model"
     epoch: int | None = None
     step: int | None = None
     bytes: int = 0
+    replaced_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +126,16 @@ class Record:
         values = {name: value for name, value in data.items() if name in known}
         for name in ("changes", "logs"):
             values[name] = tuple(str(item) for item in values.get(name, ()))
-        values["checkpoints"] = tuple(Checkpoint(**item) for item in values.get("checkpoints", ()))
+        values["checkpoints"] = tuple(_known(Checkpoint, item) for item in values.get("checkpoints", ()))
         if values.get("process"):
-            values["process"] = Process(**values["process"])
+            values["process"] = _known(Process, values["process"])
         return cls(**values, extra={name: data[name] for name in data if name not in known and name != "format"})
+
+
+def _known(cls: type[Any], data: Mapping[str, Any]) -> Any:
+    """A value from its JSON, keys of a newer kohyakit left out."""
+    names = {f.name for f in fields(cls)}
+    return cls(**{name: value for name, value in data.items() if name in names})
 
 
 class Run:
@@ -240,10 +250,13 @@ class Run:
     def add_checkpoint(
         self, path: Path, *, kind: str = "model", epoch: int | None = None, step: int | None = None
     ) -> None:
-        """Note a file or folder that was written; one that is noted already is replaced."""
+        """Note a file or folder that was written; earlier runs of the project that wrote the same one lose it."""
         size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
         new = Checkpoint(self.relative(path), kind, epoch, step, size)
         self.update(checkpoints=(*(c for c in self.record.checkpoints if c.file != new.file), new))
+        for record in self.folder.parent.glob(f"*/{RUN_FILE}"):
+            if record.parent != self.folder and f'"{new.file}"' in record.read_text(encoding="utf-8", errors="replace"):
+                _replace_checkpoint(open_run(record.parent), new.file, self.record.version)
 
     def report(self, **values: Any) -> None:
         """Say where the training stands (step, steps, epoch, epochs, loss …); cheap, call it every step."""
@@ -300,6 +313,13 @@ def open_run(path: Path | str) -> Run:
     else:
         return Run(folder, record)
     return Run(folder, Record(version=version), problem)
+
+
+def _replace_checkpoint(run: Run, file: str, version: str) -> None:
+    """Mark that another run wrote over a file; a damaged record is left as it is."""
+    if run.problem is None:
+        marked = (replace(c, replaced_by=version) if c.file == file else c for c in run.record.checkpoints)
+        run.update(checkpoints=tuple(marked))
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

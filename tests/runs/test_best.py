@@ -86,6 +86,14 @@ def test_numbers_that_do_not_compare_are_named() -> None:
     assert "loss_type, min_snr_gamma differ" in caveats or "min_snr_gamma, loss_type differ" in caveats
 
 
+def test_a_best_run_whose_file_is_no_longer_its_own_names_none() -> None:
+    made = Run(Path("p/runs/1a"), Record(version="1a", checkpoints=(Checkpoint("dog.safetensors", replaced_by="1b"),)))
+    made.settings = {}
+    ranking = best([made], read=lambda r: log(0.1, 0))
+    assert ranking.places[0].checkpoint is None
+    assert "models of 1a were overwritten by 1b" in ranking.caveats
+
+
 def test_a_metric_of_ones_own() -> None:
     frame = log(0.1, 0)
     assert best([run("1a")], metric="loss/current", read=lambda r: frame).metric == "loss/current"

@@ -153,6 +153,28 @@ def test_a_checkpoint_written_again_is_noted_once(run: Run, tmp_path: Path) -> N
     assert [(c.file, c.bytes) for c in run.record.checkpoints] == [("dog-state", 7)]
 
 
+def test_a_file_written_over_by_a_later_run_is_no_longer_the_earlier_ones(
+    run: Run, config: TrainConfig, tmp_path: Path
+) -> None:
+    model = tmp_path / "model" / "dog.safetensors"
+    model.write_bytes(b"first")
+    run.add_checkpoint(model, step=30)
+    run.finish(FINISHED)
+    second = registry.start(config)
+    model.write_bytes(b"second")
+    second.add_checkpoint(model, step=30)
+    assert [c.replaced_by for c in open_run(run.folder).record.checkpoints] == ["1b"]
+    assert [c.replaced_by for c in open_run(second.folder).record.checkpoints] == [""]
+
+
+def test_keys_that_a_newer_version_gives_a_checkpoint_are_no_damage(run: Run) -> None:
+    file = run.folder / RUN_FILE
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["checkpoints"] = [{"file": "dog.safetensors", "mood": "good"}]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert open_run(run.folder).record.checkpoints[0].file == "dog.safetensors"
+
+
 def test_stopping_is_asked_for_by_a_file(run: Run) -> None:
     assert not run.stop_requested()
     open_run(run.folder).request_stop()
