@@ -13,7 +13,9 @@ COLUMNS = ("path", "caption_path", "subset", "repeats", "is_reg", "caption", "to
 
 def caption_frame(images: pd.DataFrame) -> pd.DataFrame:
     """One row an image that has a caption: COLUMNS; caption is the line that is trained, tags its number of tags."""
-    rows = images.loc[images["caption"].notna(), ["path", "caption_path", "subset", "repeats", "is_reg", "caption", "tokens"]]
+    rows = images.loc[
+        images["caption"].notna(), ["path", "caption_path", "subset", "repeats", "is_reg", "caption", "tokens"]
+    ]
     rows = rows.reset_index(drop=True)
     rows["caption"] = rows["caption"].str.split("\n").str[0]
     rows["characters"] = rows["caption"].str.len().astype(int)

@@ -67,7 +67,9 @@ class Picture:
         import cv2
 
         grey = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
-        return _shrunk(grey, LARGE, cv2.INTER_LINEAR)  # by less than two: averaging areas would cost as much as decoding
+        return _shrunk(
+            grey, LARGE, cv2.INTER_LINEAR
+        )  # by less than two: averaging areas would cost as much as decoding
 
     @cached_property
     def small(self) -> np.ndarray:
@@ -78,7 +80,9 @@ class Picture:
 
         picture = self.large
         while max(picture.shape) >= 2 * SMALL:
-            picture = cv2.resize(picture, (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2)), interpolation=cv2.INTER_AREA)
+            picture = cv2.resize(
+                picture, (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2)), interpolation=cv2.INTER_AREA
+            )
         return upright(_shrunk(picture, SMALL, cv2.INTER_AREA), self.orientation)
 
     @cached_property

@@ -25,17 +25,34 @@ def best_first(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def group_issues(survey: Survey, name: str, group: str, members: pd.DataFrame, notes: Sequence[str]) -> Iterator[Issue]:
-    """Rows for all members: a hint on the one to keep (first), a warning on each other with its note."""
+    """Rows for all members: a hint on the one to keep (first), a warning on each other with its note.
+
+    A further row says where a copy lies in another subset or in regularisation; of near duplicates, copies of one
+    file have theirs already.
+    """
+    said_before = members.duplicated("digest") if name == "near_duplicate" else members["digest"] != members["digest"]
     keep = members.iloc[0]
     shown = _below(survey, keep["path"])
     copies = len(members) - 1
     yield Issue(
-        keep["path"], name, "hint", f"the best of {copies + 1}; {copies} cop{'y' if copies == 1 else 'ies'} found", "keep this one", group
+        keep["path"],
+        name,
+        "hint",
+        f"the best of {copies + 1}; {copies} cop{'y' if copies == 1 else 'ies'} found",
+        "keep this one",
+        group,
     )
     for note, (_, row) in zip(notes, members.iloc[1:].iterrows(), strict=True):
         yield Issue(
-            row["path"], name, "warning", f"{note} {shown}", "leave it out, or raise the repeats of the subset instead", group
+            row["path"],
+            name,
+            "warning",
+            f"{note} {shown}",
+            "leave it out, or raise the repeats of the subset instead",
+            group,
         )
+        if said_before[row.name]:
+            continue
         if row["is_reg"] != keep["is_reg"]:
             yield Issue(
                 row["path"],

@@ -38,7 +38,7 @@ def as_html(report: AuditReport) -> str:
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
         f"<style>{style}</style></head><body><main>{body}"
         "<footer>Made by kohyakit. Nothing was changed; <code>kohyakit repair</code> mends what can be mended, "
@@ -51,14 +51,21 @@ def _head(report: AuditReport) -> str:
     looked = "headers and captions only" if report.settings.quick else "every file decoded"
     buckets = "with buckets" if report.settings.buckets.enable_bucket else "without buckets"
     worst = next((s for s in ("error", "warning", "hint") if report.count(s)), None)
+    captions = ', <a href="#captions">captions</a>' if len(report.captions) else ""
     tiles = [("images", len(report.images), ""), *((f"{s}s", report.count(s), s) for s in ("error", "warning", "hint"))]
-    tiles += [("captions", len(report.captions), ""), ("subsets", len(report.subsets), ""), ("buckets", len(report.buckets), "")]
+    tiles += [
+        ("captions", len(report.captions), ""),
+        ("subsets", len(report.subsets), ""),
+        ("buckets", len(report.buckets), ""),
+    ]
     drawn = "".join(
-        f'<div class="tile {kind if count else ""}"><b>{count:,}</b><span>{name}</span></div>' for name, count, kind in tiles
+        f'<div class="tile {kind if count else ""}"><b>{count:,}</b><span>{name}</span></div>'
+        for name, count, kind in tiles
     )
     return (
-        f'<header><div><h1>{escape(relative(str(report.root), Path("/nowhere")))}</h1>'
-        f'<p class="soft">Judged for {width} × {height} {buckets}; {looked}.</p></div>'
+        f"<header><div><h1>{escape(relative(str(report.root), Path('/nowhere')))}</h1>"
+        f'<p class="soft">Judged for {width} × {height} {buckets}; {looked}. '
+        f'Charts: <a href="#pictures">pictures</a>{captions}.</p></div>'
         '<button id="theme" type="button">Light / dark</button></header>'
         f'<div class="verdict {worst or "good"}">{escape(VERDICTS[worst])}</div><div class="tiles">{drawn}</div>'
     )
@@ -70,13 +77,15 @@ def _overview(report: AuditReport) -> str:
     most = int(report.summary["count"].max())
     rows = "".join(
         f'<tr data-severity="{row.severity}"><td><span class="chip {row.severity}">{row.severity}</span></td>'
-        f'<td><a href="#{escape(row.issue)}">{escape(row.title)}</a></td><td class="faint wide">{escape(row.issue)}</td>'
+        f'<td><a href="#{escape(row.issue)}">{escape(row.title)}</a></td>'
+        f'<td class="faint wide">{escape(row.issue)}</td>'
         f'<td class="n">{row.count:,}</td>'
-        f'<td style="width:30%"><span class="meter {row.severity}" style="width:{100 * row.count / most:.1f}%"></span></td></tr>'
+        f'<td style="width:30%"><span class="meter {row.severity}" style="width:{100 * row.count / most:.1f}%">'
+        "</span></td></tr>"
         for row in report.summary.itertuples()
     )
     buttons = "".join(
-        f'<button type="button" data-show="{kind}" aria-pressed="{"true" if kind == "all" else "false"}">{name}</button>'
+        f'<button type="button" data-show="{kind}" aria-pressed="{str(kind == "all").lower()}">{name}</button>'
         for kind, name in (("all", "Everything"), ("error", "Errors"), ("warning", "Warnings"), ("hint", "Hints"))
     )
     return (
@@ -133,11 +142,16 @@ class _Found:
         if one.path not in self._facts.index:
             return f'<div class="card"><div class="said">{self._line(one)}</div></div>'
         turned = issue in _SIDEWAYS and self._facts.at[one.path, "orientation"] != 1
-        shots = [self._shot(one.path, False, "as stored"), self._shot(one.path, True, "as meant")] if turned else [self._shot(one.path, True)]
+        shots = (
+            [self._shot(one.path, False, "as stored"), self._shot(one.path, True, "as meant")]
+            if turned
+            else [self._shot(one.path, True)]
+        )
         action = f'<div class="faint">{escape(one.action)}</div>' if with_action else ""
         return (
             f'<div class="card{" pair" if turned else ""}"><div class="shots">{"".join(shots)}</div><div class="said">'
-            f'<div class="name">{self._name(one.path)}</div><div class="soft">{escape(one.detail)}</div>{action}</div></div>'
+            f'<div class="name">{self._name(one.path)}</div>'
+            f'<div class="soft">{escape(one.detail)}</div>{action}</div></div>'
         )
 
     def _group(self, group: pd.DataFrame) -> str:
@@ -145,10 +159,15 @@ class _Found:
         cards = []
         for one in ordered.head(12).itertuples():
             size = self._facts.loc[one.path]
-            facts = f"{size['shown_width']} × {size['shown_height']}, {size['file_size'] / 1e6:.2f} MB" if size["width"] is not None else ""
+            facts = (
+                f"{size['shown_width']} × {size['shown_height']}, {size['file_size'] / 1e6:.2f} MB"
+                if size["width"] is not None
+                else ""
+            )
             cards.append(
-                f'<div class="card{" keep" if one.severity == "hint" else ""}">{self._shot(one.path, True)}<div class="said">'
-                f'<div class="name">{self._name(one.path)}</div><div class="faint">{escape(facts)}</div>'
+                f'<div class="card{" keep" if one.severity == "hint" else ""}">{self._shot(one.path, True)}'
+                f'<div class="said"><div class="name">{self._name(one.path)}</div>'
+                f'<div class="faint">{escape(facts)}</div>'
                 f'<div class="soft">{escape(one.detail)}</div></div></div>'
             )
         rest = f'<p class="more">and {len(ordered) - 12} more</p>' if len(ordered) > 12 else ""
@@ -159,10 +178,12 @@ class _Found:
         label = f"<figcaption>{caption}</figcaption>" if caption else ""
         if not uri:
             return '<figure><div class="blank">no picture can be shown</div></figure>'
-        return f'<figure><img loading="lazy" src="{uri}" alt="{escape(self._name_text(path), quote=True)}">{label}</figure>'
+        name = escape(self._name_text(path), quote=True)
+        return f'<figure><img loading="lazy" src="{uri}" alt="{name}">{label}</figure>'
 
     def _line(self, one: Any) -> str:
-        return f'<div><span class="name">{self._name(one.path)}</span> <span class="soft">{escape(one.detail)}</span></div>'
+        name = f'<span class="name">{self._name(one.path)}</span>'
+        return f'<div>{name} <span class="soft">{escape(one.detail)}</span></div>'
 
     def _name_text(self, path: str) -> str:
         return relative(path, self._report.root)
@@ -184,30 +205,60 @@ def _pictures(report: AuditReport) -> Iterator[str]:
     if len(report.buckets):
         panels.append(_panel(f"Images per bucket ({len(report.buckets)})", charts.bucket_chart(report.buckets)))
     if report.images["trained_width"].notna().any():
-        panels.append(_panel("Sizes, and the resolution's area", charts.size_chart(report.images, report.settings.buckets.resolution), "square"))
+        panels.append(
+            _panel(
+                "Sizes, and the resolution's area",
+                charts.size_chart(report.images, report.settings.buckets.resolution),
+                "square",
+            )
+        )
     if len(report.subsets) > 1:
         names = [("reg: " if r.is_reg else "") + f"{r.subset}" for r in report.subsets.itertuples()][:20]
-        panels.append(_panel("Samples an epoch: images times repeats", charts.bars(names, report.subsets["samples"].tolist()[:20], "samples")))
+        panels.append(
+            _panel(
+                "Samples an epoch: images times repeats",
+                charts.bars(names, report.subsets["samples"].tolist()[:20], "samples"),
+            )
+        )
     if report.settings.what_if:
-        panels.append(_panel("At other resolutions", _table(report.what_if())))
+        panels.append(_panel("At other resolutions", _table(_narrow(report.what_if()))))
     if panels:
-        yield f'<h2>Pictures</h2><div class="panels">{"".join(panels)}</div>'
+        yield f'<h2 id="pictures">Pictures</h2><div class="panels">{"".join(panels)}</div>'
 
 
 def _captions(report: AuditReport) -> Iterator[str]:
     if not len(report.captions):
         return
     tags = report.tags().head(20)
-    panels = [_panel("Tokens per caption", charts.histogram(report.captions["tokens"].tolist(), (75, 150, 225), "tokens"))]
+    panels = [
+        _panel("Tokens per caption", charts.histogram(report.captions["tokens"].tolist(), (75, 150, 225), "tokens"))
+    ]
     if len(tags) > 1:
         panels.append(_panel("Commonest tags", charts.bars(tags["tag"].tolist(), tags["images"].tolist(), "tags")))
         panels.append(_panel("Tags that stand together", charts.heat(report.co_occurrence(top=14)), "square"))
-    panels.append(_panel("Lengths by subset", _table(report.caption_lengths()[["subset", "captions", "different", "min_tokens", "median_tokens", "max_tokens"]])))
-    yield f'<h2>Captions</h2><div class="panels">{"".join(panels)}</div>'
+    panels.append(
+        _panel(
+            "Lengths by subset",
+            _table(
+                report.caption_lengths()[
+                    ["subset", "captions", "different", "min_tokens", "median_tokens", "max_tokens"]
+                ]
+            ),
+        )
+    )
+    yield f'<h2 id="captions">Captions</h2><div class="panels">{"".join(panels)}</div>'
+
+
+def _narrow(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.drop(columns=["images", *(["unplaced"] if not table["unplaced"].any() else [])])
+    return table.assign(mean_cropped=[f"{share:.1%}" for share in table["mean_cropped"]])
 
 
 def _table(frame: pd.DataFrame) -> str:
-    heads = "".join(f'<th class="{"" if place == 0 else "n"}">{escape(str(name).replace("_", " "))}</th>' for place, name in enumerate(frame.columns))
+    heads = "".join(
+        f'<th class="{"" if place == 0 else "n"}">{escape(str(name).replace("_", " "))}</th>'
+        for place, name in enumerate(frame.columns)
+    )
     rows = "".join(f"<tr>{''.join(_cells(row))}</tr>" for row in frame.itertuples(index=False, name=None))
     return f"<table><tr>{heads}</tr>{rows}</table>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -80,10 +81,8 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.complaints):
-            try:
+            with contextlib.suppress(OSError):
                 stream.close()
-            except OSError:
-                pass
 
 
 class _Crew:
@@ -123,10 +122,8 @@ class _Crew:
         for worker in list(self._workers.values()):
             worker.process.kill()
         while any(thread.is_alive() for thread in self._threads):
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._done.get(timeout=0.05)
-            except queue.Empty:
-                pass
 
     def _end_late_ones(self) -> None:
         for worker in list(self._workers.values()):
@@ -155,7 +152,7 @@ class _Crew:
             return list(islice(self._tasks, self._batch))
 
     def _hire(self, number: int) -> _Worker:
-        complaints = tempfile.TemporaryFile()
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
         process = subprocess.Popen(
             [sys.executable, "-m", "kohyakit.audit.worker"],
             stdin=subprocess.PIPE,
@@ -164,10 +161,8 @@ class _Crew:
             env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
         self._workers[number] = _Worker(process, complaints)
-        try:
+        with contextlib.suppress(OSError):  # where it died at once, the first reading says so
             send(process.stdin, self._setup)
-        except OSError:
-            pass  # it died at once; the first reading says so
         return self._workers[number]
 
     def _until_answered(self, worker: _Worker, number: int) -> _Worker:

@@ -155,7 +155,15 @@ def _subset_table(survey: Survey) -> pd.DataFrame:
         name = folder.relative.replace(os.sep, "/") or "."
         images, captions = counts.loc[name] if name in counts.index else (0, 0)
         rows.append(
-            (name, folder.repeats, folder.is_reg, folder.class_tokens, int(images), int(images) * folder.repeats, int(captions))
+            (
+                name,
+                folder.repeats,
+                folder.is_reg,
+                folder.class_tokens,
+                int(images),
+                int(images) * folder.repeats,
+                int(captions),
+            )
         )
     names = ["subset", "repeats", "is_reg", "class_tokens", "images", "samples", "captions"]
     return pd.DataFrame(rows, columns=names)

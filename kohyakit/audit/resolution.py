@@ -48,7 +48,10 @@ def bucket_table(images: pd.DataFrame) -> pd.DataFrame:
 
     used = images[(images["repeats"] > 0) & images["bucket"].notna()]
     table = used.groupby("bucket", sort=False).agg(
-        images=("path", "size"), samples=("repeats", "sum"), mean_scale=("scale", "mean"), mean_cropped=("cropped", "mean")
+        images=("path", "size"),
+        samples=("repeats", "sum"),
+        mean_scale=("scale", "mean"),
+        mean_cropped=("cropped", "mean"),
     )
     table = table.reset_index().sort_values(["samples", "bucket"], ascending=[False, True], ignore_index=True)
     sides = table["bucket"].str.split("x", expand=True) if len(table) else pd.DataFrame({0: [], 1: []})

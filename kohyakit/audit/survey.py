@@ -48,7 +48,9 @@ class Survey:
         return self.images[(self.images["repeats"] > 0) & (self.images["verdict_severity"] != "error")]
 
     def subset_folders(self) -> list[Folder]:
-        return [folder for folder in self.tree.folders if folder.trained and (folder.images or self.tree.kind != "free")]
+        return [
+            folder for folder in self.tree.folders if folder.trained and (folder.images or self.tree.kind != "free")
+        ]
 
 
 class Rows:
@@ -148,9 +150,10 @@ def printable(path: str) -> str:
 
 
 _FIRST = (
-    "path subset repeats is_reg format mode bits width height orientation shown_width shown_height "
-    "trained_width trained_height bucket scale cropped cut_left cut_top cut_right cut_bottom"
-).split()
+    "path", "subset", "repeats", "is_reg", "format", "mode", "bits", "width", "height", "orientation",
+    "shown_width", "shown_height", "trained_width", "trained_height", "bucket", "scale", "cropped",
+    "cut_left", "cut_top", "cut_right", "cut_bottom",
+)  # fmt: skip
 
 
 def _order(columns: Iterable[str]) -> list[str]:

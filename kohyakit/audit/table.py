@@ -103,8 +103,8 @@ def _section(found: pd.DataFrame, issue: Any, root: Path, width: int, rows: int 
 
 def _subsets(report: AuditReport, width: int, paint: Paint) -> str:
     rows = [
-        (_short(shown(row.subset), width - 44) + (" (reg)" if row.is_reg else ""), f"{row.images:,}", f"{row.repeats:,}",
-         f"{row.samples:,}", f"{row.captions:,}")
+        (_short(shown(row.subset), width - 44) + (" (reg)" if row.is_reg else ""), f"{row.images:,}",
+         f"{row.repeats:,}", f"{row.samples:,}", f"{row.captions:,}")
         for row in report.subsets.head(20).itertuples()
     ]  # fmt: skip
     return _grid("subsets", ("subset", "images", "repeats", "samples", "captions"), rows, paint)
@@ -116,7 +116,13 @@ def _buckets(report: AuditReport, paint: Paint, most: int | None) -> str:
         return ""
     top = int(table["images"].max())
     rows = [
-        (row.bucket, f"{row.images:,}", f"{row.mean_scale:.2f}", f"{row.mean_cropped:.0%}", "█" * max(1, round(20 * row.images / top)))
+        (
+            row.bucket,
+            f"{row.images:,}",
+            f"{row.mean_scale:.2f}",
+            f"{row.mean_cropped:.0%}",
+            "█" * max(1, round(20 * row.images / top)),
+        )
         for row in (table.head(most + 4) if most else table).itertuples()
     ]
     more = f"\n  … and {len(table) - len(rows)} more" if len(table) > len(rows) else ""
@@ -125,13 +131,22 @@ def _buckets(report: AuditReport, paint: Paint, most: int | None) -> str:
 
 def _what_if(report: AuditReport, paint: Paint) -> str:
     rows = [
-        (row.resolution, f"{row.buckets}", f"{row.lone_images}", f"{row.too_small:,}", f"{row.mean_cropped:.1%}", f"{row.batches:,}")
+        (
+            row.resolution,
+            f"{row.buckets}",
+            f"{row.lone_images}",
+            f"{row.too_small:,}",
+            f"{row.mean_cropped:.1%}",
+            f"{row.batches:,}",
+        )
         for row in report.what_if().itertuples()
     ]
     return _grid("what if", ("resolution", "buckets", "lone", "too small", "cut", "batches"), rows, paint)
 
 
-def _grid(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], paint: Paint, left: tuple[int, ...] = (0,)) -> str:
+def _grid(
+    title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], paint: Paint, left: tuple[int, ...] = (0,)
+) -> str:
     wide = [max(_cells(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
 
     def line(row: tuple[str, ...]) -> str:

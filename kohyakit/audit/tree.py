@@ -15,13 +15,17 @@ from kohyakit.dataset.folders import parse_folder_name
 from kohyakit.dataset.images import EXTENSIONS, PLUGIN_EXTENSIONS, UNREAD_EXTENSIONS
 from kohyakit.errors import DatasetError, Problem
 
-IMAGE_EXTENSIONS = frozenset((*EXTENSIONS, *PLUGIN_EXTENSIONS, *UNREAD_EXTENSIONS, ".apng", ".mpo", ".j2k", ".dib", ".ppm"))
+IMAGE_EXTENSIONS = frozenset(
+    (*EXTENSIONS, *PLUGIN_EXTENSIONS, *UNREAD_EXTENSIONS, ".apng", ".mpo", ".j2k", ".dib", ".ppm")
+)
 CAPTION_EXTENSIONS = (".txt", ".caption", ".cap", ".wtxt", ".text", ".tags")
 # Files that lie beside photos and are nobody's picture; anything else is looked into.
-_NOT_PICTURES = frozenset(
-    ".json .jsonl .toml .yaml .yml .csv .tsv .md .html .htm .npz .npy .safetensors .ckpt .pt .pth .bin .zip .rar .7z .gz "
-    ".tar .py .sh .bat .ps1 .log .xml .xmp .db .ini .lnk .url .mp4 .mov .avi .mkv .webm .mp3 .wav .pdf .parquet .svg".split()
-)
+_NOT_PICTURES = frozenset((
+    ".json", ".jsonl", ".toml", ".yaml", ".yml", ".csv", ".tsv", ".md", ".html", ".htm", ".npz", ".npy", ".safetensors",
+    ".ckpt", ".pt", ".pth", ".bin", ".zip", ".rar", ".7z", ".gz", ".tar", ".py", ".sh", ".bat", ".ps1", ".log", ".xml",
+    ".xmp", ".db", ".ini", ".lnk", ".url", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav", ".pdf", ".parquet",
+    ".svg",
+))  # fmt: skip
 _PASSED_OVER = frozenset(("_quarantine", "__MACOSX", "@eaDir", "__pycache__"))
 
 

@@ -11,13 +11,19 @@ import click
 
 @click.command()
 @click.argument("dir", type=click.Path(path_type=Path))
-@click.option("--config", type=click.Path(path_type=Path), help="A preset or TOML: its resolution, buckets and captions.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A preset or TOML: its resolution, buckets and captions."
+)
 @click.option("--resolution", metavar="SIZE", help="Judge for this training size, such as 768 or 768,512.")
-@click.option("--what-if", metavar="SIZES", default="", help="Also show the buckets at other sizes, such as 512,768,1024.")
+@click.option(
+    "--what-if", metavar="SIZES", default="", help="Also show the buckets at other sizes, such as 512,768,1024."
+)
 @click.option("--reg", "reg_dir", type=click.Path(path_type=Path), help="Regularisation subsets that lie elsewhere.")
 @click.option("--caption-extension", metavar="EXT", help="Such as .txt; else the config's, else the commonest.")
 @click.option("--quick", is_flag=True, help="Headers, captions, layout and buckets only; nothing is decoded.")
-@click.option("--check", "checks", multiple=True, metavar="NAME", help="Run only this check; may be given several times.")
+@click.option(
+    "--check", "checks", multiple=True, metavar="NAME", help="Run only this check; may be given several times."
+)
 @click.option("--threshold", "pairs", multiple=True, metavar="NAME=VALUE", help="Set a check's threshold.")
 @click.option("--thresholds", type=click.Path(path_type=Path), help="A TOML file of thresholds.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a report with thumbnails and charts.")
@@ -29,7 +35,8 @@ import click
 @click.option("--list-checks", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _list(c, v),
               help="Show checks, issues and thresholds.")  # fmt: skip
 def audit(dir: Path, pairs: tuple[str, ...], thresholds: Path | None, html: Path | None, csv: Path | None,
-          parquet: Path | None, as_json: bool, everything: bool, checks: tuple[str, ...], **asked: Any) -> None:  # fmt: skip
+          parquet: Path | None, as_json: bool, everything: bool, checks: tuple[str, ...],
+          **asked: Any) -> None:  # fmt: skip
     """Find what is wrong with the images and captions below DIR.
 
     DIR is a Kohya img/ folder, a project with img/ and reg/, or any folder of images. Nothing is changed.
@@ -58,7 +65,12 @@ def _print(report: Any, everything: bool) -> None:
 
     from kohyakit.audit.table import as_text
 
-    colours = {"error": {"fg": "red", "bold": True}, "warning": {"fg": "yellow"}, "hint": {"fg": "cyan"}, "title": {"bold": True}}
+    colours = {
+        "error": {"fg": "red", "bold": True},
+        "warning": {"fg": "yellow"},
+        "hint": {"fg": "cyan"},
+        "title": {"bold": True},
+    }
     width = min(shutil.get_terminal_size((80, 24)).columns, 120)
     rows = None if everything else 8
     click.echo(as_text(report, width=width, rows=rows, paint=lambda text, kind: click.style(text, **colours[kind])))
@@ -87,10 +99,14 @@ def _thresholds(pairs: tuple[str, ...], file: Path | None) -> dict[str, Any]:
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            raise ConfigError(Problem(str(file), f"cannot be read as TOML ({error})", "write lines such as blur_sharpness = 0.3")) from None
+            raise ConfigError(
+                Problem(str(file), f"cannot be read as TOML ({error})", "write lines such as blur_sharpness = 0.3")
+            ) from None
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
-        raise ConfigError([Problem(f"--threshold {pair}", "a name and a value were wanted", "write NAME=VALUE") for pair in wrong])
+        raise ConfigError(
+            [Problem(f"--threshold {pair}", "a name and a value were wanted", "write NAME=VALUE") for pair in wrong]
+        )
     return values | dict(pair.split("=", 1) for pair in pairs)
 
 

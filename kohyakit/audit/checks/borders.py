@@ -66,6 +66,8 @@ CHECK = Check(
     issues={"borders": "bars around the picture"},
     judge=judge,
     measure=measure,
-    scores={f"border_{side}": f"plain bar, share of the picture ({side})" for side in ("top", "bottom", "left", "right")},
+    scores={
+        f"border_{side}": f"plain bar, share of the picture ({side})" for side in ("top", "bottom", "left", "right")
+    },
     thresholds=(Threshold("border_share", 0.03, "both bars' share of the height or width from which they are named"),),
 )

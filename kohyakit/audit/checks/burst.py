@@ -65,7 +65,9 @@ def _series(survey: Survey, hashes: np.ndarray, times: np.ndarray, places: np.nd
         run: list[int] = []
         for place in order:
             apart = int(np.bitwise_count(hashes[place] ^ hashes[run[-1]])) if run else 0
-            near = times[place] - times[run[-1]] <= gap and apart <= _ALIKE if run and not np.isnan(times[place]) else None
+            near = (
+                times[place] - times[run[-1]] <= gap and apart <= _ALIKE if run and not np.isnan(times[place]) else None
+            )
             if run and not (near if near is not None else apart <= _VERY_ALIKE):
                 yield run
                 run = []

@@ -34,10 +34,14 @@ def _words(text: str) -> list[str]:
 
 def _same(survey: Survey, path: str, captions: pd.DataFrame) -> Iterator[Issue]:
     counts = captions["caption"].value_counts()
-    if len(captions) >= survey.limit("same_caption_count") and counts.iloc[0] / len(captions) >= survey.limit("same_caption_share"):
+    if len(captions) >= survey.limit("same_caption_count") and counts.iloc[0] / len(captions) >= survey.limit(
+        "same_caption_share"
+    ):
         short = counts.index[0][:60]
         detail = f"{counts.iloc[0]} of {len(captions)} captions are '{short}'"
-        yield Issue(path, "same_caption", "warning", detail, "say what differs from picture to picture, or leave captions out")
+        yield Issue(
+            path, "same_caption", "warning", detail, "say what differs from picture to picture, or leave captions out"
+        )
 
 
 def _against_folder(
@@ -54,14 +58,26 @@ def _against_folder(
     subject = " ".join(_words(os.path.basename(path).partition("_")[2]))
     if not any(naming) and len(naming) >= survey.limit("same_caption_count"):
         detail = f"no caption names '{subject}', and with captions the folder's name is not trained"
-        yield Issue(path, "caption_against_folder", "hint", detail, f"put '{subject}' in front of every caption, if it is the trigger")
+        yield Issue(
+            path,
+            "caption_against_folder",
+            "hint",
+            detail,
+            f"put '{subject}' in front of every caption, if it is the trigger",
+        )
     for row, words, named in zip(captions.itertuples(), said, naming, strict=True):
         if named:
             continue
         foreign = next((name for name, theirs in others.items() if words >= theirs), None)
         if foreign:
             detail = f"names '{' '.join(sorted(others[foreign]))}' of {foreign}, not '{subject}'"
-            yield Issue(row.caption_path, "caption_against_folder", "warning", detail, "move the picture, or correct the caption")
+            yield Issue(
+                row.caption_path,
+                "caption_against_folder",
+                "warning",
+                detail,
+                "move the picture, or correct the caption",
+            )
         elif share >= survey.limit("caption_subject_share"):
             detail = f"does not name '{subject}', as {share:.0%} of the captions beside it do"
             yield Issue(row.caption_path, "caption_against_folder", "hint", detail, f"add '{subject}'")

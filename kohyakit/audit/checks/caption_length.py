@@ -20,7 +20,10 @@ def judge(survey: Survey) -> Iterable[Issue]:
         if asked:
             severity, detail = "warning", f"{row.tokens} tokens, and the last {row.tokens - room} are cut off"
         elif enough:
-            severity, detail = "hint", f"{row.tokens} tokens; without max_token_length the last {row.tokens - room} are cut off"
+            severity, detail = (
+                "hint",
+                f"{row.tokens} tokens; without max_token_length the last {row.tokens - room} are cut off",
+            )
         else:
             severity, detail = "warning", f"{row.tokens} tokens, more than any setting trains (225)"
         action = f"shorten it, or set max_token_length = {enough}" if enough else "shorten it to 225 tokens"

@@ -44,7 +44,7 @@ def _faults(survey: Survey) -> Iterator[Issue]:
 
 
 def _missing(survey: Survey) -> Iterator[Issue]:
-    """A warning where other pictures of the subset have captions, else a hint: the folder's name is the caption then."""
+    """A warning where others of the subset have captions, else a hint: the folder's name is the caption then."""
     images = survey.images[(survey.images["repeats"] > 0) & ~survey.images["is_reg"]]
     some = images.groupby("subset")["caption_path"].agg(lambda paths: (paths != "").any())
     names = {f.relative.replace(os.sep, "/") or ".": f.class_tokens for f in survey.tree.folders}

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
 def judge(survey: Survey) -> Iterable[Issue]:
     images = survey.images[survey.images["digest"].notna() & (survey.images["digest"] != "")]
-    number = 0
-    for _, members in images[images.duplicated("digest", keep=False)].groupby("digest", sort=False):
-        number += 1
+    copied = images[images.duplicated("digest", keep=False)]
+    for number, (_, members) in enumerate(copied.groupby("digest", sort=False), start=1):
         members = best_first(members)
         notes = ["the same file as"] * (len(members) - 1)
         yield from group_issues(survey, "exact_duplicate", f"exact-{number}", members, notes)

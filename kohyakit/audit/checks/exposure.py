@@ -49,7 +49,9 @@ def judge(survey: Survey) -> Iterable[Issue]:
             detail = f"95 % of it is brighter than {row.dark_end:.0f} of 255"
         else:
             detail = f"{row.blown:.0%} of it is pure white"
-        yield Issue(row.path, "too_bright", "warning", detail, "darken it, or leave it out; what is white has no detail left")
+        yield Issue(
+            row.path, "too_bright", "warning", detail, "darken it, or leave it out; what is white has no detail left"
+        )
 
 
 CHECK = Check(

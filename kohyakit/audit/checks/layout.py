@@ -18,16 +18,24 @@ def judge(survey: Survey) -> Iterable[Issue]:
     tree = survey.tree
     for folder in tree.folders:
         if folder.fault:
-            yield Issue(folder.path, "unreadable_folder", "error", f"cannot be listed: {folder.fault}", "allow reading it")
+            yield Issue(
+                folder.path, "unreadable_folder", "error", f"cannot be listed: {folder.fault}", "allow reading it"
+            )
     if tree.kind != "free":
         for folder in tree.folders:
             yield from _kohya(folder)
         if not any(folder.trained and not folder.is_reg and folder.images for folder in tree.folders):
             yield Issue(
-                str(tree.root), "no_images", "error", "no subset folder holds an image", "put photos into folders such as 10_subject"
+                str(tree.root),
+                "no_images",
+                "error",
+                "no subset folder holds an image",
+                "put photos into folders such as 10_subject",
             )
     elif not len(survey.images):
-        yield Issue(str(tree.root), "no_images", "error", "there is no image in it", "name the folder that holds your photos")
+        yield Issue(
+            str(tree.root), "no_images", "error", "there is no image in it", "name the folder that holds your photos"
+        )
 
 
 def _kohya(folder: Folder) -> Iterator[Issue]:
@@ -60,8 +68,8 @@ def _kohya(folder: Folder) -> Iterator[Issue]:
         yield Issue(folder.path, "no_repeats", "warning", "its repeat count is below 1, so it is not trained",
                     "write 1 or more in front of the underscore")  # fmt: skip
     if folder.class_tokens == "":
-        yield Issue(folder.path, "no_subject", "hint", "the name ends after the repeat count, so pictures without captions "
-                    "are trained without words", "write what it shows, such as 10_sks dog")  # fmt: skip
+        yield Issue(folder.path, "no_subject", "hint", "the name ends after the repeat count, so pictures without "
+                    "captions are trained without words", "write what it shows, such as 10_sks dog")  # fmt: skip
 
 
 CHECK = Check(

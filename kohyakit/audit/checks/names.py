@@ -32,7 +32,8 @@ def judge(survey: Survey) -> Iterable[Issue]:
             if folder.trained and extension not in (extension.lower(), extension.upper()):
                 yield Issue(
                     os.path.join(folder.path, name), "extension_case", "warning",
-                    f"sd-scripts on Linux does not find files that end in {extension}", f"rename it to {extension.lower()}",
+                    f"sd-scripts on Linux does not find files that end in {extension}",
+                    f"rename it to {extension.lower()}",
                 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def _collisions(folder: Folder) -> Iterator[Issue]:
         for name in names[1:]:
             yield Issue(
                 os.path.join(folder.path, name), "same_stem", "warning",
-                f"has its name but for the extension in common with {names[0]}, so both share one caption and one latent cache",
+                f"differs from {names[0]} only in the extension, so both share one caption and one latent cache",
                 "rename one of the two, with its caption",
             )  # fmt: skip
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
 
 # Top against bottom eighths (outermost, second, third and fourth together) of: luma, saturation, blueness, greenness,
-# edges across, edges down. Then symmetry, edges across over down, change of luma down over across, top edges over bottom.
+# edges across, edges down. Then symmetry, edges across over down, change of luma down over across, edges top over
+# bottom.
 _WEIGHTS = np.array([
     1.38, 2.34, 6.30, -1.50, 7.76, -0.05,
     -0.28, -3.46, -0.38, 7.40, 11.15, 3.42,
