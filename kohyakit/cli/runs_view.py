@@ -72,16 +72,27 @@ def problems(found: Iterable[Problem]) -> None:
 
 
 def show_list(runs: Sequence[Run], summaries: Mapping[Run, Mapping[str, Summary]]) -> None:
-    """One line a run: version, name, status, when, how long, photos, loss, what changed."""
+    """One line a run: version, name, status, when, how long, photos, losses, what changed."""
     depth = _depths(runs)
+    validated = any(_last(summaries.get(run, {}), VALIDATION) != "–" for run in runs)
     rows = []
     for run in runs:
-        line = _line(summaries.get(run, {}))
+        found = summaries.get(run, {})
         name = "  " * depth[run] + click.style(run.record.version, bold=True)
-        loss = "–" if line is None else number(line.last)
+        losses = [_last(found, TRAINING), *([_last(found, VALIDATION)] if validated else [])]
         photos = str(run.record.image_count or "–")
-        rows.append((name, status(run), when(run), took(run.record.seconds), photos, loss, _words(run)))
-    table(rows, ("run", "status", "started", "took", "photos", "loss", "what changed"), right=frozenset({3, 4, 5}))
+        rows.append((name, status(run), when(run), took(run.record.seconds), photos, *losses, _words(run)))
+    heads = (
+        "run",
+        "status",
+        "started",
+        "took",
+        "photos",
+        "loss",
+        *(["validation"] if validated else []),
+        "what changed",
+    )
+    table(rows, heads, right=frozenset(range(3, len(heads) - 1)))
 
 
 def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement], story: str) -> None:
@@ -206,8 +217,9 @@ def took(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _line(summary: Mapping[str, Summary]) -> Summary | None:
-    return next((summary[tag] for tag in (*VALIDATION, *TRAINING) if tag in summary), None)
+def _last(summary: Mapping[str, Summary], tags: Sequence[str]) -> str:
+    line = next((summary[tag] for tag in tags if tag in summary), None)
+    return "–" if line is None else number(line.last)
 
 
 def _words(run: Run) -> str:

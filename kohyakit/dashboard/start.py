@@ -13,7 +13,7 @@ from typing import Any
 from kohyakit.dashboard.project import Project
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.process import Process, birth, is_alive, this_host
-from kohyakit.runs.run import read_json, write_json
+from kohyakit.runs.record_file import read_json, write_json
 
 STARTS_DIR = ".kohyakit/starts"
 _children: dict[int, subprocess.Popen] = {}

@@ -111,7 +111,7 @@ def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
 
     cache: a small JSON file that keeps the hashes by path, size and times, so that only new files are read again.
     """
-    entries: dict[tuple[Path, bool], tuple[Path, Path | None]] = {}
+    entries: dict[tuple[Path, bool], tuple[Path, str | None]] = {}
     subsets: dict[tuple[str, bool], SubsetEntry] = {}
     for subset in (subset for dataset in scan.datasets for subset in dataset.subsets):
         folder = Path(subset.image_dir)
@@ -120,7 +120,10 @@ def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
             SubsetEntry(folder.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, len(subset.records)),
         )
         for record in subset.records:
-            entries.setdefault((Path(record.path), subset.is_reg), (folder.parent, record.caption_path))
+            caption = _caption(record.caption_path)
+            if caption is None and record.caption != (subset.class_tokens or ""):
+                caption = record.caption  # from a metadata file (in_json), not from one of its own
+            entries.setdefault((Path(record.path), subset.is_reg), (folder.parent, caption))
     hashes = hash_files([path for path, _ in entries], cache=cache)
     return from_entries(
         (_entry(path, is_reg, root, caption, hashes) for (path, is_reg), (root, caption) in entries.items()),
@@ -207,14 +210,14 @@ def subset_words(old: SubsetEntry, new: SubsetEntry) -> tuple[str, ...]:
 
 
 def _entry(
-    path: Path, is_reg: bool, root: Path, caption: Path | None, hashes: Mapping[Path, tuple[str, int]]
+    path: Path, is_reg: bool, root: Path, caption: str | None, hashes: Mapping[Path, tuple[str, int]]
 ) -> ImageEntry:
     try:
         file = path.relative_to(root).as_posix()
     except ValueError:
         root, file = path.parent, path.name
     sha256, size = hashes[path]
-    return ImageEntry(root.absolute().as_posix(), file, sha256, size, _caption(caption), is_reg)
+    return ImageEntry(root.absolute().as_posix(), file, sha256, size, caption, is_reg)
 
 
 def _caption(path: Path | None) -> str | None:

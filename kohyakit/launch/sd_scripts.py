@@ -21,7 +21,8 @@ from kohyakit.launch.cause import cause
 from kohyakit.launch.stream import Ended, run_streamed
 from kohyakit.plan import Plan, make_plan
 from kohyakit.runs import redact, registry
-from kohyakit.runs.run import CONFIG_FILE, FAILED, FINISHED, INTERRUPTED, STOPPED, Run, write_text
+from kohyakit.runs.record_file import write_text
+from kohyakit.runs.run import CONFIG_FILE, FAILED, FINISHED, INTERRUPTED, STOPPED, Run
 
 PROMPTS_FILE = "prompts.txt"  # in the run's folder, for prompts that the preset holds as text
 LOGS_DIR = "logs"  # in the run's folder, for a config without logging_dir

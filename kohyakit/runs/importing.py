@@ -18,6 +18,7 @@ from kohyakit.runs import redact, registry
 from kohyakit.runs.compare import changes
 from kohyakit.runs.kohya_files import Leftovers, LogFolder, ModelFile, SampleFile, SettingsFile, find
 from kohyakit.runs.metadata_settings import dataset_from, settings_from
+from kohyakit.runs.record_file import write_json, write_text
 from kohyakit.runs.run import (
     FINISHED,
     INTERRUPTED,
@@ -29,8 +30,6 @@ from kohyakit.runs.run import (
     Run,
     relative_to,
     timestamp,
-    write_json,
-    write_text,
 )
 from kohyakit.runs.version import Version, next_version
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kohyakit.errors import Problem, RunError
+from kohyakit.runs.record_file import read_json, write_json
 from kohyakit.runs.run import (
     FINISHED,
     RUN_FILE,
@@ -21,8 +22,6 @@ from kohyakit.runs.run import (
     Run,
     now,
     open_run,
-    read_json,
-    write_json,
 )
 
 TRASH_DIR = "trash"  # <project>/runs/trash/<time>/, with a list of where each file came from

@@ -18,6 +18,7 @@ from kohyakit.errors import Problem, RunError
 from kohyakit.runs import redact
 from kohyakit.runs.compare import changes
 from kohyakit.runs.process import this_process
+from kohyakit.runs.record_file import unwritable, write_json, write_text
 from kohyakit.runs.run import (
     CONFIG_FILE,
     DATASET_FILE,
@@ -35,9 +36,6 @@ from kohyakit.runs.run import (
     now,
     open_run,
     timestamp,
-    unwritable,
-    write_json,
-    write_text,
 )
 from kohyakit.runs.version import Version, next_version
 
@@ -102,6 +100,7 @@ def start(
         process=this_process(),
     )
     run = Run(folder, record, clock=clock)
+    run.owned = True
     try:
         write_json(folder / RUN_FILE, record.to_json())
         _write_materials(run, config, plan, images)

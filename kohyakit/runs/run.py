@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,6 +28,7 @@ from typing import Any
 from kohyakit.dataset.fingerprint import Fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.process import Process, is_alive
+from kohyakit.runs.record_file import locked, read_json, read_text, write_json
 from kohyakit.runs.version import Version
 
 RUNS_DIR = "runs"
@@ -53,7 +52,6 @@ UNREADABLE = "unreadable"  # never written: said of a folder whose run.json cann
 _FORMAT = 1
 _SILENT_SECONDS = 600.0  # a run on another machine that has said nothing for so long counts as lost
 _PROGRESS_SECONDS = 1.0  # progress.json is rewritten at most so often
-_LOCK_SECONDS = 10.0  # a lock older than this was left by a process that died
 
 Clock = Callable[[], datetime]
 
@@ -148,6 +146,7 @@ class Run:
         self.folder = Path(folder)
         self.record = record
         self.problem = problem
+        self.owned = False  # by this process, which made it: its folder is made again when it was deleted
         self._clock = clock
         self._last_progress = 0.0
 
@@ -227,8 +226,11 @@ class Run:
         """Change fields of the record on disk, whatever others changed meanwhile, and here.
 
         Values of `logs`, `samples` and checkpoints' files may be given as Paths.
-        Raises RunError for a status that is none, or when run.json cannot be written.
+        Raises RunError for a status that is none, when run.json cannot be written, and for a damaged record, which
+        is not written over.
         """
+        if self.problem is not None:
+            raise RunError(self.problem)
         if values.get("status", PLANNED) not in STATUSES:
             what = f"status {values['status']!r} is unknown"
             raise RunError(Problem(str(self.folder), what, f"one of {', '.join(STATUSES)}"))
@@ -238,7 +240,9 @@ class Run:
             values["samples"] = self.relative(values["samples"])
         if "checkpoints" in values:
             values["checkpoints"] = tuple(replace(c, file=self.relative(c.file)) for c in values["checkpoints"])
-        with _locked(self.folder / RUN_FILE):
+        if self.owned:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / RUN_FILE):
             on_disk = read_json(self.folder / RUN_FILE)
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 if on_disk is not None:
@@ -302,7 +306,7 @@ def open_run(path: Path | str) -> Run:
     version = folder.name if Version.is_version(folder.name) else "1a"
     file = folder / RUN_FILE
     try:
-        record = Record.from_json(json.loads(file.read_text(encoding="utf-8")))
+        record = Record.from_json(json.loads(read_text(file)))
         Version.parse(record.version)
     except FileNotFoundError:
         cure = "the run was cut off before it began, or the file was deleted"
@@ -322,12 +326,6 @@ def _replace_checkpoint(run: Run, file: str, version: str) -> None:
         run.update(checkpoints=tuple(marked))
 
 
-def unwritable(path: Path, error: OSError) -> RunError:
-    """The sentence for a record that the disk or its permissions refuse."""
-    cure = "look at the disk's free space and the folder's permissions"
-    return RunError(Problem(str(path), f"cannot be written ({error.strerror or error})", cure))
-
-
 def timestamp(moment: datetime) -> str:
     """A moment as the record keeps it: UTC, to the second, `2026-11-23T07:30:46+00:00`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
@@ -342,70 +340,3 @@ def relative_to(path: Path | str, base: Path) -> str:
         return path.resolve().relative_to(base.resolve()).as_posix()
     except (ValueError, OSError):
         return path.as_posix()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where the file is missing, cut off or something else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def write_json(path: Path, data: Mapping[str, Any], *, sync: bool = True) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(data, ensure_ascii=False, indent=1, default=str) + "\n", sync=sync)
-
-
-def write_text(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write through a temporary file in the same folder. Raises OSError; the old file then stands as it was."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with draft.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-            file.write(text)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        _replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-
-
-def _replace(draft: Path, path: Path) -> None:
-    """Windows refuses to replace a file that a reader holds open for a moment: try again for a second."""
-    for attempt in range(20):
-        try:
-            draft.replace(path)
-            return
-        except PermissionError:
-            if attempt == 19:
-                raise
-            time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file's lock: the trainer and the dashboard may change a record at the same moment."""
-    lock = path.with_name(f"{path.name}.lock")
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            break
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                with contextlib.suppress(OSError):
-                    lock.unlink()
-            time.sleep(0.01)
-        except OSError as error:
-            raise unwritable(path, error) from error
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from kohyakit.errors import Problem
 from kohyakit.runs import metrics
 from kohyakit.runs.metrics import Summary
-from kohyakit.runs.run import METRICS_FILE, RUNNING, Run, read_json, write_json
+from kohyakit.runs.record_file import read_json, write_json
+from kohyakit.runs.run import METRICS_FILE, RUNNING, Run
 
 # What a run is judged by, the first that it has; validation loss is measured on images it did not train on.
 VALIDATION = (

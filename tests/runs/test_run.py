@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,18 +16,8 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.errors import RunError
 from kohyakit.runs import registry
 from kohyakit.runs.process import Process, birth, is_alive, this_host, this_process
-from kohyakit.runs.run import (
-    FAILED,
-    FINISHED,
-    LOST,
-    PROGRESS_FILE,
-    RUN_FILE,
-    RUNNING,
-    STOP_FILE,
-    Run,
-    open_run,
-    write_json,
-)
+from kohyakit.runs.record_file import write_json
+from kohyakit.runs.run import FAILED, FINISHED, LOST, PROGRESS_FILE, RUN_FILE, RUNNING, STOP_FILE, Run, open_run
 
 
 @pytest.fixture
@@ -107,7 +98,7 @@ def test_many_hands_at_once_lose_nothing(run: Run) -> None:
 
 
 def test_a_lock_left_by_a_dead_process_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kohyakit.runs.run._LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("kohyakit.runs.record_file._LOCK_SECONDS", 0.05)
     (run.folder / f"{RUN_FILE}.lock").touch()
     run.update(note="after all")
     assert open_run(run.folder).record.note == "after all"
@@ -198,7 +189,7 @@ def test_a_failed_write_leaves_the_old_record(run: Run, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kohyakit.runs.run.os.fsync", full)
+    monkeypatch.setattr("kohyakit.runs.record_file.os.fsync", full)
     with pytest.raises(RunError, match="No space left on device"):
         run.update(note="x")
     assert (run.folder / RUN_FILE).read_bytes() == before
@@ -233,6 +224,24 @@ def test_failing_before_the_first_record_is_complete_leaves_a_trace(
     (run,) = registry.list_runs(config.saving.output_dir or "")
     assert run.status == FAILED
     assert "division by zero" in run.record.outcome
+
+
+def test_a_damaged_record_is_not_written_over(run: Run) -> None:
+    (run.folder / RUN_FILE).write_text('{"version": "1a", "no', encoding="utf-8")
+    with pytest.raises(RunError, match="cannot be read"):
+        open_run(run.folder).update(note="x")
+    assert (run.folder / RUN_FILE).read_text(encoding="utf-8") == '{"version": "1a", "no'
+
+
+def test_a_folder_deleted_under_a_training_does_not_end_it(run: Run, tmp_path: Path) -> None:
+    shutil.rmtree(run.folder)
+    run.report(step=1, steps=2)
+    model = tmp_path / "model" / "dog.safetensors"
+    model.write_bytes(b"x")
+    run.add_checkpoint(model)
+    run.finish(FINISHED, "2 of 2 steps")
+    again = open_run(run.folder)
+    assert (again.record.outcome, again.record.image_count) == ("2 of 2 steps", 6)
 
 
 def test_opening_nothing_is_one_sentence(tmp_path: Path) -> None:
