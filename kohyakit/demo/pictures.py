@@ -57,7 +57,9 @@ def _sky(image: Image, rng: random.Random) -> None:
     from PIL import ImageDraw, ImageFilter
 
     evening = rng.random() < 0.4
-    _gradient(image, (96, 128, 190) if not evening else (88, 84, 140), (206, 216, 230) if not evening else (240, 176, 130))
+    _gradient(
+        image, (96, 128, 190) if not evening else (88, 84, 140), (206, 216, 230) if not evening else (240, 176, 130)
+    )
     clouds = Images.new("L", image.size)
     pen = ImageDraw.Draw(clouds)
     for _ in range(26):
@@ -98,7 +100,9 @@ def _windows(pen, box: tuple[float, float, float, float], wall: tuple[int, int, 
         for column in range(2):
             left, top = x + wide * (0.2 + 0.4 * column), y + pane * (0.9 + 3.2 * row)
             lit = rng.random() < 0.25
-            pen.rectangle((left, top, left + pane * 1.3, top + pane * 1.9), fill=(240, 206, 120) if lit else _shade(wall, 0.38))
+            pen.rectangle(
+                (left, top, left + pane * 1.3, top + pane * 1.9), fill=(240, 206, 120) if lit else _shade(wall, 0.38)
+            )
 
 
 def _cobbles(pen, box: tuple[int, int, int, int], rng: random.Random) -> None:
@@ -133,10 +137,26 @@ def _statue(image: Image, rng: random.Random) -> None:
     )  # fmt: skip
     for fold in range(9):
         x = centre + unit * (fold - 4) * 0.3
-        pen.line((centre + (x - centre) * 0.35, height - unit * 5.8, x, height - unit * 1.7), fill=_shade(robe, rng.uniform(0.6, 0.9)), width=6)
-    pen.ellipse((centre - unit * 1.0, height - unit * 8.6, centre + unit * 1.0, height - unit * 6.4), outline=(226, 190, 90), width=10)
-    pen.ellipse((centre - unit * 0.55, height - unit * 8.2, centre + unit * 0.55, height - unit * 6.7), fill=(214, 190, 166))
-    pen.arc((centre - unit * 1.5, height - unit * 6.6, centre + unit * 1.5, height - unit * 3.6), 20, 160, fill=(214, 190, 166), width=18)
+        pen.line(
+            (centre + (x - centre) * 0.35, height - unit * 5.8, x, height - unit * 1.7),
+            fill=_shade(robe, rng.uniform(0.6, 0.9)),
+            width=6,
+        )
+    pen.ellipse(
+        (centre - unit * 1.0, height - unit * 8.6, centre + unit * 1.0, height - unit * 6.4),
+        outline=(226, 190, 90),
+        width=10,
+    )
+    pen.ellipse(
+        (centre - unit * 0.55, height - unit * 8.2, centre + unit * 0.55, height - unit * 6.7), fill=(214, 190, 166)
+    )
+    pen.arc(
+        (centre - unit * 1.5, height - unit * 6.6, centre + unit * 1.5, height - unit * 3.6),
+        20,
+        160,
+        fill=(214, 190, 166),
+        width=18,
+    )
 
 
 def _church(image: Image, rng: random.Random) -> None:

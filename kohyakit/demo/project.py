@@ -12,7 +12,10 @@ from kohyakit.errors import KohyakitError, Problem
 _FOLDERS = {"2_oldtown city": "town", "2_mary statue": "statue", "1_gothic church": "church"}
 _SIZES = ((640, 480), (480, 640), (720, 480), (512, 512), (640, 400), (480, 600))
 _CAPTIONS = {
-    "town": ("oldtown city, {light}, gabled houses, cobbled street", ("morning light", "evening sky", "clouds", "blue sky")),
+    "town": (
+        "oldtown city, {light}, gabled houses, cobbled street",
+        ("morning light", "evening sky", "clouds", "blue sky"),
+    ),
     "statue": ("mary statue, {light}, robe, halo, stone wall", ("side light", "niche", "pedestal", "soft shadow")),
     "church": ("gothic church, interior, {light}, rose window, candles", ("nave", "altar", "aisle", "red carpet")),
 }
@@ -38,7 +41,9 @@ def make_project(folder: Path) -> DemoProject:
 
     if folder.exists():
         cure = "move it away or name another one: kohyakit demo --dir NAME"
-        raise KohyakitError(Problem(str(folder), "there is such a folder already, and nothing in it is overwritten", cure))
+        raise KohyakitError(
+            Problem(str(folder), "there is such a folder already, and nothing in it is overwritten", cure)
+        )
     for name in ("img", "reg", "log", "model"):
         (folder / name).mkdir(parents=True)
     for subset, scene in _FOLDERS.items():

@@ -45,7 +45,11 @@ def _what_was_made(project: DemoProject) -> str:
     lines = [f"  {project.folder}{os.sep}"]
     for path in sorted((project.folder / "img").iterdir()):
         lines.append(f"    img{os.sep}{path.name}  {len(list(path.glob('*.jpg')))} pictures with captions")
-    lines += ["    tiny-sd15  the base model", "    preset.json  as the kohya_ss GUI saves it", "  Three pictures have a fault, on purpose:"]
+    lines += [
+        "    tiny-sd15  the base model",
+        "    preset.json  as the kohya_ss GUI saves it",
+        "  Three pictures have a fault, on purpose:",
+    ]
     lines += [f"    {path.name}: {fault}" for path, fault in project.faulty.items()]
     return "\n".join(lines)
 
@@ -60,6 +64,10 @@ def _what_to_see(project: DemoProject) -> str:
         ("kohyakit templates list", "presets to start a real training from"),
     )
     width = max(len(command) for command, _ in steps)
-    lines = ["What to look at next:", f"  {folder / 'model'}  demo.safetensors, demo-000001.safetensors, sample/, runs/1a/", ""]
+    lines = [
+        "What to look at next:",
+        f"  {folder / 'model'}  demo.safetensors, demo-000001.safetensors, sample/, runs/1a/",
+        "",
+    ]
     lines += [f"  {command:<{width}}  {what}" for command, what in steps]
     return "\n".join(lines)

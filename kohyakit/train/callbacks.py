@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -155,10 +154,10 @@ class TensorBoard(Quiet):
         self._writer.close()
 
 
-def log_folder(logging_dir: str | None, log_prefix: str | None, tracker: str | None, fallback: Path, now: datetime) -> Path:
-    """Where a run's event files go: logging_dir/<prefix><time>/network_train, or below the run's own folder."""
-    root = Path(logging_dir).absolute() if logging_dir else fallback / "logs"
-    return root / f"{log_prefix or ''}{now:%Y%m%d%H%M%S}" / (tracker or "network_train")
+def log_folder(logging_dir: str | None, name: str, tracker: str | None, run_folder: Path) -> Path:
+    """Where a run's event files go: logging_dir/<name>/network_train, or below the run's own folder without one."""
+    root = Path(logging_dir).absolute() if logging_dir else run_folder / "logs"
+    return root / name / (tracker or "network_train")
 
 
 class Saver(Quiet):
@@ -182,7 +181,8 @@ class Saver(Quiet):
         name = f"{self._saving.output_name or 'at'}-step"
         self._write(f"{name}{report.step:08d}", report.step, report.epoch - 1)
         keep_state = self._saving.save_last_n_steps_state or keep
-        self._forget(_older_step(report.step, every, keep), _older_step(report.step, every, keep_state), name + "{:08d}")
+        older = [_older_step(report.step, every, n) for n in (keep, keep_state)]
+        self._forget(*older, name + "{:08d}")
 
     def epoch(self, epoch: int, step: int, average: float) -> None:
         every, keep = self._every, self._saving.save_last_n_epochs
@@ -230,7 +230,9 @@ def sampling_due(sampling: SamplingConfig, *, step: int, epoch: int | None) -> b
 class Sampler(Quiet):
     """Draws sample pictures; a failure is told and the training goes on."""
 
-    def __init__(self, sampling: SamplingConfig, draw: Callable[[int | None, int], None], echo: Callable[[str], None]) -> None:
+    def __init__(
+        self, sampling: SamplingConfig, draw: Callable[[int | None, int], None], echo: Callable[[str], None]
+    ) -> None:
         self._sampling, self._draw, self._echo = sampling, draw, echo
 
     def start(self) -> None:

@@ -116,7 +116,9 @@ def draw_batch(
     return Batch(slot.dataset, dataset.buckets[slot.bucket], examples, slot.epoch, position)
 
 
-def prefetch(batches: Iterable[Batch], load: Callable[[Example], Tensor] | None, threads: int, ahead: int) -> Iterator[Batch]:
+def prefetch(
+    batches: Iterable[Batch], load: Callable[[Example], Tensor] | None, threads: int, ahead: int
+) -> Iterator[Batch]:
     """The same batches, each fetched `ahead` of its turn, its pixels loaded by `threads` threads (0: in turn).
 
     load of None loads no pixels (the latents are cached).
@@ -188,7 +190,7 @@ _OPENCV = {"nearest": "INTER_NEAREST_EXACT", "bilinear": "INTER_LINEAR", "linear
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how: str | None = None) -> np.ndarray:
-    """Scale [H, W, 3] uint8 to size (width, height): OpenCV's area when both sides shrink or stay, else Pillow's Lanczos."""
+    """Scale [H, W, 3] uint8 to (width, height): OpenCV's area where both sides shrink or stay, else Pillow's Lanczos."""
     have = (pixels.shape[1], pixels.shape[0])
     if have == size:
         return pixels

@@ -53,7 +53,7 @@ class LatentSource:
 
     @torch.no_grad()
     def encode(self, pixels: Sequence[Tensor], keys: Sequence[str]) -> Tensor:
-        """Unscaled posterior samples of images of one size, each [3, H, W] in [-1, 1], encoded vae_batch_size at a time.
+        """Unscaled posterior samples of images of one size, [3, H, W] in [-1, 1] each, vae_batch_size at a time.
 
         Raises RunError when the VAE gives NaN, which half precision does on some models.
         """
@@ -91,16 +91,14 @@ class LatentSource:
 
             return load_file(path)["latents"]
         placement = image.placement
-        pixels = load_pixels(
-            image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation
-        )
+        pixels = load_pixels(image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation)
         latents = self.encode([pixels], [f"{image.key}/{flip}"])[0].cpu()
         if path:
             _write_latents(path, latents)
         return latents
 
     def _cache_path(self, image: TrainImage, flip: bool) -> Path:
-        """A name that changes with the file, its place in a bucket, the VAE and the stream: a stale cache is never used."""
+        """A name that changes with the file, its bucket, the VAE and the stream, so that no stale cache is used."""
         stat = image.record.path.stat()
         facts = (
             stat.st_size, stat.st_mtime_ns, image.placement, image.record.upright, flip, self.resize_interpolation,

@@ -88,7 +88,9 @@ def batch_loss(
     """
     threshold = None
     if config.loss_type in ("huber", "smooth_l1"):
-        threshold = huber_threshold(timesteps, config.huber_schedule, config.huber_c, config.huber_scale, alphas_cumprod)
+        threshold = huber_threshold(
+            timesteps, config.huber_schedule, config.huber_c, config.huber_scale, alphas_cumprod
+        )
     loss = elementwise_loss(prediction, target, config.loss_type, threshold).mean(dim=(1, 2, 3)) * sample_weights
     if not (
         config.min_snr_gamma

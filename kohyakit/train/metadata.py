@@ -15,24 +15,35 @@ from kohyakit.dataset.layout import Subset
 from kohyakit.train.data import TrainDataset
 
 # What sd-scripts keeps with no_metadata.
-MINIMUM = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args")
+MINIMUM = (
+    "ss_v2",
+    "ss_base_model_version",
+    "ss_network_module",
+    "ss_network_dim",
+    "ss_network_alpha",
+    "ss_network_args",
+)
 
 # ss_<name> of these is the parameter of that name, as it was written.
 _AS_WRITTEN = (
-    "output_name learning_rate unet_lr gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler "
-    "network_module network_dim network_alpha network_dropout mixed_precision full_fp16 v2 clip_skip max_token_length "
-    "cache_latents lowram noise_offset multires_noise_iterations multires_noise_discount adaptive_noise_scale "
-    "zero_terminal_snr training_comment max_grad_norm caption_dropout_rate caption_dropout_every_n_epochs "
-    "caption_tag_dropout_rate face_crop_aug_range prior_loss_weight min_snr_gamma scale_weight_norms ip_noise_gamma "
-    "debiased_estimation_loss noise_offset_random_strength ip_noise_gamma_random_strength loss_type huber_schedule "
-    "huber_scale huber_c fp8_base fp8_base_unet validation_seed validation_split max_validation_steps "
-    "validate_every_n_epochs validate_every_n_steps resize_interpolation"
-).split()
+    "output_name", "learning_rate", "unet_lr", "gradient_checkpointing", "gradient_accumulation_steps",
+    "lr_warmup_steps", "lr_scheduler", "network_module", "network_dim", "network_alpha", "network_dropout",
+    "mixed_precision", "full_fp16", "v2", "clip_skip", "max_token_length", "cache_latents", "lowram", "noise_offset",
+    "multires_noise_iterations", "multires_noise_discount", "adaptive_noise_scale", "zero_terminal_snr",
+    "training_comment", "max_grad_norm", "caption_dropout_rate", "caption_dropout_every_n_epochs",
+    "caption_tag_dropout_rate", "face_crop_aug_range", "prior_loss_weight", "min_snr_gamma", "scale_weight_norms",
+    "ip_noise_gamma", "debiased_estimation_loss", "noise_offset_random_strength", "ip_noise_gamma_random_strength",
+    "loss_type", "huber_schedule", "huber_scale", "huber_c", "fp8_base", "fp8_base_unet", "validation_seed",
+    "validation_split", "max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps",
+    "resize_interpolation",
+)  # fmt: skip
 _RENAMED = {"debiased_estimation_loss": "debiased_estimation"}
-_SINGLE_DATASET = "color_aug flip_aug random_crop shuffle_caption keep_tokens".split()
+_SINGLE_DATASET = ("color_aug", "flip_aug", "random_crop", "shuffle_caption", "keep_tokens")
 
 
-def training_metadata(config: TrainConfig, datasets: Sequence[TrainDataset], facts: Mapping[str, Any]) -> dict[str, str]:
+def training_metadata(
+    config: TrainConfig, datasets: Sequence[TrainDataset], facts: Mapping[str, Any]
+) -> dict[str, str]:
     """Every ss_* entry known before the first step. facts: what was computed (seed, steps, optimizer …) by ss_ name."""
     found: dict[str, Any] = {f"ss_{_RENAMED.get(name, name)}": config[name] for name in _AS_WRITTEN}
     found["ss_text_encoder_lr"] = _scalar_or_list(config.optimizer.text_encoder_lr)
@@ -48,7 +59,9 @@ def training_metadata(config: TrainConfig, datasets: Sequence[TrainDataset], fac
         found.update(_one_dataset(config, datasets[0], facts))
     if config.network.network_args:
         arguments = dict(argument.split("=", 1) for argument in config.network.network_args)
-        found["ss_network_args"] = json.dumps({**arguments, "dropout": arguments.get("dropout", config.network.network_dropout)})
+        found["ss_network_args"] = json.dumps(
+            {**arguments, "dropout": arguments.get("dropout", config.network.network_dropout)}
+        )
     return {name: str(value) for name, value in found.items()}
 
 

@@ -28,7 +28,7 @@ def scaled_linear_alphas_cumprod(*, zero_terminal_snr: bool = False) -> Tensor:
 
 
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """sqrt(a) latents + sqrt(1 - a) noise. latents, noise: [B, C, H, W]; timesteps: [B]. Source: Ho et al. 2020, eq. 4."""
+    """sqrt(a) latents + sqrt(1 - a) noise; both [B, C, H, W], timesteps [B]. Source: Ho et al. 2020, eq. 4."""
     a = alphas_cumprod.to(latents.device, latents.dtype)[timesteps].view(-1, 1, 1, 1)
     return a**0.5 * latents + (1 - a) ** 0.5 * noise
 
@@ -39,7 +39,9 @@ def velocity(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: 
     return a**0.5 * noise - (1 - a) ** 0.5 * latents
 
 
-def offset_noise(noise: Tensor, latents: Tensor, offset: Tensor | float, adaptive_scale: float | None, stream: StepStream) -> Tensor:
+def offset_noise(
+    noise: Tensor, latents: Tensor, offset: Tensor | float, adaptive_scale: float | None, stream: StepStream
+) -> Tensor:
     """Noise with one shift per image and channel, so that a picture's mean brightness is learnt too.
 
     adaptive_scale adds that much of each channel's mean magnitude to the offset. Source: crosslabs 2023; as sd-scripts.
@@ -59,7 +61,7 @@ def pyramid_noise(noise: Tensor, iterations: int, discount: float, stream: StepS
     batch, channels, width, height = noise.shape
     full = (width, height)
     for i in range(iterations):
-        factor = float(stream.rand(noise)) * 2 + 2
+        factor = stream.uniform() * 2 + 2
         width, height = max(1, int(width / factor**i)), max(1, int(height / factor**i))
         coarse = stream.randn((batch, channels, width, height), noise)
         noise = noise + torch.nn.functional.interpolate(coarse, size=full, mode="bilinear") * discount**i
@@ -91,7 +93,7 @@ def sample_timesteps(count: int, config: NoiseLossConfig, stream: StepStream) ->
 
 
 def perturbed(noise: Tensor, config: NoiseLossConfig, stream: StepStream) -> Tensor:
-    """The noise that is really added, which ip_noise_gamma makes differ from the noise to be found (Ning et al. 2023)."""
+    """The noise that is added, which ip_noise_gamma makes differ from the one to be found (Ning et al. 2023)."""
     if not config.ip_noise_gamma:
         return noise
     strength: Tensor | float = config.ip_noise_gamma

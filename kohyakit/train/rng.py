@@ -46,8 +46,9 @@ class Buckets(Protocol):
 class StepStream:
     """The draws of one step. A generator of None means torch's global stream on the tensor's own device."""
 
-    def __init__(self, generator: torch.Generator | None = None) -> None:
+    def __init__(self, generator: torch.Generator | None = None, python: random.Random | None = None) -> None:
         self.generator = generator
+        self._python = python
 
     def randn(self, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Standard normal numbers on the device of `like`, in its dtype unless another is given."""
@@ -61,6 +62,10 @@ class StepStream:
         if self.generator is None:
             return torch.rand(1, device=like.device)
         return torch.rand(1, generator=self.generator).to(like.device)
+
+    def uniform(self) -> float:
+        """One number in [0, 1); sd-scripts takes it from Python's stream."""
+        return float(torch.rand(1, generator=self.generator)) if self._python is None else self._python.random()
 
     def randint(self, low: int, high: int, count: int) -> Tensor:
         """`count` whole numbers in [low, high), on the CPU."""
@@ -118,9 +123,7 @@ class KohyakitOrder:
                     slots.append(BatchSlot(d, b, shuffled[start : start + dataset.batch_size], [], epoch))
         stream.shuffle(slots)
         for position, slot in enumerate(slots):
-            slot.streams = [
-                random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(slot.images))
-            ]
+            slot.streams = [random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(slot.images))]
             yield slot
 
     def step(self, epoch: int, position: int) -> StepStream:
@@ -204,7 +207,7 @@ class SdScriptsOrder:
         self._crew = [(self._main.copy(), random.Random(base_seed + w)) for w in range(self.workers)]
 
     def step(self, epoch: int, position: int) -> StepStream:
-        return StepStream()
+        return StepStream(python=self.python)
 
     def state(self) -> dict[str, Any]:
         return {"torch": torch.get_rng_state(), "python": self.python.getstate()}

@@ -19,7 +19,7 @@ from kohyakit.errors import ConfigError, DatasetError, KohyakitError
 from kohyakit.plan import Plan, make_plan
 from kohyakit.planning.decoding import decoded
 from kohyakit.runs import registry
-from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run
+from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
 from kohyakit.train.callbacks import Progress
 
 if TYPE_CHECKING:
@@ -48,26 +48,56 @@ def train_network(
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
     said: list[str] = []
     scan, plan = _look_first(config, skip_bad_images, progress, said.append)
-    run = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
-    run_log = _Log(run.log_file, echo)
-    for line in (*said, f"run {run.version} in {run.folder}"):
-        run_log(line)
+    from kohyakit.train.processes import Processes
     from kohyakit.train.trainer import Trainer
 
-    trainer = Trainer(config, scan, run, echo=run_log, progress=progress)
+    _quiet_libraries()
+    processes = Processes(config.training.mixed_precision)
+    folder = None
+    if processes.main:
+        folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
+    run = open_run(processes.agree_on(folder))
+    say = _Log(run.log_file, echo) if processes.main else _nobody
+    for line in (*said, f"run {run.version} in {run.folder}"):
+        say(line)
+    trainer = Trainer(config, scan, run, processes, echo=say, progress=progress)
+    _train(trainer, say)
+    processes.wait()
+    return open_run(run.folder)
+
+
+def _train(trainer: Trainer, say: Echo) -> None:
+    """Set up and fit; whatever happens, the main process records how it ended and keeps what there is."""
+    main, run = trainer.processes.main, trainer.run
     try:
         trainer.setup()
-        with _ctrl_c(trainer, run_log):
+        with _ctrl_c(trainer, say):
             trainer.fit()
-        _end(trainer, run, run_log)
+        if main:
+            _end(trainer, run, say)
     except KeyboardInterrupt:
-        run.finish(INTERRUPTED, "interrupted before it could save")
+        if main:
+            run.finish(INTERRUPTED, "interrupted before it could save")
         raise
     except Exception as error:
-        _rescue(trainer, run_log, error)
-        run.finish(FAILED, str(error).splitlines()[0][:500] if str(error) else type(error).__name__)
+        if main:
+            _rescue(trainer, say)
+            run.finish(FAILED, str(error).splitlines()[0][:500] if str(error) else type(error).__name__)
         raise
-    return run
+
+
+def _nobody(text: str) -> None:
+    """What processes beside the main one say."""
+
+
+def _quiet_libraries() -> None:
+    """diffusers and transformers remark on casts that are meant here, and draw bars of their own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo) -> tuple[layout.Scan, Plan]:
@@ -140,28 +170,28 @@ def _end(trainer: Trainer, run: Run, echo: Echo) -> None:
     saving = trainer.config.saving
     name = saving.output_name or "last"
     if trainer.stop_reason:
-        path = trainer.save(f"{name}-step{step:08d}", step, epoch)
+        path = trainer.writer.save(f"{name}-step{step:08d}", step, epoch)
         state = trainer.save_state(f"{name}-step{step:08d}-state")
         status = INTERRUPTED if trainer.stop_reason == "interrupted" else STOPPED
-        run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.max_steps}")
+        run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}")
         source = trainer.config.source.path if trainer.config.source and trainer.config.source.path else "CONFIG"
-        echo(f"{trainer.stop_reason} after step {step} of {trainer.max_steps}; saved {path}")
+        echo(f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}; saved {path}")
         echo(f'go on with: kohyakit train "{source}" --set "resume={state}"')
         return
     if saving.save_state or saving.save_state_on_train_end:
         trainer.save_state(f"{name}-state")
-    path = trainer.save(name, step, trainer.epochs)
+    path = trainer.writer.save(name, step, trainer.parts.epochs)
     run.finish(FINISHED, f"{step} steps, loss/average {trainer.average.value:.4f}")
     echo(f"finished: {path}")
 
 
-def _rescue(trainer: Trainer, echo: Echo, error: Exception) -> None:
+def _rescue(trainer: Trainer, echo: Echo) -> None:
     """Keep the last good state of a training that fails on the way, where there is one."""
     step = trainer.position.current_step
-    if not step or not hasattr(trainer, "callbacks"):
+    if not step or not hasattr(trainer, "writer"):
         return
     name = f"{trainer.config.saving.output_name or 'last'}-step{step:08d}"
     with contextlib.suppress(KohyakitError, OSError):
-        path = trainer.save(name, step, trainer.position.current_epoch)
+        path = trainer.writer.save(name, step, trainer.position.current_epoch)
         state = trainer.save_state(f"{name}-state")
         echo(f"the LoRA as it was after step {step} is in {path.name}, its state in {state.name}")

@@ -77,7 +77,11 @@ def load_state(folder: Path) -> tuple[Position, dict[str, torch.Tensor], dict[st
     except FileNotFoundError as error:
         if (folder / "random_states_0.pkl").exists():
             what = "it is a state of sd-scripts, which only sd-scripts can resume"
-            raise RunError(Problem(str(folder), what, "train with --backend sd-scripts, or start from its LoRA with network_weights")) from error
+            raise RunError(
+                Problem(
+                    str(folder), what, "train with --backend sd-scripts, or start from its LoRA with network_weights"
+                )
+            ) from error
         raise RunError(Problem(str(folder), f"{Path(error.filename).name} is missing from the state", cure)) from error
     except Exception as error:
         raise RunError(Problem(str(folder), f"the state cannot be read ({error})", cure)) from error

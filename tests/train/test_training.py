@@ -304,5 +304,5 @@ def test_a_state_of_another_order_is_refused(make_config, tmp_path):
     state = str(tmp_path / "out" / "tiny-state")
     with pytest.raises(KohyakitError, match="rng_order"):
         train(make_config(resume=state, rng_order="sd-scripts"))
-    with pytest.raises(KohyakitError, match="no such state folder"):
+    with pytest.raises(KohyakitError, match="other-state"):
         train(make_config(resume=str(tmp_path / "other-state")))

@@ -104,7 +104,9 @@ class LoraNetwork(nn.Module):
         self.unet_names: list[str] = []
 
     @classmethod
-    def create(cls, text_encoder: nn.Module | None, unet: nn.Module, settings: LoraSettings, init: Init | None) -> LoraNetwork:
+    def create(
+        cls, text_encoder: nn.Module | None, unet: nn.Module, settings: LoraSettings, init: Init | None
+    ) -> LoraNetwork:
         """Layers for both models, text encoder first; init(name, down, up) fills each in the order of creation.
 
         init of None leaves the weights as they are (meta device, or about to be loaded).
@@ -199,7 +201,9 @@ class LoraNetwork(nn.Module):
             cure = "set network_dim and conv_dim as that file has them, or use dim_from_weights"
             raise ConfigError(Problem(where, f"{wrong[0]} ({len(wrong)} tensors differ)", cure))
         if not any(key in state for key in own):
-            raise ConfigError(Problem(where, "holds none of this network's layers", "give a LoRA of the same model family"))
+            raise ConfigError(
+                Problem(where, "holds none of this network's layers", "give a LoRA of the same model family")
+            )
         self.load_state_dict({key: tensor for key, tensor in state.items() if key in own}, strict=False)
 
     @torch.no_grad()

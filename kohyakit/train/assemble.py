@@ -1,0 +1,203 @@
+"""Everything a training needs, built in the order in which sd-scripts draws its random numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.config.network import NetworkConfig, parse_network_args
+from kohyakit.config.train import TrainConfig
+from kohyakit.config.training import TrainingConfig
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.planning.lengths import learning_rates, training_length
+from kohyakit.train.callbacks import Progress
+from kohyakit.train.data import TrainDataset
+from kohyakit.train.latents import LatentSource
+from kohyakit.train.models import Model, load_model
+from kohyakit.train.networks.lora import LoraNetwork, LoraSettings
+from kohyakit.train.noise import scaled_linear_alphas_cumprod
+from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
+from kohyakit.train.precision import Precision, precision_of
+from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.schedulers import build_scheduler
+
+MAX_SEED = 2**32
+
+Echo = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Parts:
+    """What `assemble` built. own_batches: micro-batches an epoch for this process. steps: optimizer steps in all.
+
+    optimizer: as accelerate prepared it; built: the plain one with what is recorded about it.
+    group_names: of the optimizer's groups, `textencoder` and `unet`, each also with ` plus` (LoRA+).
+    """
+
+    seed: int
+    order: KohyakitOrder | SdScriptsOrder
+    precision: Precision
+    model: Model
+    latents: LatentSource
+    network: LoraNetwork
+    built: BuiltOptimizer
+    optimizer: Any
+    scheduler: Any
+    group_names: list[str]
+    alphas_cumprod: Tensor
+    own_batches: int
+    accumulation: int
+    steps: int
+    epochs: int
+    train_text_encoder: bool
+
+
+def assemble(
+    config: TrainConfig, datasets: Sequence[TrainDataset], accelerator: Any, seed: int, echo: Echo, *, progress: bool
+) -> Parts:
+    """Load the model, cache latents, build network, optimizer and schedule, and put everything in its place."""
+    training, network_config = config.training, config.network
+    order = _order(training, seed)
+    order.begin(datasets)
+    precision = precision_of(
+        training.mixed_precision,
+        config.saving.save_precision,
+        full=training.full_fp16 or training.full_bf16,
+        no_half_vae=config.model.no_half_vae,
+        device=accelerator.device,
+    )
+    model = _model(config, order, echo)
+    latents = _latents(config, model, order, precision, accelerator.device)
+    _cache(config, latents, datasets, progress=progress and accelerator.is_main_process)
+    train_text_encoder = not network_config.network_train_unet_only
+    network = _network(network_config, model, order, text_encoder=train_text_encoder)
+    batches = sum(dataset.batches for dataset in datasets)
+    length = training_length(config.with_values(num_processes=accelerator.num_processes), batches)
+    built, scheduler, names = _optimizer(config, network, length.steps)
+    _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
+    network.to(accelerator.device, precision.network)
+    alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
+    return Parts(
+        seed, order, precision, model, latents, network, built, accelerator.prepare(built.optimizer), scheduler, names,
+        alphas, math.ceil(batches / accelerator.num_processes), training.gradient_accumulation_steps, length.steps,
+        length.epochs, train_text_encoder,
+    )  # fmt: skip
+
+
+def choose_seed(training: TrainingConfig, resumed: int | None) -> int:
+    """The seed asked for, else that of the state that is resumed, else a random one."""
+    if training.seed is not None:
+        return training.seed
+    return random.SystemRandom().randint(0, MAX_SEED) if resumed is None else resumed
+
+
+def _order(training: TrainingConfig, seed: int) -> KohyakitOrder | SdScriptsOrder:
+    if training.rng_order == "kohyakit":
+        return KohyakitOrder(seed)
+    workers = min(training.max_data_loader_n_workers, os.cpu_count() or 1)
+    return SdScriptsOrder(seed, workers, training.persistent_data_loader_workers)
+
+
+def _model(config: TrainConfig, order: KohyakitOrder | SdScriptsOrder, echo: Echo) -> Model:
+    asked = config.model
+    name = asked.pretrained_model_name_or_path or ""
+    echo(f"loading {Path(name).name}")
+    model = load_model(
+        name,
+        vae=asked.vae,
+        v2=asked.v2,
+        v_parameterization=asked.v_parameterization,
+        mmap=not asked.disable_mmap_load_safetensors,
+    )
+    for note in model.notes:
+        echo(f"{note.severity}: {note}")
+    order.unet_loaded(model.unet)
+    return model
+
+
+def _latents(
+    config: TrainConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, precision: Precision, device: torch.device
+) -> LatentSource:
+    return LatentSource(
+        model.vae.to(device, precision.vae),
+        order,
+        scale=model.vae_scale,
+        device=device,
+        vae_dtype=precision.vae,
+        latent_dtype=precision.weights,
+        vae_batch_size=config.dataset.vae_batch_size,
+        resize_interpolation=config.dataset.resize_interpolation,
+    )
+
+
+def _cache(config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainDataset], *, progress: bool) -> None:
+    dataset = config.dataset
+    if not (dataset.cache_latents or dataset.cache_latents_to_disk):
+        return
+    total = sum(len(d.images) for d in datasets)
+    bar = Progress(total, 0, show=progress, what="caching latents", unit="image")
+    latents.cache(datasets, to_disk=dataset.cache_latents_to_disk, progress=bar.advance)
+    bar.end()
+    latents.vae.to("cpu")
+
+
+def _network(
+    asked: NetworkConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, *, text_encoder: bool
+) -> LoraNetwork:
+    """Layers are made for both models, as sd-scripts does, and those that are not trained dropped again."""
+    arguments = parse_network_args(asked.network_args or ())
+    settings = LoraSettings(
+        dim=asked.network_dim or 4,
+        alpha=asked.network_alpha,
+        conv_dim=arguments.conv_dim,
+        conv_alpha=1.0 if arguments.conv_alpha is None else arguments.conv_alpha,
+        dropout=asked.network_dropout,
+        rank_dropout=arguments.rank_dropout,
+        module_dropout=arguments.module_dropout,
+    )
+    network = LoraNetwork.create(model.text_encoder, model.unet, settings, order.init_lora)
+    network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
+    if asked.network_weights:
+        network.load_kohya(Path(asked.network_weights))
+    return network
+
+
+def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[BuiltOptimizer, Any, list[str]]:
+    asked = config.optimizer
+    arguments = parse_network_args(config.network.network_args or ())
+    rates = learning_rates(config)
+    groups, names = network.parameter_groups(
+        rates.text_encoder[0],
+        rates.unet,
+        arguments.loraplus_text_encoder_lr_ratio or arguments.loraplus_lr_ratio,
+        arguments.loraplus_unet_lr_ratio or arguments.loraplus_lr_ratio,
+    )
+    if not groups:
+        raise ConfigError(Problem("learning_rate", "every learning rate in force is 0", "set unet_lr or learning_rate"))
+    built = build_optimizer(chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args)
+    if built.lr_scheduler is not None:
+        asked = replace(asked, lr_scheduler=built.lr_scheduler, lr_warmup_steps=0)
+    return built, build_scheduler(built.optimizer, asked, steps, schedule_free=built.schedule_free), names
+
+
+def _place(model: Model, precision: Precision, device: torch.device, *, checkpoint: bool, text: bool) -> None:
+    """Frozen weights in their precision on the device; gradient checkpointing where something is trained."""
+    unet, text_encoder = model.unet, model.text_encoder
+    unet.requires_grad_(False).to(device, precision.weights)
+    text_encoder.requires_grad_(False).to(device, precision.text_encoder)
+    _mode(unet, checkpoint)
+    _mode(text_encoder, checkpoint and text)
+
+
+def _mode(module: nn.Module, checkpoint: bool) -> None:
+    module.train(checkpoint)  # checkpointing works in training mode only; neither model has a dropout of its own
+    if checkpoint:
+        module.enable_gradient_checkpointing()

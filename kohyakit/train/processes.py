@@ -1,0 +1,81 @@
+"""One process or several: what accelerate knows, and how the processes of a training agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from kohyakit.errors import ConfigError, Problem
+
+T = TypeVar("T")
+
+
+class Processes:
+    """A thin face of accelerate's Accelerator. With one process nothing is sent anywhere."""
+
+    def __init__(self, mixed_precision: str) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=False)  # trainings in one process may differ in precision
+        try:
+            self.accelerator = Accelerator(mixed_precision=mixed_precision)
+        except ValueError as error:
+            what = f"{mixed_precision} does not work here ({error})"
+            raise ConfigError(Problem("mixed_precision", what, "set mixed_precision to bf16 or no")) from error
+        self.count: int = self.accelerator.num_processes
+        self.main: bool = self.accelerator.is_main_process
+
+    def any(self, here: bool) -> bool:
+        """Whether it is true in any process."""
+        if self.count == 1:
+            return here
+        flag = torch.tensor([float(here)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
+
+    def agree_on(self, value: T) -> T:
+        """The main process' value, in all of them."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        if self.count > 1:
+            for parameter in parameters:
+                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+
+    def share(self, items: Iterable[T]) -> Iterator[T]:
+        """This process' items, in turn (see share_of)."""
+        return share_of(items, self.accelerator.process_index, self.count)
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+    def device_name(self) -> str:
+        device: Any = self.accelerator.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        return name if self.count == 1 else f"{self.count} x {name}"
+
+    def memory_gib(self) -> float | None:
+        """How much of the GPU's memory torch holds, in GiB; None on a CPU."""
+        device = self.accelerator.device
+        return torch.cuda.memory_reserved(device) / 2**30 if device.type == "cuda" else None
+
+
+def share_of(items: Iterable[T], rank: int, count: int) -> Iterator[T]:
+    """Every count-th item from the rank-th on. Each rank gets as many: the last round starts over at the first items."""
+    first: list[T] = []
+    number = 0
+    for number, item in enumerate(items, start=1):
+        if number <= count:
+            first.append(item)
+        if (number - 1) % count == rank:
+            yield item
+    missing = -number % count
+    if missing and rank >= count - missing:
+        yield first[(rank - (count - missing)) % len(first)]

@@ -1,0 +1,124 @@
+"""What a training writes on its way: LoRA files, states, samples, each noted in the run's record."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kohyakit.config.train import TrainConfig
+from kohyakit.planning.saves import extension
+from kohyakit.runs.run import Run
+from kohyakit.train.assemble import Parts
+from kohyakit.train.checkpoint import save_lora
+from kohyakit.train.data import TrainDataset
+from kohyakit.train.metadata import MINIMUM, model_facts, model_spec, training_metadata
+from kohyakit.train.state import Position, save_state
+
+
+class Writer:
+    """Writes under output_dir. `autocast` is the context in which the model is used."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        parts: Parts,
+        run: Run,
+        datasets: Sequence[TrainDataset],
+        *,
+        autocast: Callable[[], contextlib.AbstractContextManager[None]],
+        scaler: Any,
+        processes: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._parts, self._run, self._say = config, parts, run, say
+        self._autocast, self._scaler = autocast, scaler
+        self._resolution = datasets[0].source.resolution
+        self.folder = Path(config.saving.output_dir or ".").absolute()
+        self.metadata = training_metadata(config, datasets, self._facts(processes))
+
+    def _facts(self, processes: int) -> dict[str, Any]:
+        config, parts = self._config, self._parts
+        return {
+            "ss_session_id": random.SystemRandom().randint(0, 2**32),
+            "ss_training_started_at": time.time(),
+            "ss_seed": parts.seed,
+            "ss_num_batches_per_epoch": parts.own_batches,
+            "ss_num_epochs": parts.epochs,
+            "ss_max_train_steps": parts.steps,
+            "ss_total_batch_size": config.dataset.train_batch_size * processes * parts.accumulation,
+            "ss_optimizer": parts.built.ss_optimizer,
+            **model_facts(config.model.pretrained_model_name_or_path, "sd_model"),
+            **model_facts(config.model.vae, "vae"),
+        }
+
+    def save(self, name: str, step: int, epoch: int) -> Path:
+        """Write the LoRA as it stands; `name` carries no ending. Raises RunError when the disk refuses."""
+        saving = self._config.saving
+        path = self.folder / f"{name}{extension(self._config)}"
+        written = {
+            **self.metadata,
+            "ss_training_finished_at": str(time.time()),
+            "ss_steps": str(step),
+            "ss_epoch": str(epoch),
+        }
+        if saving.no_metadata:
+            written = {key: value for key, value in written.items() if key in MINIMUM}
+        written |= model_spec(self._config, self._resolution, datetime.now())
+        with self._as_used():
+            save_lora(path, self._parts.network.state_dict(), self._parts.precision.save, written)
+        self._run.add_checkpoint(path, epoch=epoch, step=step)
+        self._say(f"saved {path.name}")
+        return path
+
+    def save_state(self, name: str, position: Position, epoch_streams: dict[str, Any]) -> Path:
+        """Write everything that going on exactly needs into the folder `name`. Raises RunError."""
+        parts, folder = self._parts, self.folder / name
+        order_state = parts.order.state()
+        if position.batches_done >= parts.own_batches:
+            position = replace(position, current_epoch=position.current_epoch + 1, batches_done=0)
+        rest = {
+            "optimizer": parts.optimizer.state_dict(),
+            "scheduler": parts.scheduler.state_dict(),
+            "scaler": self._scaler.state_dict() if self._scaler is not None else None,
+            "epoch_streams": epoch_streams if position.batches_done else order_state,
+            "streams": order_state,
+        }
+        position = replace(position, seed=parts.seed, rng_order=self._config.training.rng_order)
+        save_state(folder, position, parts.network.state_dict(), rest)
+        self._run.add_checkpoint(folder, kind="state", epoch=position.current_epoch, step=position.current_step)
+        return folder
+
+    def sample(self, epoch: int | None, step: int) -> None:
+        """Draw every sample prompt with the network as it stands, its dropout off."""
+        from kohyakit.formats import prompt_lines
+        from kohyakit.train.sampling import FOLDER, draw_samples
+
+        config = self._config
+        prompts = prompt_lines.read(config.sampling.sample_prompts or "")
+        with self._as_used(), self._autocast():
+            draw_samples(
+                self._parts.model, prompts, epoch=epoch, step=step, output_dir=self.folder,
+                output_name=config.saving.output_name or "last", sampler=config.sampling.sample_sampler,
+                clip_skip=config.model.clip_skip, run=str(self._run.version), echo=self._say,
+            )  # fmt: skip
+        self._run.update(samples=self.folder / FOLDER)
+
+    @contextlib.contextmanager
+    def _as_used(self) -> Iterator[None]:
+        """The network without dropout, and a schedule-free optimizer's weights as they are meant to be used."""
+        network, built = self._parts.network, self._parts.built
+        network.eval()
+        if built.schedule_free:
+            built.optimizer.eval()
+        try:
+            yield
+        finally:
+            network.train()
+            if built.schedule_free:
+                built.optimizer.train()
