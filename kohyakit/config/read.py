@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from kohyakit.config.scripts import NO_SCRIPT_READS
@@ -12,7 +13,7 @@ from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
 from kohyakit.errors import ConfigError, Problem
 
-__all__ = ["Unreadable", "coerce", "parse_assignments", "read_values", "unknown"]
+__all__ = ["Unreadable", "coerce", "nearest", "parse_assignments", "read_values", "unknown"]
 
 
 def read_values(
@@ -50,11 +51,17 @@ def unknown(name: str, where: str, present: Collection[str] = ()) -> Problem:
     if name in NO_SCRIPT_READS:
         what = f"'{name}' has no effect: {NO_SCRIPT_READS[name]}"
         return Problem(where, what, name="unread_parameter", severity="hint")
-    near = difflib.get_close_matches(name, SPECS(), n=1, cutoff=0.8)
-    meant = near[0] if near else ""
+    meant = nearest(name)
     severity = "error" if meant and meant not in present else "warning"
     cure = f"did you mean '{meant}'?" if meant else "it has no effect; take it out"
     return Problem(where, f"unknown parameter '{name}'", cure, name="unknown_parameter", severity=severity)
+
+
+@lru_cache(maxsize=4096)
+def nearest(name: str) -> str:
+    """The parameter whose name is nearly this, or "" where none is. Kept: a folder of presets asks the same again."""
+    near = difflib.get_close_matches(name[:100], SPECS(), n=1, cutoff=0.8)
+    return near[0] if near else ""
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:

@@ -155,7 +155,7 @@ def from_gui_toml(result: Any, where: str) -> tuple[TrainConfig, list[Problem]]:
     """What the GUI hands over, as a config; what it would not start with are errors."""
     from kohyakit.formats.train_toml import flatten, prepare
 
-    problems = list(result.refusals)
+    problems = [replace(each, where=f"{where}: {each.where}" if each.where else where) for each in result.refusals]
     values, _ = prepare(flatten(result.toml, where), where, [])
     config, found = read_values(values, where)
     found = [problem for problem in found if problem.severity == "error"]

@@ -26,6 +26,7 @@ _ABOUT = (
     "#: it, what you change above goes before it, and deleting the block loses nothing that trains.\n"
 )
 _SECRETS = ("wandb_api_key", "huggingface_token")
+_UNPRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # no TOML comment may hold these
 _SECRET_LINE = re.compile(
     rf"(?m)^([ \t]*[\"']?(?:{'|'.join(_SECRETS)})[\"']?[ \t]*=[ \t]*)"
     r"(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s#]+)"
@@ -48,7 +49,7 @@ def into_comments(body: str, carried: Carried) -> str:
     plain = carried.text.removeprefix(BOM)
     newline = "crlf" if "\r\n" in plain else "lf"
     lines = plain.replace("\r\n", "\n") if newline == "crlf" and "\n" not in plain.replace("\r\n", "") else plain
-    legible = all((character >= " " and character != "\x7f") or character in "\n\t" for character in lines)
+    legible = not _UNPRINTED.search(lines)
     about = [carried.format, carried.tab or "-", carried.reading, newline if legible else "packed"]
     about += ["bom"] if carried.text.startswith(BOM) and legible else []
     if legible:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kohyakit.config.param import Spec
+from kohyakit.config.read import nearest
 from kohyakit.config.scripts import reads
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import Problem
@@ -178,10 +179,8 @@ def _spec(name: str) -> Spec | None:
 
 
 def _near(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, SPECS(), n=1, cutoff=0.75)
-    return f"did you mean --{near[0]}?" if near else "it is kept as it is"
+    near = nearest(name)
+    return f"did you mean --{near}?" if near else "it is kept as it is"
 
 
 def script_arguments(config: TrainConfig, *, keep_secrets: bool = False) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.formats import carry, command, gui_json, gui_launch, gui_write, toml_edit, train_toml
 from kohyakit.formats.carry import Carried
 from kohyakit.formats.gui_fields import fields, guess_tab
-from kohyakit.formats.text import parse_toml, read_text, shorten, write_text
+from kohyakit.formats.text import parse_toml, read_text, sd_scripts_reads, shorten, write_text
 
 TARGETS = ("toml", "json", "args")
 _ENDINGS = {".toml": "toml", ".json": "json", ".args": "args", ".sh": "args", ".bat": "args", ".ps1": "args"}
@@ -178,7 +178,7 @@ def _to_toml(work: _Work) -> Conversion:
     if work.kind == "gui-json" and not work.options.as_gui:
         restored = _toml_from_preset(work, config, tab, notes)
         if restored:
-            return _finished_toml(work, restored, config, problems, notes, tab)
+            return _finished_toml(work, restored, config, problems, notes, tab, origin=restored)
     prompts = _prompts_file(work, config)
     body = (
         _gui_body(work, tab)
@@ -198,7 +198,14 @@ def _prompts_file(work: _Work, config: TrainConfig) -> str:
 
 
 def _finished_toml(
-    work: _Work, text: str, config: TrainConfig, problems: list[Problem], notes: list[Note], tab: str, prompts: str = ""
+    work: _Work,
+    text: str,
+    config: TrainConfig,
+    problems: list[Problem],
+    notes: list[Note],
+    tab: str,
+    prompts: str = "",
+    origin: str = "",
 ) -> Conversion:
     written: list[Path] = []
     if work.target != STDOUT:
@@ -206,10 +213,17 @@ def _finished_toml(
             write_text(Path(prompts), config["sample_prompts"].rstrip("\n") + "\n")
             notes.append(Note("sample_prompts", "mapped", f"written to {Path(prompts).name}"))
             written.append(Path(prompts))
-        flat = train_toml.flatten(parse_toml(text, work.target.name)[0], work.target.name)
-        write_text(work.target, text, lambda path: train_toml.check_with_toml(path, flat.values | flat.own))
+        write_text(work.target, text, _verifier(text, work.target.name, origin))
         written.insert(0, work.target)
     return work.done(text, config, problems, notes, tab, tuple(written))
+
+
+def _verifier(text: str, where: str, origin: str) -> Callable[[Path], None] | None:
+    """Reads what is about to be moved into place with sd-scripts' parser, unless it never read the origin either."""
+    if origin and not sd_scripts_reads(origin):
+        return None
+    expected = train_toml.values_in(text, where)
+    return lambda path: train_toml.check_with_toml(path, expected)
 
 
 def _gui_body(work: _Work, tab: str) -> str:
@@ -236,7 +250,7 @@ def _same_toml(work: _Work, config: TrainConfig, problems: list[Problem]) -> Con
         text = _edited(text, changes, work.source.name)
     if not work.options.keep_secrets:
         text = carry.without_secrets(text, "toml")
-    return _finished_toml(work, text, config, problems, [], "")
+    return _finished_toml(work, text, config, problems, [], "", origin=work.text)
 
 
 def _edited(text: str, changes: Mapping[str, Any], where: str) -> str:

@@ -195,6 +195,8 @@ def model_flags(name: Any) -> dict[str, bool]:
     either, so the preset's own boxes stand.
     """
     everything = ("v2", "v_parameterization", *(key for keys in FLAGS.values() for key in keys))
+    if not isinstance(name, str):
+        return {}
     if name in _SDXL_NAMES:
         return dict.fromkeys(everything, False) | {"sdxl": True, "sdxl_checkbox": True}
     if name in _SD2_NAMES:
@@ -203,7 +205,7 @@ def model_flags(name: Any) -> dict[str, bool]:
         return dict.fromkeys(everything, False) | {"v2": True, "v_parameterization": True}
     if name in _SD1_NAMES:
         return dict.fromkeys(everything, False)
-    if not isinstance(name, str) or not name.lower().endswith(".safetensors") or not _is_file(name):
+    if not name.lower().endswith(".safetensors") or not _is_file(name):
         return {}
     family = _family_of_file(Path(name))
     return {

@@ -5,12 +5,14 @@ Where the GUI would hand sd-scripts something else (see gui_launch), a note says
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from kohyakit.config.read import read_values
+from kohyakit.config.read import nearest, read_values
 from kohyakit.config.train import SPECS, Note, TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import command, gui_keys, gui_launch, gui_network
@@ -300,11 +302,15 @@ def _stranger(key: str, value: Any, reading: Reading) -> None:
     if key in known_keys():
         reading.note(key, "dropped", "a field of another tab")
         return
-    import difflib
-
     reading.extras[key] = value
-    near = difflib.get_close_matches(key, [*fields(reading.tab), *SPECS()], n=1, cutoff=0.75)
-    reading.note(key, "unknown", f"kept; did you mean '{near[0]}'?" if near else "kept; nothing reads it")
+    near = _nearest_field(key, reading.tab) or nearest(key)
+    reading.note(key, "unknown", f"kept; did you mean '{near}'?" if near else "kept; nothing reads it")
+
+
+@lru_cache(maxsize=4096)
+def _nearest_field(key: str, tab: str) -> str:
+    near = difflib.get_close_matches(key[:100], fields(tab), n=1, cutoff=0.75)
+    return near[0] if near else ""
 
 
 def _fate(key: str, form: Form, values: Mapping[str, Any]) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from kohyakit.formats.gui_network import family_problem, network
 from kohyakit.formats.text import shorten
 
 _CONFIG_NAMES = {"lora": "lora", "dreambooth": "dreambooth", "finetune": "finetune", "ti": "textual_inversion"}
-_KEY_VALUES = re.compile(r"(\S+=\S+)( \S+=\S+)*|")
+_KEY_VALUES = re.compile(r"(\S+=\S+( \S+=\S+)*)?")
 _COUNTED = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -106,7 +106,7 @@ def _stopped(tab: str, why: str) -> GuiResult:
 def _start_checks(form: Form) -> None:
     """What the start button checks, paths aside. Raises GuiStops."""
     for key in ("lr_scheduler_args", "optimizer_args"):
-        if not re.match(rf"^{_KEY_VALUES.pattern}$", form[key]):
+        if not _KEY_VALUES.fullmatch(form[key]):
             raise GuiStops(
                 f"{key} is {shorten(form[key])}, but name=value pairs with one space between them were wanted"
             )

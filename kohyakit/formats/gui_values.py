@@ -21,6 +21,7 @@ _EMPTY_NUMBER = {
     "lr_scheduler_power": 1,
     "max_token_length": 75,
 }
+_LARGEST = 2**53  # beyond that no form, and no JSON reader, is exact
 _AT_LEAST_ONE = ("epoch", "gradient_accumulation_steps")
 # Menus that sd-scripts or a library extends, so a name that the form does not list may well be right.
 _OPEN_MENUS = ("caption_extension", "lr_scheduler", "sample_sampler", "mixed_precision", "save_precision")
@@ -81,9 +82,11 @@ def _number(about: Field, value: Any) -> tuple[int | float, str]:
         number = _parsed(text)
     else:
         number = value
+    if isinstance(number, float) and not math.isfinite(number):
+        raise Unfit("a finite number was wanted")
+    if abs(number) > _LARGEST:
+        raise Unfit("a number of ordinary size was wanted")
     if isinstance(number, float):
-        if not math.isfinite(number):
-            raise Unfit("a finite number was wanted")
         number = int(number) if number.is_integer() else number
     return number, "" if not isinstance(value, str) or value.strip() == str(number) else f"{shorten(value)} is {number}"
 

@@ -267,7 +267,7 @@ def _matters(spec: Spec, value: Any) -> bool:
 
 def _option(spec: Spec, value: Any) -> list[str]:
     """The parameter as words of the free text, which knows no quotes; none where it cannot stand there."""
-    if value is None or (spec.kind == "bool" and not value):
+    if value in (None, "") or (spec.kind == "bool" and not value):
         return []
     words = command.option(spec, value, equals=not spec.many)
     return (

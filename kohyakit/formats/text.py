@@ -52,6 +52,8 @@ def decode(raw: bytes, where: str) -> str:
 
 
 def _too_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
     depth = 0
     for character in text:
         if character in "[{":
@@ -150,8 +152,19 @@ def _as_sd_scripts(body: str) -> dict[str, Any] | str | None:
         return str(error) or type(error).__name__
 
 
+def sd_scripts_reads(text: str) -> bool:
+    """Does the parser that sd-scripts uses take this TOML?"""
+    import toml
+
+    try:
+        toml.loads(text)
+    except Exception:  # the package raises more than its own error
+        return False
+    return True
+
+
 def _toml_cure(message: str) -> str:
-    if "escape" in message:
+    if "escape" in message or "hex value" in message:
         return "write a backslash in a path as \\\\ or put the path in 'single quotes'"
     if "overwrite" in message or "already" in message:
         return "the same name stands there twice; take one out"

@@ -6,6 +6,7 @@ Our own parameters stand in `[kohyakit]`; sd-scripts takes them in with everythi
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +141,7 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
 def script_for(values: Mapping[str, Any]) -> str:
     """The sd-scripts program that a config_file is for; the file itself does not say.
 
-    The one that reads most of its options, then the one for the model's family, then sd-scripts' first.
+    A LoRA program or not, then the one that reads most of its options, then the one for the model's family.
     """
     from kohyakit.formats.gui_form import model_flags
 
@@ -151,13 +152,10 @@ def script_for(values: Mapping[str, Any]) -> str:
     known = [name for name in values if name in ONLY_IN]
     whole = any(SPECS()[name].section == "finetune" for name in known) and "network_module" not in values
 
-    def fits(script: str) -> tuple[int, bool, bool]:
+    def fits(script: str) -> tuple[bool, int, bool]:
         unread = sum(script not in ONLY_IN[name] for name in known)
-        return (
-            unread,
-            whole == (script in LORA_SCRIPTS),
-            bool(family) and FAMILIES[script] != family,
-        )
+        other_family = bool(family) and FAMILIES[script] != family
+        return whole == (script in LORA_SCRIPTS), unread, other_family
 
     return min(SCRIPTS, key=fits)
 
@@ -260,7 +258,8 @@ def _float(value: float) -> str:
 
 
 def _string(text: str) -> str:
-    if "\\" in text and "'" not in text and text.isprintable():
+    # sd-scripts' parser takes an escaped quote at the very start for the end of an empty text
+    if ("\\" in text or text.startswith('""')) and "'" not in text and text.isprintable():
         return f"'{text}'"
     return _basic(text)
 
@@ -275,6 +274,15 @@ def _basic(text: str) -> str:
         for character in text
     )
     return '"' + "".join(escaped) + '"'
+
+
+def values_in(text: str, where: str) -> dict[str, Any]:
+    """The names and values of TOML text that is about to be written. Raises ConfigError where it is none."""
+    try:
+        flat = flatten(tomllib.loads(text), where)
+    except ValueError as error:
+        raise ConfigError(Problem(where, f"what was to be written is no TOML ({error})", name="not_written")) from None
+    return flat.values | flat.own
 
 
 def check_with_toml(path: Path, expected: Mapping[str, Any] | None = None) -> None:
@@ -297,7 +305,7 @@ def check_with_toml(path: Path, expected: Mapping[str, Any] | None = None) -> No
         raise ConfigError(Problem(str(path), what, "take odd characters out of that value", name="not_written"))
 
 
-def write(config: TrainConfig, path: Path | str, *, keep_secrets: bool = False, text: str = "") -> list[Path]:
+def write(config: TrainConfig, path: Path | str, *, keep_secrets: bool = False) -> list[Path]:
     """Write the TOML, and beside it `<name>.prompts.txt` where the config holds prompts as text. Returns the files.
 
     The TOML is read back with sd-scripts' own parser before it is moved into place. Raises ConfigError.
@@ -310,7 +318,7 @@ def write(config: TrainConfig, path: Path | str, *, keep_secrets: bool = False, 
         write_text(prompts, config["sample_prompts"].rstrip("\n") + "\n")
         prompts_file = prompts.as_posix()
         written.append(prompts)
-    text = text or dumps(config, keep_secrets=keep_secrets, prompts_file=prompts_file)
-    expected = flatten(parse_toml(text, path.name)[0], path.name)
-    write_text(path, text, lambda temporary: check_with_toml(temporary, expected.values | expected.own))
+    text = dumps(config, keep_secrets=keep_secrets, prompts_file=prompts_file)
+    expected = values_in(text, path.name)
+    write_text(path, text, lambda temporary: check_with_toml(temporary, expected))
     return [path, *written]

@@ -61,3 +61,55 @@ def differences(result: GuiResult, golden: dict) -> list[object]:
     if sorted(problem.where for problem in result.refusals) != sorted(refused):
         found.append((result.refusals, refused))
     return found
+
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+
+
+def groups() -> list[tuple[str, dict, dict]]:
+    """(tab, base form, group) of the hand-made tables."""
+    lora = json.loads((GOLDEN / "gui_fields_lora.json").read_text(encoding="utf-8"))
+    others = json.loads((GOLDEN / "gui_fields_other_tabs.json").read_text(encoding="utf-8"))["tabs"]
+    tables = {"lora": lora, **others}
+    return [(tab, table["base"], group) for tab, table in tables.items() for group in table["groups"]]
+
+
+def cases() -> list[tuple[str, dict, str, object, dict]]:
+    """(tab, form, field, value, keys that the TOML gains, or loses where None)."""
+    found = []
+    for tab, base, group in groups():
+        form = {**base, **group["form"]}
+        for key, value in group.get("same", {}).items():
+            found.append((tab, form, key, value, {key: value, **group.get("also", {}).get(key, {})}))
+        for key, (value, gives) in group.get("gives", {}).items():
+            found.append((tab, form, key, value, gives))
+        for key, value in group.get("nothing", {}).items():
+            found.append((tab, form, key, value, {}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tab", "form", "key", "value", "gives"), cases(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_each_field_by_itself(tab: str, form: dict, key: str, value: object, gives: dict) -> None:
+    before = as_gui(form, tab, folders=Recorded()).toml
+    after = as_gui({**form, key: value}, tab, folders=Recorded()).toml
+    assert before
+    assert after
+    changed = {
+        name: after.get(name)
+        for name in before.keys() | after.keys()
+        if strict(before.get(name)) != strict(after.get(name))
+    }
+    assert strict(changed) == strict(
+        {name: value for name, value in gives.items() if strict(before.get(name)) != strict(value)}
+    )
+
+
+def test_every_field_of_the_lora_tab_has_a_case() -> None:
+    from kohyakit.formats.gui_fields import fields
+
+    covered = {key for tab, form, key, *_ in cases() if tab == "lora"} | {
+        key for tab, _, group in groups() if tab == "lora" for key in group["form"]
+    }
+    assert set(fields("lora")) - covered == {"output_dir"}
