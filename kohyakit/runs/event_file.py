@@ -1,7 +1,7 @@
 """One TensorBoard event file -> arrays of points, as far as it is written; the rest when it has grown.
 
-Records of one layout (what SummaryWriter writes for `add_scalar`) are sliced by NumPy, many at a time; any other
-record is read by hand. Checksums are checked, except of records above 4 KiB: pictures are stepped over unread.
+Records of one layout are sliced by NumPy, many at a time; any other record is read by hand. Checksums are checked,
+except of records above 4 KiB: pictures are stepped over unread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kohyakit.errors import Problem
 from kohyakit.runs.crc32c import crc32c, masked, masked_rows
-from kohyakit.runs.event_proto import Malformed, scalars
+from kohyakit.runs.event_proto import Layout, Malformed, layout, scalars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ _HEADER = struct.Struct("<QI")  # a record: length, masked CRC of the length, th
 _FRAME = 16
 _LARGE = 4096  # a record above this is no scalar alone; it is walked without being read
 _BLOCK = (1 << 16, 1 << 20)  # bytes read at a time: small after a large record, then doubling
-_FEW = 32  # tags of one length that are looked for one by one; more are sorted
+_FEW = 64  # layouts of one length that are looked for in a block; what is left is read by hand
 _MARK = 64  # bytes kept from before the offset, to know the file again
 
 
@@ -46,7 +46,7 @@ class Points:
         return cls(*(_join([getattr(points, name) for points in many], name) for name in cls.__slots__))
 
 
-_EMPTY = {"tag": "uint16", "step": "int32", "value": "float32", "wall_time": "float64"}
+_EMPTY = {"tag": "int32", "step": "int32", "value": "float32", "wall_time": "float64"}
 
 
 def _join(arrays: list[np.ndarray], name: str) -> np.ndarray:
@@ -215,67 +215,52 @@ class EventFile:
             self.problems.append(Problem(self.path.name, what, "", "damaged_record", "warning"))
 
     def _slice(self, rows: np.ndarray, index: np.ndarray) -> tuple[list[tuple[np.ndarray, Points]], np.ndarray]:
-        """Records of one length in add_scalar's layout -> their points; and the indices of all the others.
+        """Records of one length -> the points of those that share a layout, and the indices of all the others.
 
-        wall_time: 09 and 8 bytes. step: 10 and a varint, absent for 0. summary: 2a n 0a n-2, tag: 0a n, value: 15, 4.
+        The first record not yet understood is read by hand. Where its wall time, step and value stand, others may
+        differ (of a step's bytes not the bit that says whether another follows); where all else is the same, so is
+        the layout.
         """
         import numpy as np
 
-        length = rows.shape[1]
-        pieces, left = [], np.ones(len(rows), dtype=bool)
-        for step_bytes in range(6):
-            head = 9 if step_bytes == 0 else 10 + step_bytes
-            tag_length = length - head - 11
-            if tag_length < 1 or length - head - 2 > 127:
-                continue
-            fits = left & (rows[:, 0] == 0x09)
-            for at, byte in zip(
-                (head, head + 1, head + 2, head + 3, head + 4, head + 5, length - 5),
-                (0x2A, length - head - 2, 0x0A, length - head - 4, 0x0A, tag_length, 0x15), strict=True,
-            ):  # fmt: skip
-                fits &= rows[:, at] == byte
-            if step_bytes:
-                fits &= (rows[:, 9] == 0x10) & (rows[:, head - 1] < 0x80)
-                for at in range(10, head - 1):
-                    fits &= rows[:, at] >= 0x80
-            if not fits.any():
-                continue
-            some = rows if fits.all() else rows[fits]
-            pieces.append((index[fits], self._points(some, head, tag_length)))
-            left &= ~fits
-        return pieces, index[left]
-
-    def _points(self, rows: np.ndarray, head: int, tag_length: int) -> Points:
-        import numpy as np
-
-        step = np.zeros(len(rows), dtype=np.int32 if head < 15 else np.int64)
-        for position, at in enumerate(range(10, head)):
-            step |= (rows[:, at] & 0x7F).astype(step.dtype) << (7 * position)
-        return Points(
-            tag=self._tag_codes(np.ascontiguousarray(rows[:, head + 6 : head + 6 + tag_length])),
-            step=step,
-            value=np.ascontiguousarray(rows[:, -4:]).view("<f4").ravel(),
-            wall_time=np.ascontiguousarray(rows[:, 1:9]).view("<f8").ravel(),
-        )
-
-    def _tag_codes(self, names: np.ndarray) -> np.ndarray:
-        """Tags as [n, length] bytes -> their indices; few tags share a length, so each is compared with all at once."""
-        import numpy as np
-
-        texts = names.view(f"V{names.shape[1]}").ravel()
-        codes = np.empty(len(texts), dtype=np.uint16)
-        left = np.ones(len(texts), dtype=bool)
+        pieces: list[tuple[np.ndarray, Points]] = []
+        by_hand = []
+        left = np.arange(len(rows))
         for _ in range(_FEW):
-            first = int(left.argmax())
-            if not left[first]:
-                return codes
-            same = texts == texts[first]
-            codes[same] = self._code(texts[first].tobytes())
-            left &= ~same
-        rest = np.flatnonzero(left)
-        unique, inverse = np.unique(texts[rest], return_inverse=True)
-        codes[rest] = np.array([self._code(tag.tobytes()) for tag in unique], dtype=np.uint16)[inverse]
-        return codes
+            if not len(left):
+                break
+            found = self._layout(rows[left[0]].tobytes())
+            if found is None:
+                by_hand.append(left[:1])
+                left = left[1:]
+                continue
+            some = rows if len(left) == len(rows) else rows[left]
+            same = _masked(some, found)
+            fits = same == same[0]
+            pieces.append((index[left[fits]], self._points(some[fits], found)))
+            left = left[~fits]
+        by_hand.append(left)
+        return pieces, index[np.concatenate(by_hand)]
+
+    def _layout(self, data: bytes) -> Layout | None:
+        try:
+            return layout(data, self._plugins)
+        except Malformed:
+            return None
+
+    def _points(self, rows: np.ndarray, where: Layout) -> Points:
+        """rows: [n, length] of one layout."""
+        import numpy as np
+
+        step = np.zeros(len(rows), dtype=np.int32 if where.step_bytes < 5 else np.int64)
+        for position in range(where.step_bytes):
+            step |= (rows[:, where.step_at + position] & 0x7F).astype(step.dtype) << (7 * position)
+        return Points(
+            tag=np.full(len(rows), self._code(where.tag.encode("utf-8")), dtype=np.int32),
+            step=step,
+            value=_column(rows, where.value_at, where.value_type),
+            wall_time=_column(rows, where.wall_at, "<f8"),
+        )
 
     def _code(self, tag: bytes) -> int:
         if tag not in self._codes:
@@ -298,7 +283,7 @@ class EventFile:
             rows += [(index, self._code(tag.encode("utf-8")), step, value, wall_time) for tag, value in found]
         if rows:
             indices, codes, steps, values, walls = (np.array(column) for column in zip(*rows, strict=True))
-            points = Points(codes.astype(np.uint16), steps.astype(np.int64), _smallest(values), walls)
+            points = Points(codes.astype(np.int32), steps.astype(np.int64), _smallest(values), walls)
             pieces = [*pieces, (indices, points)]
         if len(pieces) == 1:
             self._pieces.append(pieces[0][1])
@@ -306,6 +291,24 @@ class EventFile:
             order = np.argsort(np.concatenate([index for index, _ in pieces]), kind="stable")
             joined = Points.join([points for _, points in pieces])
             self._pieces.append(Points(*(getattr(joined, name)[order] for name in Points.__slots__)))
+
+
+def _masked(rows: np.ndarray, where: Layout) -> np.ndarray:
+    """Each row as one value, with what differs from record to record blanked out. Returns [n] of raw bytes."""
+    import numpy as np
+
+    mask = np.full(rows.shape[1], 0xFF, dtype=np.uint8)
+    mask[where.wall_at : where.wall_at + 8] = 0
+    mask[where.step_at : where.step_at + where.step_bytes] = 0x80
+    mask[where.value_at : where.value_at + int(where.value_type[-1])] = 0
+    return (rows & mask).view(f"V{rows.shape[1]}").ravel()
+
+
+def _column(rows: np.ndarray, at: int, kind: str) -> np.ndarray:
+    """A number of each row. rows: [n, length] bytes. Returns [n]."""
+    import numpy as np
+
+    return np.ascontiguousarray(rows[:, at : at + int(kind[-1])]).view(kind).ravel()
 
 
 def _smallest(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 SCALARS_PLUGIN = b"scalars"
@@ -81,6 +82,55 @@ def scalars(data: Bytes, plugins: dict[str, bytes]) -> tuple[float, int, list[tu
                     if value is not None:
                         found.append(value)
     return wall_time, step, found
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a record with one scalar keeps its wall time (8 bytes), step (a varint, none for 0) and value.
+
+    value_type: `<f4` or `<f8`. Every other byte is the same in all records of the tag.
+    """
+
+    tag: str
+    wall_at: int
+    step_at: int
+    step_bytes: int
+    value_at: int
+    value_type: str
+
+
+def layout(data: bytes, plugins: dict[str, bytes]) -> Layout | None:
+    """The layout of an event with exactly one scalar; None for any other event. Raises Malformed."""
+    _, _, found = scalars(data, plugins)
+    events = list(parts(data, 0, len(data)))
+    walls = [start for field, wire, start, _ in events if (field, wire) == (1, 1)]
+    steps = [(start, end) for field, wire, start, end in events if (field, wire) == (2, 0)]
+    summaries = [(start, end) for field, wire, start, end in events if (field, wire) == (5, 2)]
+    if len(found) != 1 or len(walls) != 1 or len(steps) > 1 or len(summaries) != 1:
+        return None
+    values = [(start, end) for *_, start, end in parts(data, *summaries[0])]
+    place = _value_place(data, *values[0]) if len(values) == 1 else None
+    if place is None:
+        return None
+    step_at, step_end = steps[0] if steps else (0, 0)
+    return Layout(found[0][0], walls[0], step_at, step_end - step_at, *place)
+
+
+def _value_place(data: bytes, start: int, end: int) -> tuple[int, str] | None:
+    """Where a Summary.Value keeps its number, if that is one float of fixed size."""
+    places: list[tuple[int, str] | None] = []
+    for field, wire, low, high in parts(data, start, end):
+        if (field, wire) == (2, 5):
+            places.append((low, "<f4"))
+        elif (field, wire) == (8, 2):
+            inside = list(parts(data, low, high))
+            kinds = [varint(data, first)[0] for number, kind, first, _ in inside if (number, kind) == (1, 0)]
+            field_of = {1: (4, 5), 2: (4, 6)}.get(kinds[-1] if kinds else 0, ())
+            size = {1: 4, 2: 8}.get(kinds[-1] if kinds else 0, 0)
+            numbers = [(first, last - first) for number, _, first, last in inside if number in field_of]
+            fits = len(numbers) == 1 and numbers[0][1] == size
+            places.append((numbers[0][0], f"<f{size}") if fits else None)
+    return places[0] if len(places) == 1 else None
 
 
 def _value(data: Bytes, start: int, end: int, plugins: dict[str, bytes]) -> tuple[str, float] | None:

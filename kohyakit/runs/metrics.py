@@ -226,8 +226,10 @@ class _Columns:
         if end > self._room:
             self._room = end + end // 4
             self._columns = {name: np.resize(column, self._room) for name, column in self._columns.items()}
+        if len(self._tags) + len(tags) > 32767:
+            self._columns["tag"] = self._columns["tag"].astype("int32")
         here = slice(self._count, end)
-        codes = np.array([self._tags.setdefault(tag, len(self._tags)) for tag in tags], dtype=np.int16)
+        codes = np.array([self._tags.setdefault(tag, len(self._tags)) for tag in tags], dtype=np.int32)
         self._columns["tag"][here] = codes[points.tag]
         self._columns["run"][here] = self._runs.setdefault(run, len(self._runs))
         for name in ("step", "value", "wall_time"):

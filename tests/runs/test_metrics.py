@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kohyakit.errors import RunError
 from kohyakit.runs import event_file
@@ -451,3 +453,69 @@ def test_a_line_in_numbers(tmp_path: Path) -> None:
     assert (loss.min_step, loss.max_step) == (30, 0)
     assert math.isnan(found["gone"].last)
     assert found["gone"].bad == 1
+
+
+tags = st.sampled_from(["loss/current", "lr/unet", "x", "ä" * 70, "long " * 40])
+odd_events = st.sampled_from(["file_version", "text", "histogram", "empty", "session"])
+points = st.tuples(tags, st.integers(-5, 2**40), st.floats(width=32, allow_nan=False))
+events = st.one_of(st.lists(points, min_size=1, max_size=3), odd_events)
+
+
+def written(event: Any) -> bytes:
+    """A list of points in one event, or an event that holds no scalar."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    if isinstance(event, list):
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, _, value in event]
+        whole = Event(wall_time=1.7e9, step=event[0][1], summary=Summary(value=values))
+    elif event == "file_version":
+        whole = Event(wall_time=1.0, file_version="brain.Event:2")
+    elif event == "session":
+        whole = Event(wall_time=1.0, session_log=SessionLog(status=SessionLog.STOP))
+    elif event == "histogram":
+        whole = Event(wall_time=1.0, step=3, summary=Summary(value=[Summary.Value(tag="h", histo=HistogramProto())]))
+    elif event == "text":
+        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        value = Summary.Value(tag="t", tensor=make_tensor_proto(b"words"), metadata=metadata)
+        whole = Event(wall_time=1.0, step=3, summary=Summary(value=[value]))
+    else:
+        whole = Event()
+    return record(whole.SerializeToString())
+
+
+@given(st.lists(events, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_any_mixture_of_events_reads_as_tensorboard_reads_it(
+    tmp_path_factory: pytest.TempPathFactory, mixture: list[Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("mixture")
+    new_file(folder, written("file_version") + b"".join(map(written, mixture)))
+    frame = read_scalars(folder, cache=False)
+    assert ours(frame) == theirs(folder, purge_orphaned_data=False)
+    assert frame.attrs["problems"] == ()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 255)), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_no_damage_raises_or_invents_a_number(
+    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
+) -> None:
+    """Whatever bytes are changed: what is read was written, and the damage is named."""
+    whole = b"".join(point(TAGS[i % 4], i // 4, i / 3) for i in range(60))
+    data = bytearray(whole)
+    for at, bits in flips:
+        data[at % len(data)] ^= bits
+    folder = tmp_path_factory.mktemp("damage")
+    new_file(folder, bytes(data))
+    frame = read_scalars(folder, cache=False)
+    real = {(TAGS[i % 4], i // 4, float(np.float32(i / 3))) for i in range(60)}
+    assert set(frame[["tag", "step", "value"]].itertuples(index=False, name=None)) <= real
+    if bytes(data) != whole:
+        assert frame.attrs["problems"]
+
+
+def test_steps_below_zero_as_tensorboard(tmp_path: Path) -> None:
+    new_file(tmp_path, point("loss", -1, 1.0) + point("loss", -(2**40), 2.0))
+    assert ours(read_scalars(tmp_path)) == theirs(tmp_path, purge_orphaned_data=False)
