@@ -20,13 +20,13 @@ class BucketConfig:
     min_bucket_reso: int = param(
         256, ge=1,
         help="Smallest side of a bucket in pixels, rounded down to a multiple of bucket_reso_steps. It may not "
-        "exceed the resolution's smaller side. Without effect while bucket_no_upscale is on.",
+        "exceed the resolution's smaller side. Checked but not used while bucket_no_upscale is on.",
         tip="256 for 512 training, 512 for SDXL.",
     )
     max_bucket_reso: int = param(
         1024, ge=1,
         help="Largest side of a bucket in pixels, rounded up to a multiple of bucket_reso_steps. It may not be "
-        "below the resolution's larger side. Without effect while bucket_no_upscale is on.",
+        "below the resolution's larger side. Checked but not used while bucket_no_upscale is on.",
         tip="1024 for 512 training, 2048 for SDXL; panoramas need more.",
     )
     bucket_reso_steps: int = param(

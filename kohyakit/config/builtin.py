@@ -41,7 +41,9 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
         arguments = parse_network_args(config.network.network_args)
         for name in NETWORK_ARG_SPECS():
             if name not in _NETWORK_ARGS and getattr(arguments, name) is not None:
-                found.append(Problem("network_args", f"{name} has no effect in the built-in trainer", _ELSEWHERE, "not_built_in"))
+                found.append(
+                    Problem("network_args", f"{name} has no effect in the built-in trainer", _ELSEWHERE, "not_built_in")
+                )
     for names, severity, consequence in (
         (_CHANGES_RESULT, "error", "the built-in trainer cannot do this"),
         (_CHANGES_COMFORT, "hint", "the built-in trainer goes without; the LoRA is the same"),
@@ -52,5 +54,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
                 found.append(Problem(name, consequence, cure, "not_built_in", severity))
     if config.saving.log_with in ("wandb", "all"):
         cure = "train with --backend sd-scripts for Weights & Biases"
-        found.append(Problem("log_with", "the built-in trainer logs to TensorBoard only", cure, "not_built_in", "warning"))
+        found.append(
+            Problem("log_with", "the built-in trainer logs to TensorBoard only", cure, "not_built_in", "warning")
+        )
     return tuple(found)

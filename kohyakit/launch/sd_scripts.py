@@ -127,8 +127,9 @@ def _stream(config: TrainConfig, given: TrainConfig, words: list[str], started: 
             started.report(step=int(step), steps=int(total), **({"loss": float(loss[-1])} if loss else {}))
         if not started.record.logs and logging_dir.is_dir():
             new = [path for path in logging_dir.iterdir() if path.is_dir() and path not in there]
-            if new:
-                started.update(logs=tuple(sorted(new)))
+            with contextlib.suppress(RunError):  # a record that cannot be written must not end the training
+                if new:
+                    started.update(logs=tuple(sorted(new)))
         return started.stop_requested()
 
     try:

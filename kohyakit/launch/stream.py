@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -70,49 +70,86 @@ def run_streamed(
     second one ends it at once. Raises OSError when the command cannot be started.
     """
     show = show or sys.stderr.buffer
-    child = _start(command, environment)
-    chunks: queue.Queue[bytes | None] = queue.Queue()
-    threading.Thread(target=_pump, args=(child, chunks), daemon=True).start()
-    logged = _Log(log, clean)
-    tail, fresh, stopped, deadline = b"", b"", "", float("inf")
-    looked = time.monotonic()
+    with _ended_like_ctrl_c():
+        return _Following(_start(command, environment), _Log(log, clean), show, watch).to_the_end()
+
+
+@contextlib.contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """A request to end this process (SIGTERM) reaches the child as Ctrl-C does, instead of leaving it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, ask)
     try:
-        while True:
-            try:
-                try:
-                    chunk = chunks.get(timeout=0.2)
-                except queue.Empty:
-                    chunk = b""
-                if chunk is None:
-                    break
-                if chunk:
-                    show.write(chunk)
-                    show.flush()
-                    logged.write(chunk)
-                    tail, fresh = (tail + chunk)[-_TAIL:], fresh + chunk
-                if time.monotonic() > deadline:
-                    _end(child)
-                    deadline = float("inf")
-                if watch is not None and time.monotonic() - looked > 0.5:
-                    looked = time.monotonic()
-                    if watch(fresh.decode("utf-8", errors="replace")) and not stopped:
-                        stopped, deadline = "stopped", time.monotonic() + _PATIENCE
-                        _interrupt(child)
-                    fresh = b""
-            except KeyboardInterrupt:
-                if stopped:
-                    _end(child)
-                else:
-                    stopped, deadline = "interrupted", time.monotonic() + _PATIENCE
-                    _interrupt(child)
-        code = child.wait()
-        if watch is not None:
-            watch(fresh.decode("utf-8", errors="replace"))
+        yield
     finally:
-        if child.poll() is None:
-            _end(child)
-        logged.close()
-    return Ended(code, tail.decode("utf-8", errors="replace"), stopped)
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Following:
+    """A child on its way: what it prints is handed on in turns of a fifth of a second."""
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], logged: _Log, show: IO[bytes], watch: Callable[[str], bool] | None
+    ) -> None:
+        self._child, self._logged, self._show, self._watch = child, logged, show, watch
+        self._chunks: queue.Queue[bytes | None] = queue.Queue()
+        self._tail, self._fresh, self._stopped = b"", b"", ""
+        self._deadline, self._looked = float("inf"), time.monotonic()
+        threading.Thread(target=_pump, args=(child, self._chunks), daemon=True).start()
+
+    def to_the_end(self) -> Ended:
+        try:
+            going = True
+            while going:
+                try:
+                    going = self._turn()
+                except KeyboardInterrupt:
+                    if self._stopped:
+                        _end(self._child)
+                    else:
+                        self._ask_to_end("interrupted")
+            code = self._child.wait()
+            self._look()
+        finally:
+            if self._child.poll() is None:
+                _end(self._child)
+            self._logged.close()
+        return Ended(code, self._tail.decode("utf-8", errors="replace"), self._stopped)
+
+    def _turn(self) -> bool:
+        """Hand on what has come; False when there will be no more."""
+        with contextlib.suppress(queue.Empty):
+            chunk = self._chunks.get(timeout=0.2)
+            if chunk is None:
+                return False
+            self._logged.write(chunk)
+            self._tail, self._fresh = (self._tail + chunk)[-_TAIL:], self._fresh + chunk
+            with contextlib.suppress(OSError, ValueError):  # a closed terminal must not end the training
+                self._show.write(chunk)
+                self._show.flush()
+        now = time.monotonic()
+        if now > self._deadline:
+            _end(self._child)
+            self._deadline = float("inf")
+        if now - self._looked > 0.5:
+            self._looked = now
+            if self._look() and not self._stopped:
+                self._ask_to_end("stopped")
+        return True
+
+    def _look(self) -> bool:
+        text, self._fresh = self._fresh.decode("utf-8", errors="replace"), b""
+        return self._watch is not None and self._watch(text)
+
+    def _ask_to_end(self, why: str) -> None:
+        self._stopped, self._deadline = why, time.monotonic() + _PATIENCE
+        _interrupt(self._child)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:

@@ -72,7 +72,8 @@ def test_no_such_program(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal to stand for Ctrl-C")
-def test_ctrl_c_is_handed_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_handed_on(tmp_path, number):
     parent = f"""
     import io, sys
     from pathlib import Path
@@ -89,7 +90,7 @@ def test_ctrl_c_is_handed_on(tmp_path):
     done = subprocess.Popen(script(parent), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert done.stderr is not None
     assert done.stderr.readline().strip() == "ready"
-    done.send_signal(signal.SIGINT)
+    done.send_signal(number)
     out, err = done.communicate(timeout=40)
     assert "parent says interrupted" in out
     assert "the child saved" in err

@@ -6,6 +6,7 @@ A rule is a named function TrainConfig -> Problem | None without input or output
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
 from kohyakit.config.rules import inputs, learning, methods, traps
 from kohyakit.config.rules.arguments import argument_problems, keys_not_read
@@ -16,7 +17,7 @@ from kohyakit.errors import Problem
 __all__ = ["RULES", "check_rules"]
 
 
-def _rules_of(*modules: object) -> dict[str, Rule]:
+def _rules_of(*modules: ModuleType) -> dict[str, Rule]:
     return {
         name: found
         for module in modules

@@ -56,7 +56,9 @@ def _foreign(
 ) -> Iterator[Problem]:
     """Arguments that the named class does not take: its constructor stops the training for any of them."""
     taken = table.get(name)
-    for key in given if taken is not None else ():
+    if taken is None:
+        return
+    for key in given:
         if key in taken:
             continue
         near = difflib.get_close_matches(key, taken, n=1, cutoff=0.75)
