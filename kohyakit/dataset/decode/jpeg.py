@@ -123,11 +123,10 @@ def ending(data: bytes, header: JpegHeader) -> Verdict:
     """What stands after the image: its end marker missing, or bytes behind it."""
     if not header.scan:
         return Verdict(False, "error", "undecodable", "has no image data")
-    end = data.find(b"\xff\xd9", header.scan)
+    end = data.rfind(b"\xff\xd9", header.scan)
     if end < 0:
         return Verdict(False, "error", "damaged", "its end is missing: the file was cut off")
     rest = data[end + 2 :]
     if not rest.strip(b"\x00\xff\r\n \t"):
         return Verdict()
-    # further pictures (a preview, a depth map, a gain map) and a maker's trailer are usual
     return Verdict(True, "hint", "trailing_data", f"has {len(rest)} bytes after its end, which decoders skip")
