@@ -31,6 +31,7 @@ _SECRET_LINE = re.compile(
     rf"(?m)^([ \t]*[\"']?(?:{'|'.join(_SECRETS)})[\"']?[ \t]*=[ \t]*)"
     r"(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s#]+)"
 )
+_SECRET_KEY = re.compile(rf'"(?:{"|".join(_SECRETS)})"\s*:(?!\s*(?:""|null))')
 _SECRET_OPTION = re.compile(rf"--({'|'.join(_SECRETS)})(=|\s+)[^\s\"'\\]+")
 
 
@@ -104,6 +105,8 @@ def without_secrets(text: str, kind: str) -> str:
     """Source text with keys and tokens emptied, the rest byte for byte."""
     text = _SECRET_OPTION.sub(lambda found: f"--{found[1]}{found[2]}***", text)
     if kind == "gui-json":
+        if not _SECRET_KEY.search(text):
+            return text
         filled = [key for key, (_, _, value) in top_level(text).items() if key in _SECRETS and value]
         return set_in_json(text, dict.fromkeys(filled, ""))
     return _SECRET_LINE.sub(r'\1""', text)

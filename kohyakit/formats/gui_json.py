@@ -5,22 +5,22 @@ Where the GUI would hand sd-scripts something else (see gui_launch), a note says
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from kohyakit.config.read import nearest, read_values
-from kohyakit.config.train import SPECS, Note, TrainConfig
+from kohyakit.config.read import read_values
+from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import Problem
-from kohyakit.formats import command, gui_keys, gui_launch, gui_network
+from kohyakit.formats import command, gui_keys, gui_launch
 from kohyakit.formats.gui_fields import fields, known_keys
 from kohyakit.formats.gui_form import Form, GuiStops, model_flags
 from kohyakit.formats.gui_legacy import rename_old_keys
+from kohyakit.formats.gui_notes import Reading, account, differences
 from kohyakit.formats.gui_values import Unfit, field_value
-from kohyakit.formats.text import shorten
+from kohyakit.formats.text import shorten, write_text
 
 # What the GUI's fields become under a rule rather than a name; their own note says which.
 LAUNCH_FIELDS = (
@@ -36,31 +36,6 @@ LAUNCH_FIELDS = (
     "extra_accelerate_launch_args",
     "additional_parameters",
 )
-# Keys that the GUI keeps for its own screen.
-GUI_ONLY = {
-    "model_list": "the GUI's model menu; no training reads it",
-    "lowvram": "sd-scripts has no such option any more",
-    "save_as_bool": "the GUI's save dialog",
-    "headless": "the GUI's own switch",
-    "print_only": "the GUI's own switch",
-    "file_path": "the GUI's own path",
-    "save_as": "the GUI's save dialog",
-    "training_preset": "the GUI's preset menu",
-}
-
-
-@dataclass(slots=True)
-class Reading:
-    """A preset read: values by sd-scripts name, keys nobody knows, what was done, what is wrong."""
-
-    tab: str
-    values: dict[str, Any] = field(default_factory=dict)
-    extras: dict[str, Any] = field(default_factory=dict)
-    notes: list[Note] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-    def note(self, key: str, action: str, text: str = "") -> None:
-        self.notes.append(Note(key, action, text))
 
 
 def read(preset: Mapping[str, Any], tab: str, where: str) -> tuple[TrainConfig, Reading]:
@@ -89,9 +64,17 @@ def read(preset: Mapping[str, Any], tab: str, where: str) -> tuple[TrainConfig, 
     reading.values = {key: value for key, value in values.items() if key in SPECS()}
     config, problems = read_values(reading.values, where, gui=True)
     reading.problems += problems
-    _account(preset, form, values, reading)
-    _differences(preset, tab, values, reading)
+    account(preset, form, values, reading)
+    differences(preset, tab, values, reading)
     return config, reading
+
+
+def write(config: TrainConfig, path: Path | str, tab: str | None = None, *, keep_secrets: bool = False) -> None:
+    """Write the config as a preset that the GUI opens (see gui_write). tab: by the script without one."""
+    from kohyakit.formats import gui_write
+
+    preset = gui_write.write(config, tab, keep_secrets=keep_secrets)
+    write_text(Path(path), json.dumps(preset.values, indent=2) + "\n")
 
 
 def _form(preset: Mapping[str, Any], reading: Reading, where: str) -> Form:
@@ -271,145 +254,3 @@ def _direct(preset: Mapping[str, Any], values: dict[str, Any], reading: Reading)
         ):
             values[key] = value
             reading.note(key, "mapped", "no field of the GUI; sd-scripts knows it")
-
-
-def _account(preset: Mapping[str, Any], form: Form, values: Mapping[str, Any], reading: Reading) -> None:
-    """One note at least for every key of the preset, and one for each default that was filled in."""
-    told = {key for note in reading.notes for key in note.key.split(", ")}
-    known = fields(reading.tab)
-    for key, value in preset.items():
-        if key in told or key == "kohyakit":
-            continue
-        if key in GUI_ONLY:
-            reading.note(key, "dropped", GUI_ONLY[key])
-        elif key not in known:
-            _stranger(key, value, reading)
-        elif value is None:
-            reading.note(key, "defaulted", f"null is {shorten(known[key].default)} in the GUI")
-        else:
-            reading.note(key, *_fate(key, form, values))
-    for key, about in known.items():
-        if (
-            key not in preset
-            and key not in told
-            and _fate(key, form, values)[0] == "mapped"
-            and about.default not in ("", 0, False)
-        ):
-            reading.note(key, "defaulted", f"{shorten(about.default)}, the GUI's default")
-
-
-def _stranger(key: str, value: Any, reading: Reading) -> None:
-    if key in known_keys():
-        reading.note(key, "dropped", "a field of another tab")
-        return
-    reading.extras[key] = value
-    near = _nearest_field(key, reading.tab) or nearest(key)
-    reading.note(key, "unknown", f"kept; did you mean '{near}'?" if near else "kept; nothing reads it")
-
-
-@lru_cache(maxsize=4096)
-def _nearest_field(key: str, tab: str) -> str:
-    near = difflib.get_close_matches(key[:100], fields(tab), n=1, cutoff=0.75)
-    return near[0] if near else ""
-
-
-def _fate(key: str, form: Form, values: Mapping[str, Any]) -> tuple[str, str]:
-    """What became of a field: where its value stands now, or why nowhere."""
-    name = gui_keys.RENAMED.get(key, key)
-    if name in values:
-        return "mapped", "" if name == key else name
-    for written, choices in gui_keys.BY_FAMILY[form.tab].items():
-        for family, source in choices:
-            if source == key:
-                wanted = family.partition("!")[0]
-                on = not wanted or wanted in form.families
-                return ("mapped", "" if written == key else written) if on else ("dropped", f"for {wanted} only")
-    if any(key in keys for keys in gui_keys.FLAGS.values()):
-        return "mapped", f"script = {values['script']}"
-    if key in _INTO:
-        return "mapped", _INTO[key]
-    if form.tab == "lora" and key in gui_network.FIELDS:
-        shown = [
-            item
-            for item in values.get("network_args", ())
-            if item.startswith(("preset=" if key == "LyCORIS_preset" else key) + "=")
-        ]
-        return (
-            ("mapped", "network_args")
-            if shown
-            else ("dropped", f"LoRA type {form['LoRA_type']} does not take it, or it is off")
-        )
-    return "mapped", "off"
-
-
-_INTO = {
-    "noise_offset_type": "chooses which noise fields count",
-    "LoRA_type": "network_module",
-    "xformers": "xformers or sdpa",
-    "lr_warmup": "lr_warmup_steps",
-    "image_folder": "train_data_dir",
-    "train_dir": "in_json",
-    "caption_metadata_filename": "in_json",
-    "latent_metadata_filename": "in_json",
-    "use_latent_files": "in_json",
-    "template": "use_object_template or use_style_template",
-    "t5xxl_lr": "text_encoder_lr",
-    "sdxl_no_half_vae": "no_half_vae",
-}
-
-
-def _differences(preset: Mapping[str, Any], tab: str, values: Mapping[str, Any], reading: Reading) -> None:
-    """A note for each key that the GUI would have handed over otherwise."""
-    theirs = gui_launch.as_gui(preset, tab)
-    stop = [str(problem) for problem in theirs.refusals if problem.name == "gui_stops"]
-    if stop:
-        reading.note("", "differs", stop[0])
-        return
-    if theirs.script != values["script"]:
-        reading.note("", "differs", f"the GUI would start {theirs.script}")
-    gui = dict(theirs.toml) | _told_on_argv(preset)
-    counted = values.get("max_train_epochs") and "max_train_epochs" not in gui
-    if counted:
-        steps = gui.pop("max_train_steps", None)
-        reading.note(
-            "max_train_epochs",
-            "differs",
-            f"the GUI would train {steps or 1600} steps" + ("" if steps else ", whatever epoch says"),
-        )
-    for key in sorted(reading.values.keys() | gui.keys()):
-        spec = SPECS().get(key)
-        if spec is None or spec.about.own or key in _NEVER_TOLD or (counted and key == "max_train_epochs"):
-            continue
-        ours, other = values.get(key), gui.get(key)
-        if _plain(ours) == _plain(other) or _plain(ours, spec) == _plain(other, spec):
-            continue
-        if spec.about.secret:
-            told = "the GUI would hand over something else"
-        elif other is not None:
-            told = f"the GUI would hand over {shorten(other)}"
-        else:
-            told = "the GUI would leave it out" + (
-                f"; sd-scripts' default is {shorten(spec.default)}" if spec.default not in (None, "") else ""
-            )
-        reading.note(key, "differs", told)
-
-
-def _told_on_argv(preset: Mapping[str, Any]) -> dict[str, Any]:
-    """What the GUI's free text field says on the command line, which goes before the TOML."""
-    try:
-        return command.parse(command.split(str(preset.get("additional_parameters") or ""))).values
-    except ValueError:
-        return {}
-
-
-# the prompts' file, a display name and values that sd-scripts takes as its default
-_NEVER_TOLD = frozenset({"sample_prompts", "wandb_run_name", "max_token_length", "dynamo_backend"})
-
-
-def _plain(value: Any, spec: Any = None) -> Any:
-    """Values that sd-scripts takes alike as one: lists and tuples, 1 and 1.0, what is not given and the default."""
-    if spec is not None and (
-        value is None or (value in ("", 0, False) and (value in spec.about.blank or value in spec.about.gui_blank))
-    ):
-        value = spec.default
-    return (list(value) or None) if isinstance(value, (tuple, list)) else value
