@@ -115,11 +115,11 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
             click.echo(f"  {label:<8} " + f"\n{'':11}".join(lines))
     if summary:
         heading("Curves")
-        lines = [
+        curves = [
             (shown(tag), number(line.last), number(line.min), f"{line.min_step:,}", f"{line.count:,}")
             for tag, line in summary.items()
         ]
-        table(lines, ("", "last", "lowest", "at", "points"), right=frozenset({1, 2, 3, 4}))
+        table(curves, ("", "last", "lowest", "at", "points"), right=frozenset({1, 2, 3, 4}))
     if told:
         heading("What they tell")
         for statement in told:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -68,6 +69,14 @@ class Fingerprint:
     @property
     def reg_count(self) -> int:
         return sum(entry.is_reg for entry in self.entries)
+
+    @property
+    def by_name(self) -> str:
+        """The mark that an imported run of the same folders has: see mark_by_name."""
+        folders: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        for subset in self.subsets:
+            folders[subset.is_reg][subset.folder] += subset.images
+        return mark_by_name(*folders)
 
     @property
     def caption_count(self) -> int:
@@ -140,6 +149,20 @@ def from_entries(entries: Iterable[ImageEntry], subsets: Iterable[SubsetEntry] =
         entries=ordered,
         subsets=tuple(sorted(subsets, key=lambda subset: (subset.is_reg, subset.folder))),
     )
+
+
+def mark_by_name(photos: Mapping[str, int], reg: Mapping[str, int]) -> str:
+    """What can be said of images without the files: folders and how many lie in each; "" for none.
+
+    photos, reg: {"10_sks dog": 20}; the repeats before the name are no matter of the images.
+    """
+    sets = []
+    for folders in (photos, reg):
+        counts: Counter[str] = Counter()
+        for name, count in folders.items():
+            counts[re.sub(r"^\d+_", "", name)] += count
+        sets.append(sorted(counts.items()))
+    return f"names-{_digest([json.dumps(sets, ensure_ascii=False)])}" if photos else ""
 
 
 def hash_files(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, tuple[str, int]]:

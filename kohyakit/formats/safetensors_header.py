@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from kohyakit.errors import KohyakitError, Problem
 
@@ -130,7 +130,7 @@ def _tensor(path: Path, name: str, about: Any, room: int) -> TensorInfo:
     if not isinstance(about, dict):
         raise broken
     dtype, shape, offsets = about.get("dtype"), about.get("shape"), about.get("data_offsets")
-    if not isinstance(dtype, str) or not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
+    if not isinstance(dtype, str) or not _is_counts(shape) or not _is_counts(offsets) or len(offsets) != 2:
         raise broken
     begin, end = offsets
     if begin > end:
@@ -143,7 +143,7 @@ def _tensor(path: Path, name: str, about: Any, room: int) -> TensorInfo:
     return TensorInfo(dtype, tuple(shape), (begin, end))
 
 
-def _counts(value: Any) -> bool:
+def _is_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from kohyakit.config.train import SPECS
 from kohyakit.dataset.fingerprint import Difference, difference, in_words
-from kohyakit.runs.run import Run
+from kohyakit.runs.run import Record, Run
 
 # Where things are written and what they are called; no picture comes out differently for these.
 BOOKKEEPING = frozenset(
@@ -161,17 +161,26 @@ def _comparable(value: Any) -> Any:
     return value if value != "" else None
 
 
+def same_images(one: Record, other: Record) -> bool:
+    """The same bytes; where one run was imported and its files are not known, the same folders and numbers."""
+    if one.imported or other.imported:
+        return bool(one.images_by_name) and one.images_by_name == other.images_by_name
+    return one.images == other.images
+
+
 def _dataset_words(before: Run, after: Run) -> tuple[str, ...]:
     """From the lists where both have one, else from the counts and fingerprints."""
     if before.dataset.entries and after.dataset.entries:
         return in_words(dataset_difference(before, after))
     old, new = before.record, after.record
     phrases = []
-    if old.images and new.images and old.images != new.images:
+    known = old.images_by_name if old.imported or new.imported else old.images
+    if known and not same_images(old, new):
         if old.image_count != new.image_count:
             phrases.append(f"photos {old.image_count} → {new.image_count}")
         else:
             phrases.append("other photos")
-    if old.captions and new.captions and old.captions != new.captions and old.images == new.images:
+    comparable = old.captions and new.captions and bool(old.imported) == bool(new.imported)
+    if comparable and old.captions != new.captions and same_images(old, new):
         phrases.append("other captions")
     return tuple(phrases)

@@ -147,7 +147,8 @@ class EventFile:
     def _walk(self, data: bytes) -> tuple[list[int], int]:
         """The complete records of a block -> (where each begins, where the last ends). Checks the lengths' CRCs."""
         starts: list[int] = []
-        at, size, known = 0, len(data), {}
+        at, size = 0, len(data)
+        known: dict[int, int] = {}
         unpack, append = _HEADER.unpack_from, starts.append
         while at + 12 <= size:
             length, crc = unpack(data, at)
@@ -193,7 +194,7 @@ class EventFile:
         buffer = np.frombuffer(data, dtype=np.uint8)
         pieces: list[tuple[np.ndarray, Points]] = []
         odd = [np.flatnonzero(lengths > _LARGE)]
-        for length in np.flatnonzero(np.bincount(lengths[lengths <= _LARGE])):
+        for length in np.flatnonzero(np.bincount(lengths[lengths <= _LARGE])).tolist():
             index = np.flatnonzero(lengths == length)
             rows = np.lib.stride_tricks.sliding_window_view(buffer, length + 4)[starts[index] + 12]
             good = masked_rows(rows[:, :length]) == np.ascontiguousarray(rows[:, length:]).view("<u4").ravel()
@@ -254,7 +255,7 @@ class EventFile:
 
         step = np.zeros(len(rows), dtype=np.int32 if where.step_bytes < 5 else np.int64)
         for position in range(where.step_bytes):
-            step |= (rows[:, where.step_at + position] & 0x7F).astype(step.dtype) << (7 * position)
+            step = step | (rows[:, where.step_at + position] & 0x7F).astype(step.dtype) << (7 * position)
         return Points(
             tag=np.full(len(rows), self._code(where.tag.encode("utf-8")), dtype=np.int32),
             step=step,

@@ -15,7 +15,7 @@ from typing import Any
 from kohyakit.config.train import SPECS
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs import redact, registry
-from kohyakit.runs.compare import changes
+from kohyakit.runs.compare import changes, same_images
 from kohyakit.runs.kohya_files import Leftovers, LogFolder, ModelFile, SampleFile, SettingsFile, find
 from kohyakit.runs.metadata_settings import dataset_from, settings_from
 from kohyakit.runs.record_file import write_json, write_text
@@ -265,21 +265,22 @@ def _give_states(trainings: list[Training], states: Sequence[Path]) -> None:
 
 def _record(training: Training, project: Path, runs: list[Run], folder: Path, dry_run: bool) -> Run:
     """The run of a training, written unless it is a dry run."""
-    told, images, captions, photos, reg_photos = dataset_from(training.metadata)
-    same = [run for run in runs if images and run.record.images == images]
-    parent = (same or runs or [None])[-1]
-    name = next_version(parent.version if parent else None, bool(same), [run.version for run in runs])
+    told, images, captions = dataset_from(training.metadata)
     source = training.source
     settings = _settings(training)
-    record = _plain_record(training, project, name)
     record = replace(
-        record, parent=str(parent.version) if parent else "", images=images, image_count=photos,
-        reg_count=reg_photos, captions=captions, seeds={"seed": settings.get("seed")},
+        _plain_record(training, project), images=images, images_by_name=images, captions=captions,
+        image_count=sum(told["photos"].values()), reg_count=sum(told["reg"].values()),
+        seeds={"seed": settings.get("seed")},
         imported={
             "key": training.key, "from": relative_to(folder, project), "partial": source is None, "dataset": told,
             "files": [relative_to(settings.path, project) for settings in training.settings],
         },
     )  # fmt: skip
+    same = [run for run in runs if same_images(run.record, record)]
+    parent = next(reversed(same or runs), None)
+    name = next_version(parent.version if parent else None, bool(same), [run.version for run in runs])
+    record = replace(record, version=str(name), parent=str(parent.version) if parent else "")
     run = Run(project / registry.RUNS_DIR / str(name), record)
     run.settings = settings
     if parent is not None:
@@ -289,7 +290,8 @@ def _record(training: Training, project: Path, runs: list[Run], folder: Path, dr
     return run
 
 
-def _plain_record(training: Training, project: Path, name: Version) -> Record:
+def _plain_record(training: Training, project: Path) -> Record:
+    """All but the version, the data set and the settings."""
     metadata = training.metadata
     steps, epochs = _whole(metadata, "ss_steps"), _whole(metadata, "ss_epoch")
     wanted = _whole(metadata, "ss_max_train_steps")
@@ -301,7 +303,7 @@ def _plain_record(training: Training, project: Path, name: Version) -> Record:
     folders = [sample.path.parent for sample in training.samples]
     commit = metadata.get("ss_sd_scripts_commit_hash", "")
     return Record(
-        version=str(name), status=FINISHED if finished else INTERRUPTED, output_name=training.name,
+        version="1a", status=FINISHED if finished else INTERRUPTED, output_name=training.name,
         outcome=_outcome(training, steps, wanted, epochs), steps=steps, epochs=epochs,
         created=started or ended or "", started=started or "", ended=ended or "",
         seconds=round(seconds, 1) if seconds is not None else None,

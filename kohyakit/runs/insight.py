@@ -172,13 +172,11 @@ def spikes(curves: Curves) -> list[Statement]:
 def training_and_validation(curves: Curves) -> list[Statement]:
     """Where the training loss goes, where the validation loss goes, and what both together mean."""
     train, validation = training_trend(curves), validation_trend(curves)
-    if validation is not None and validation.kind == "validation_rises":
-        kind = train.kind if train is not None else ""
-        if kind in ("training_falls", "training_flat"):
-            state = "still falls" if kind == "training_falls" else "is flat"
-            text = f"{validation.text} while {train.tags[0]} {state}: later epochs over-fit"
-            numbers = {**{f"training_{name}": number for name, number in train.numbers.items()}, **validation.numbers}
-            return [Statement("over_fit", text, "warning", numbers, (*validation.tags, *train.tags)), train]
+    state = {"training_falls": "still falls", "training_flat": "is flat"}.get(train.kind) if train is not None else None
+    if validation is not None and validation.kind == "validation_rises" and train is not None and state:
+        text = f"{validation.text} while {train.tags[0]} {state}: later epochs over-fit"
+        numbers = {**{f"training_{name}": number for name, number in train.numbers.items()}, **validation.numbers}
+        return [Statement("over_fit", text, "warning", numbers, (*validation.tags, *train.tags)), train]
     return [statement for statement in (validation, train) if statement is not None]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kohyakit.config.read import Unreadable, coerce
 from kohyakit.config.train import SPECS
+from kohyakit.dataset.fingerprint import mark_by_name
 
 # metadata that keep an option under another name; those that only look like options of a training
 _OTHER_NAMES = {
@@ -41,48 +42,32 @@ def settings_from(metadata: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def dataset_from(metadata: Mapping[str, str]) -> tuple[dict[str, Any], str, str, int, int]:
-    """(what it tells of the data set, images' mark, captions' mark, photos, regularisation images).
+def dataset_from(metadata: Mapping[str, str]) -> tuple[dict[str, Any], str, str]:
+    """(photos and regularisation images by folder, the images' mark, the captions' mark); "" where nothing tells.
 
     The images' mark is equal for the same folders with the same number of photos each: the files themselves are not
     told, so a photo that was exchanged for another goes unseen. The captions' mark rests on the tags' frequencies.
     """
-    folders, regular = (_folders(_json(metadata, f"ss_{kind}dataset_dirs")) for kind in ("", "reg_"))
-    if not folders:
+    photos, reg = (_counts(_json(metadata, f"ss_{kind}dataset_dirs")) for kind in ("", "reg_"))
+    if not photos:
         for dataset in _json(metadata, "ss_datasets") or ():
             for number, subset in enumerate(dataset.get("subsets", ())):
-                name = str(subset.get("image_dir") or number)
-                (regular if subset.get("is_reg") else folders)[name] = _whole(subset.get("img_count"))
-    tags = _json(metadata, "ss_tag_frequency") or {}
-    photos, reg_photos = sum(folders.values()), sum(regular.values())
-    told = {"folders": folders, "reg_folders": regular}
-    if not folders:
-        count = _whole(metadata.get("ss_num_train_images"))
-        told["images_with_repeats"] = count
-        images = _mark("images", count) if count else ""
-    else:
-        images = _mark("images", sorted(folders.items()), sorted(regular.items()))
-    captions = _mark("captions", images, {_subject(name): value for name, value in tags.items()}) if tags else ""
-    return told, images, captions, photos, reg_photos
+                folder = str(subset.get("image_dir") or number)
+                (reg if subset.get("is_reg") else photos)[folder] = _whole(subset.get("img_count"))
+    if not photos and (count := _whole(metadata.get("ss_num_train_images"))):
+        photos = {"": count}
+    images = mark_by_name(photos, reg)
+    tags = _json(metadata, "ss_tag_frequency")
+    text = json.dumps([images, tags], sort_keys=True, ensure_ascii=False)
+    captions = f"tags-{hashlib.sha256(text.encode()).hexdigest()[:24]}" if tags else ""
+    return {"photos": photos, "reg": reg}, images, captions
 
 
-def _folders(data: Any) -> dict[str, int]:
-    """{"10_sks dog": {"n_repeats": 10, "img_count": 20}} -> {"sks dog": 20}."""
-    found: dict[str, int] = {}
-    for name, about in (data or {}).items():
-        if isinstance(about, dict):
-            found[_subject(name)] = found.get(_subject(name), 0) + _whole(about.get("img_count"))
-    return found
-
-
-def _subject(folder: str) -> str:
-    """A folder's name without its repeats, which are no matter of the images."""
-    return re.sub(r"^\d+_", "", folder)
-
-
-def _mark(kind: str, *parts: Any) -> str:
-    text = json.dumps([kind, *parts], sort_keys=True, ensure_ascii=False)
-    return f"kohya-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+def _counts(data: Any) -> dict[str, int]:
+    """{"10_sks dog": {"n_repeats": 10, "img_count": 20}} -> {"10_sks dog": 20}."""
+    return {
+        str(name): _whole(about.get("img_count")) for name, about in (data or {}).items() if isinstance(about, dict)
+    }
 
 
 def _optimizer(text: str) -> dict[str, Any]:

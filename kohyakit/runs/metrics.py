@@ -30,8 +30,7 @@ class ScalarLog:
     """
 
     def __init__(self, folders: Path | str | Iterable[Path | str], *, cache: bool = True) -> None:
-        one = isinstance(folders, (str, Path))
-        self.folders = tuple(Path(folder) for folder in ([folders] if one else folders))
+        self.folders = (Path(folders),) if isinstance(folders, (str, Path)) else tuple(map(Path, folders))
         self._cache = cache
         self._files: dict[Path, EventFile] = {}
         self._unread: dict[Path, Problem] = {}

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.record_file import read_json, write_json
@@ -74,14 +75,14 @@ def prune(project: Path, chosen: Sequence[Candidate], *, clock: Clock = now) -> 
     while trash.exists():
         number += 1
         trash = trash.with_name(f"{trash.name.partition('.')[0]}.{number}")
-    moved: list[dict[str, object]] = []
+    moved: list[dict[str, Any]] = []
     files, skipped = [], []
     for candidate in chosen:
         target = trash / str(candidate.run.version) / candidate.path.name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             # the list goes first: a file that is in the trash is always named in it
-            entry = {
+            entry: dict[str, Any] = {
                 "from": candidate.path.as_posix(), "to": target.relative_to(trash).as_posix(),
                 "run": str(candidate.run.version), "checkpoint": asdict(candidate.checkpoint),
             }  # fmt: skip
@@ -171,7 +172,8 @@ def _last(run: Run, models: Sequence[Checkpoint]) -> Checkpoint | None:
     """The training's result: the file under its plain name, else the one that went furthest."""
     present = [model for model in models if run.locate(model.file).exists()]
     plain = [model for model in present if Path(model.file).stem == run.record.output_name]
-    return (plain or sorted(present, key=lambda model: (model.step or 0, model.epoch or 0)) or [None])[-1]
+    furthest = sorted(present, key=lambda model: (model.step or 0, model.epoch or 0))
+    return next(reversed(plain or furthest), None)
 
 
 def _remember(folder: Path, checkpoint: Checkpoint) -> None:

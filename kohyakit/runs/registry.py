@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs import redact
-from kohyakit.runs.compare import changes
+from kohyakit.runs.compare import changes, same_images
 from kohyakit.runs.process import this_process
 from kohyakit.runs.record_file import unwritable, write_json, write_text
 from kohyakit.runs.run import (
@@ -77,19 +78,17 @@ def start(
     output_dir = Path(config.saving.output_dir or ".").absolute()
     runs = list_runs(output_dir)
     images = fingerprint(_scan(config, scan), cache=output_dir / RUNS_DIR / HASH_CACHE)
-    parent_run = _parent(runs, parent, config, images)
     chosen = Version.parse(version) if isinstance(version, str) else version
-    folder, name = claim_folder(output_dir, chosen or _name_for(images, parent_run, runs), fixed=chosen is not None)
     moment = clock()
     record = Record(
-        version=str(name),
+        version=str(chosen or Version(1, 1)),
         status=RUNNING,
-        parent=str(parent_run.version) if parent_run else "",
         note=note,
         output_name=config.saving.output_name or "",
         created=timestamp(moment),
         started=timestamp(moment),
         images=images.images,
+        images_by_name=images.by_name,
         image_count=images.image_count,
         reg_count=images.reg_count,
         captions=images.captions,
@@ -99,6 +98,9 @@ def start(
         packages=package_versions(),
         process=this_process(),
     )
+    parent_run = _parent(runs, parent, record)
+    folder, name = claim_folder(output_dir, chosen or _name_for(record, parent_run, runs), fixed=chosen is not None)
+    record = replace(record, version=str(name), parent=str(parent_run.version) if parent_run else "")
     run = Run(folder, record, clock=clock)
     run.owned = True
     try:
@@ -201,17 +203,17 @@ def _scan(config: TrainConfig, scan: Any) -> Any:
     return layout.scan(config)
 
 
-def _parent(runs: Sequence[Run], wanted: str | Version | None, config: TrainConfig, images: Fingerprint) -> Run | None:
+def _parent(runs: Sequence[Run], wanted: str | Version | None, record: Record) -> Run | None:
     readable = [run for run in runs if run.status != UNREADABLE]
     if wanted is not None:
         return find_run(runs, str(wanted))
-    if config.training.resume:
-        resumed = _maker_of(readable, Path(config.training.resume))
+    if record.resumed_from:
+        resumed = _maker_of(readable, Path(record.resumed_from))
         if resumed is not None:
             return resumed
     newest = sorted(readable, key=lambda run: (run.record.created, run.version))
-    same = [run for run in newest if run.record.images == images.images]
-    return (same or newest or [None])[-1]
+    same = [run for run in newest if same_images(run.record, record)]
+    return next(reversed(same or newest), None)
 
 
 def _maker_of(runs: Sequence[Run], state: Path) -> Run | None:
@@ -223,9 +225,9 @@ def _maker_of(runs: Sequence[Run], state: Path) -> Run | None:
     return None
 
 
-def _name_for(images: Fingerprint, parent: Run | None, runs: Sequence[Run]) -> Version:
+def _name_for(record: Record, parent: Run | None, runs: Sequence[Run]) -> Version:
     """The number belongs to the images: whichever run trained on the same ones lends its own."""
-    same = [run for run in runs if run.status != UNREADABLE and run.record.images == images.images]
+    same = [run for run in runs if run.status != UNREADABLE and same_images(run.record, record)]
     if parent is not None and parent in same:
         same = [parent]
     base = same[-1].version if same else parent.version if parent else None

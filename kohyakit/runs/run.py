@@ -80,6 +80,7 @@ class Record:
     """run.json. Paths are relative to the project where they lie in it (forward slashes), else absolute.
 
     Times are ISO 8601 in UTC. logs: folders with event files, a further one for each time it was resumed.
+    images, captions: fingerprints; images_by_name: what an imported run's files tell of its images.
     changes: what differs from the parent, in words. extra: keys that a newer kohyakit wrote, kept.
     """
 
@@ -93,6 +94,7 @@ class Record:
     resumed_from: str = ""
     output_name: str = ""
     images: str = ""
+    images_by_name: str = ""
     image_count: int = 0
     reg_count: int = 0
     captions: str = ""

@@ -70,10 +70,10 @@ def test_values_as_people_read_them(value: object, text: str) -> None:
 
 
 def test_data_sets_known_only_by_their_marks() -> None:
-    a = run("1a", {}, images="x", image_count=20, captions="m")
-    assert changes(a, run("2a", {}, images="y", image_count=34)) == ("photos 20 → 34",)
-    assert changes(a, run("2a", {}, images="y", image_count=20)) == ("other photos",)
-    assert changes(a, run("1b", {}, images="x", image_count=20, captions="n")) == ("other captions",)
+    a = run("1a", {}, images_by_name="x", image_count=20, captions="m")
+    assert changes(a, run("2a", {}, images_by_name="y", image_count=34)) == ("photos 20 → 34",)
+    assert changes(a, run("2a", {}, images_by_name="y", image_count=20)) == ("other photos",)
+    assert changes(a, run("1b", {}, images_by_name="x", image_count=20, captions="n")) == ("other captions",)
 
 
 def test_a_family_that_runs_in_a_circle_ends() -> None:

@@ -150,6 +150,20 @@ def test_versions_follow_the_images_and_the_settings(kohya: Kohya, tmp_path: Pat
     assert runs[3].record.changes == ("other captions", "network_dim 32 → 16")
 
 
+def test_training_on_with_kohyakit_takes_up_the_imported_number(config, photos: Path, tmp_path: Path) -> None:
+    """Six photos in `10_sks dog`, as the old model says: the same images as far as its files tell."""
+    old = Kohya(tmp_path / "kohya")
+    dirs = json.dumps({"4_sks dog": {"n_repeats": 4, "img_count": 6}})
+    old.model("a.safetensors", FIRST, steps=40, epoch=2, dataset_dirs=dirs)
+    import_runs(old.root, into=tmp_path / "model")
+    run = registry.start(config)
+    assert (str(run.version), run.record.parent) == ("1b", "1a")
+    assert "other photos" not in run.record.changes
+    run.finish("finished")
+    (photos / "dog0.png").unlink()
+    assert str(registry.start(config).version) == "2a"
+
+
 def test_repeats_in_the_folder_name_are_no_matter_of_the_images() -> None:
     def told(name: str) -> str:
         return dataset_from({"ss_dataset_dirs": json.dumps({name: {"n_repeats": 3, "img_count": 20}})})[1]
