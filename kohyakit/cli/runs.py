@@ -66,15 +66,12 @@ def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
     """Show one run: what changed, its curves and what they tell, its files."""
     from kohyakit.cli import runs_view
     from kohyakit.runs import compare, registry
-    from kohyakit.runs.best import scalars
     from kohyakit.runs.data import run_data
-    from kohyakit.runs.insight import statements
-    from kohyakit.runs.summary import log_problems
 
     every = registry.list_runs(registry.find_project(project))
     run = registry.find_run(every, version)
     summary = _summary(run)
-    told = statements(scalars(run)) if summary else ()
+    told, problems = _curves(run) if summary else ((), ())
     changed = compare.not_default(run)
     if as_json:
         told_data = [{"kind": s.kind, "text": s.text, "severity": s.severity, "numbers": s.numbers} for s in told]
@@ -84,7 +81,7 @@ def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
     if settings:
         runs_view.heading("Settings that are not the default")
         runs_view.table(runs_view.setting_lines(changed))
-    runs_view.problems([*([run.problem] if run.problem else []), *(log_problems(run) if summary else ())])
+    runs_view.problems([*([run.problem] if run.problem else []), *problems])
 
 
 @runs.command()
@@ -224,6 +221,19 @@ def _summary(run: Any) -> dict[str, Any]:
         return dict(run_summary(run))
     except (MissingExtra, OSError):
         return {}
+
+
+def _curves(run: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What a run's curves tell, and what is wrong with its logs; a sentence instead where pandas is missing."""
+    from kohyakit.errors import MissingExtra
+    from kohyakit.runs.best import scalars
+    from kohyakit.runs.insight import statements
+    from kohyakit.runs.summary import log_problems
+
+    try:
+        return statements(scalars(run)), log_problems(run)
+    except MissingExtra as missing:
+        return (), missing.problems
 
 
 def _change(version: str, project: Path, as_json: bool, **values: str) -> None:

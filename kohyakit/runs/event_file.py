@@ -253,7 +253,7 @@ class EventFile:
         """rows: [n, length] of one layout."""
         import numpy as np
 
-        step = np.zeros(len(rows), dtype=np.int32 if where.step_bytes < 5 else np.int64)
+        step: Any = np.zeros(len(rows), dtype=np.int32 if where.step_bytes < 5 else np.int64)
         for position in range(where.step_bytes):
             step = step | (rows[:, where.step_at + position] & 0x7F).astype(step.dtype) << (7 * position)
         return Points(
