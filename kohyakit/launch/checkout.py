@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kohyakit.config.rules.reading import optimizer
@@ -30,15 +31,21 @@ _MODULES = {
 }
 _OPTIMIZER_PACKAGES = {"pytorch_optimizer": "pytorch-optimizer", "prodigyplus": "prodigy-plus-schedule-free"}
 _PROBE = """\
-import importlib.util, json, sys
-found = {"python": list(sys.version_info[:3]), "missing": []}
-for name in sys.argv[1:]:
+import importlib.metadata, importlib.util, json, platform, sys
+found = {"versions": {"python": platform.python_version()}, "missing": []}
+for word in sys.argv[1:]:
+    module, package = word.split("=")
     try:
-        there = importlib.util.find_spec(name) is not None
+        there = importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         there = False
     if not there:
-        found["missing"].append(name)
+        found["missing"].append(package)
+        continue
+    try:
+        found["versions"][package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        pass
 print(json.dumps(found))
 """
 _PROBE_SECONDS = 60
@@ -46,11 +53,15 @@ _PROBE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """folder: the one with train_network.py. script: the program's whole path. python: the interpreter that runs it."""
+    """folder: the one with train_network.py. script: the program's whole path. python: the interpreter that runs it.
+
+    versions: of that Python, its packages, and the checkout's commit where it has one.
+    """
 
     folder: Path
     script: Path
     python: str
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def find(config: TrainConfig, directory: Path | str | None, python: str | None = None) -> Checkout:
@@ -68,11 +79,9 @@ def find(config: TrainConfig, directory: Path | str | None, python: str | None =
     problems = _files(folder, config)
     if problems:
         raise ConfigError(problems)
-    found = Checkout(folder, folder / config.launch.script, python or _python_of(folder))
-    problems = list(_packages(found, config))
-    if problems:
-        raise RunError(problems)
-    return found
+    python = python or _python_of(folder)
+    versions = _packages(python, folder, config)
+    return Checkout(folder, folder / config.launch.script, python, {**versions, **_commit(folder)})
 
 
 def _files(folder: Path, config: TrainConfig) -> list[Problem]:
@@ -128,26 +137,37 @@ def wanted_modules(config: TrainConfig) -> dict[str, str]:
     return found
 
 
-def _packages(checkout: Checkout, config: TrainConfig) -> list[Problem]:
-    modules = wanted_modules(config)
-    where = checkout.python
+def _packages(python: str, folder: Path, config: TrainConfig) -> dict[str, str]:
+    """Package -> version in that Python. Raises RunError when it does not answer or lacks any of them."""
+    words = [f"{module}={package}" for module, package in wanted_modules(config).items()]
     try:
         done = subprocess.run(
-            [checkout.python, "-c", _PROBE, *modules], capture_output=True, encoding="utf-8", errors="replace",
-            timeout=_PROBE_SECONDS, cwd=checkout.folder, check=False,
+            [python, "-c", _PROBE, *words], capture_output=True, encoding="utf-8", errors="replace",
+            timeout=_PROBE_SECONDS, cwd=folder, check=False,
         )  # fmt: skip
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except FileNotFoundError:
-        return [Problem(where, "there is no such Python", "name one with --python", "python_missing")]
+        problem = Problem(python, "there is no such Python", "name one with --python", "python_missing")
+        raise RunError(problem) from None
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
-        return [
-            Problem(where, f"does not answer ({type(error).__name__})", "name another with --python", "python_broken")
-        ]
-    missing = [modules[name] for name in found["missing"]]
-    if not missing:
-        return []
-    install = f"{where} -m pip install {' '.join(missing)}"
-    if len(missing) > 3:
-        install = f"{where} -m pip install -r {checkout.folder / 'requirements.txt'}"
-    what = f"lacks {', '.join(missing)}, which this training needs"
-    return [Problem(where, what, f"{install}, or name another with --python", "packages_missing")]
+        what = f"does not answer ({type(error).__name__})"
+        raise RunError(Problem(python, what, "name another with --python", "python_broken")) from None
+    missing = found["missing"]
+    if missing:
+        install = f"{python} -m pip install {' '.join(missing)}"
+        if len(missing) > 3:
+            install = f"{python} -m pip install -r {folder / 'requirements.txt'}"
+        what = f"lacks {', '.join(missing)}, which this training needs"
+        raise RunError(Problem(python, what, f"{install}, or name another with --python", "packages_missing"))
+    return dict(found["versions"])
+
+
+def _commit(folder: Path) -> dict[str, str]:
+    """The commit that is checked out, read without git; {} where that cannot be told."""
+    try:
+        head = (folder / ".git" / "HEAD").read_text(encoding="utf-8").strip()
+        if head.startswith("ref: "):
+            head = (folder / ".git" / head[5:]).read_text(encoding="utf-8").strip()
+    except OSError:
+        return {}
+    return {"sd-scripts": head[:12]}

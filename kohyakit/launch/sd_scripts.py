@@ -60,15 +60,35 @@ def run(
     _refuse(config, plan)
     found = checkout.find(config, directory, python)
     started = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
+    try:
+        ended = _through_checkout(config, plan, started, found, echo)
+    except BaseException as error:
+        with contextlib.suppress(RunError):
+            started.finish(FAILED, f"could not be started: {str(error) or type(error).__name__}")
+        if not isinstance(error, OSError):
+            raise
+        raise RunError(Problem(found.python, f"could not be started ({error})", "look at --python")) from error
+    return _finish(config, started, ended, found.python, echo)
+
+
+def _through_checkout(config: TrainConfig, plan: Plan, started: Run, found: checkout.Checkout, echo: Echo) -> Ended:
+    """Write the run's materials, say what is started, and follow it to its end."""
     echo(f"run {started.version} in {started.folder}")
-    _say_turned(config, scan, echo)
+    records = (record for part in plan.datasets for subset in part.dataset.subsets for record in subset.records)
+    turned = sum(record.orientation != 1 for record in records)
+    packages = {**started.record.packages, **found.versions}
+    started.update(packages=packages, steps=plan.steps, epochs=plan.epochs)
+    if turned and config.dataset.exif_orientation == "apply":
+        echo(
+            f"{turned} picture(s) carry a turn mark (EXIF) that sd-scripts does not look at: it trains them as they "
+            "are stored, lying on their side; kohyakit repair makes them upright"
+        )
     given = _for_sd_scripts(config, plan, started)
     program = [str(found.script), "--config_file", str(started.folder / CONFIG_FILE)]
     program += command_line.split(config.launch.additional_parameters)
     words = accelerate.command(config, program, python=found.python)
     echo(command_line.join(words))
-    ended = _stream(config, given, words, started)
-    return _finish(config, started, ended, found.python, echo)
+    return _stream(config, given, words, started)
 
 
 def _refuse(config: TrainConfig, plan: Plan) -> None:
@@ -81,15 +101,6 @@ def _refuse(config: TrainConfig, plan: Plan) -> None:
         problems.append(Problem("script", f"{config.launch.script!r} is no training program", cure, "script_unknown"))
     if problems:
         raise ConfigError(problems)
-
-
-def _say_turned(config: TrainConfig, scan: layout.Scan, echo: Echo) -> None:
-    turned = sum(record.orientation != 1 for record in scan.records())
-    if turned and config.dataset.exif_orientation == "apply":
-        echo(
-            f"{turned} picture(s) carry a turn mark (EXIF) that sd-scripts does not look at: it trains them as they "
-            "are stored, lying on their side; kohyakit repair makes them upright"
-        )
 
 
 def _for_sd_scripts(config: TrainConfig, plan: Plan, started: Run) -> TrainConfig:
@@ -132,18 +143,13 @@ def _stream(config: TrainConfig, given: TrainConfig, words: list[str], started: 
                     started.update(logs=tuple(sorted(new)))
         return started.stop_requested()
 
-    try:
-        return run_streamed(
-            words, started.log_file, clean=lambda line: redact.blot(line, values), environment=_secrets(config),
-            watch=watch,
-        )  # fmt: skip
-    except OSError as error:
-        started.finish(FAILED, f"could not be started: {error}")
-        raise RunError(Problem(words[0], f"could not be started ({error})", "look at --python")) from error
-    except BaseException:
-        with contextlib.suppress(RunError):
-            started.finish(FAILED, "kohyakit itself failed while sd-scripts was running")
-        raise
+    return run_streamed(
+        words,
+        started.log_file,
+        clean=lambda line: redact.blot(line, values),
+        environment=_secrets(config),
+        watch=watch,
+    )
 
 
 def _finish(config: TrainConfig, started: Run, ended: Ended, python: str, echo: Echo) -> Run:

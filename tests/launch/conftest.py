@@ -38,6 +38,9 @@ def checkout(tmp_path: Path) -> Callable[[str], Path]:
         (folder / "library").mkdir(parents=True, exist_ok=True)
         (folder / "library" / "__init__.py").touch()
         (folder / script).write_text(SCRIPT + textwrap.dedent(then), encoding="utf-8")
+        (folder / ".git" / "refs").mkdir(parents=True, exist_ok=True)
+        (folder / ".git" / "HEAD").write_text("ref: refs/main\n", encoding="utf-8")
+        (folder / ".git" / "refs" / "main").write_text("0123456789abcdef\n", encoding="utf-8")
         (folder / "requirements.txt").write_text("torch\n", encoding="utf-8")
         for module in ("voluptuous", "imagesize", "einops", "tensorboard", "diffusers", "cv2", "toml"):
             (folder / f"{module}.py").touch()  # the probe asks only whether they are there

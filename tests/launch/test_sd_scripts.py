@@ -50,6 +50,9 @@ def test_a_run_from_start_to_end(project, checkout, capfdbinary):
     assert "finished; 2 file(s) saved" in said
     files = {(Path(c.file).name, c.step) for c in run.record.checkpoints}
     assert files == {("dog-step00000002.safetensors", 2), ("dog.safetensors", None)}
+    assert run.record.steps == 4
+    assert run.record.packages["sd-scripts"] == "0123456789ab"
+    assert run.record.packages["torch"]
     assert [path.name for path in run.logs] == ["20260101000000"]
     assert run.progress()["steps"] == 4
     assert run.progress()["loss"] == pytest.approx(0.14)
@@ -100,11 +103,25 @@ def test_ctrl_c_at_the_door(project, checkout):
     assert run.status == "interrupted", out
 
 
-def test_prompts_in_a_preset_become_a_file(project, checkout):
+def jpeg_on_its_side() -> bytes:
+    """A JPEG's head with the EXIF mark of a phone held upright (orientation 6), and the size of its stored pixels."""
+    import io
+
+    pillow = pytest.importorskip("PIL.Image")
+    image, exif = pillow.new("RGB", (64, 64)), pillow.Exif()
+    exif[0x0112] = 6
+    written = io.BytesIO()
+    image.save(written, "JPEG", exif=exif)
+    return written.getvalue()
+
+
+def test_prompts_become_a_file_and_turned_photos_are_named(project, checkout):
+    (project / "img" / "1_sks dog" / "c.jpg").write_bytes(jpeg_on_its_side())
     folder = checkout('print(pathlib.Path(values["sample_prompts"]).read_text())\nsave("dog.safetensors")')
-    run, _ = start(project, folder, sample_prompts="a dog --d 1\na cat --d 2", sample_every_n_steps=2)
+    run, said = start(project, folder, sample_prompts="a dog --d 1\na cat --d 2", sample_every_n_steps=2)
     assert (run.folder / "prompts.txt").read_text(encoding="utf-8") == "a dog --d 1\na cat --d 2\n"
     assert "a cat --d 2" in run.log_file.read_text(encoding="utf-8")
+    assert "1 picture(s) carry a turn mark" in said
 
 
 def test_nothing_is_started_when_something_is_wrong(project, checkout, tmp_path):
