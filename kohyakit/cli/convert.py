@@ -115,7 +115,10 @@ def _show(done: Conversion, verbose: bool, err: bool) -> None:
         head = click.style(f"{label:<{_WIDTH}}", fg=_COLOURS.get(action)) if label != last else " " * _WIDTH
         click.echo(f"{head}{key:<{room}}  {text}".rstrip(), err=err)
         last = label
+    unknown = {key for action, key, _ in shown if action == "unknown"}
     for problem in done.problems:
+        if any(f"unknown parameter '{key}'" in problem.what for key in unknown):
+            continue
         click.echo(
             f"{click.style(f'{problem.severity:<{_WIDTH}}', fg=_COLOURS.get(problem.severity))}{problem}", err=err
         )
@@ -131,7 +134,7 @@ def _worth_telling(done: Conversion, action: str, key: str, text: str) -> bool:
             and not _is_default(done, key)
         )
     if action == "repaired":
-        return not text.startswith("empty is")
+        return not text.startswith("empty is") and done.values.get(key) != ""
     return action in ("unknown", "differs", "set")
 
 

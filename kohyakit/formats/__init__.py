@@ -125,7 +125,7 @@ def parse_preset(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
 def _preset(
     text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
-    from kohyakit.formats import gui_json, gui_launch
+    from kohyakit.formats import gui_json, gui_launch, gui_notes
     from kohyakit.formats.gui_fields import TABS, guess_tab
 
     preset, problems = parse_preset(text, where)
@@ -146,7 +146,7 @@ def _preset(
     if as_gui:
         result = gui_launch.as_gui(preset, tab)
         config, found = from_gui_toml(result, where)
-        return config, told + list(result.notes), problems + found
+        return config, told + gui_notes.of_result(preset, result), problems + found
     config, reading = gui_json.read(preset, tab, where)
     return replace(config, extras=reading.extras), told + reading.notes, problems + reading.problems
 

@@ -113,10 +113,10 @@ class _Work:
             self.text if text is None else text, self.source.name,
             overrides=options.overrides, as_gui=options.as_gui, tab=options.tab,
         )  # fmt: skip
-        errors = [problem for problem in problems if problem.severity == "error"]
-        if errors:
+        kept = _unknown_kept(problems)
+        if any(problem.severity == "error" for problem in kept):
             raise ConfigError(problems)
-        return config, problems
+        return config, kept
 
     def carried(self, tab: str = "") -> Carried:
         text = self.text if self.options.keep_secrets else carry.without_secrets(self.text, self.kind)
@@ -141,6 +141,24 @@ class _Work:
         return Conversion(
             self.source, self.target, self.kind, target, tab, text, written, tuple(told), tuple(problems), values
         )
+
+
+def _unknown_kept(problems: list[Problem]) -> list[Problem]:
+    """An unknown key is kept and told; only one that was just set is a mistake to stop at."""
+    return [
+        replace(problem, severity="warning")
+        if problem.name == "unknown_parameter" and problem.where != "--set"
+        else problem
+        for problem in problems
+    ]
+
+
+def _loads(text: str, where: str) -> TrainConfig:
+    """A carried text as a config. Raises ConfigError."""
+    config, problems = formats.read(text, where)
+    if any(problem.severity == "error" for problem in _unknown_kept(problems)):
+        raise ConfigError(problems)
+    return config
 
 
 def _secrets(values: Mapping[str, Any]) -> list[str]:
@@ -267,7 +285,7 @@ def _toml_from_preset(work: _Work, config: TrainConfig, tab: str, notes: list[No
     if carried is None or carried.format != "toml":
         return ""
     try:
-        origin = formats.loads(carried.text, "the carried TOML")
+        origin = _loads(carried.text, "carried.toml")
     except KohyakitError:
         return ""
     made = gui_write.write(origin, tab, keep_secrets=work.options.keep_secrets).values
@@ -321,7 +339,7 @@ def _preset_from_toml(work: _Work, body: str, carried: Carried) -> Conversion:
     origin_work = _Work(Path("preset.json"), work.target, carried.text, "gui-json", "toml", origin_options)
     origin, _ = origin_work.config()
     made = _gui_body(origin_work, tab) if as_gui else _toml_body(origin, origin_options, "prompts.txt")
-    before = formats.loads(made, "the carried preset")
+    before = _loads(made, "carried.toml")
     changed = {name for name, value in before.items() if config[name] != value and name != "sample_prompts"}
     prompts = _changed_prompts(config, origin)
     text, notes = carried.text, []

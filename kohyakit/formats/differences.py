@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kohyakit.config.scripts import default_in, reads
+from kohyakit.config.scripts import NO_SCRIPT_READS, default_in, reads
 from kohyakit.config.train import SPECS, TrainConfig
 
 # lists of name=value: compared argument by argument
@@ -57,6 +57,8 @@ def in_force(config: TrainConfig) -> dict[tuple[str, str], Any]:
     if rates and len(set(rates)) == 1:
         values["optimizer", "text_encoder_lr"] = rates[0]
     values["optimizer", "optimizer_type"] = values["optimizer", "optimizer_type"] or "AdamW"
+    if not config["torch_compile"]:
+        values["training", "dynamo_backend"] = None
     if config["max_train_epochs"]:
         values["training", "max_train_steps"] = None
     return values
@@ -71,7 +73,7 @@ def _values(config: TrainConfig) -> Iterator[tuple[tuple[str, str], Any]]:
             yield (spec.section, name), default_in(config.launch.script, name, spec.default)
         else:
             yield (spec.section, name), "***" if spec.about.secret else value
-    yield from ((("unknown", name), value) for name, value in config.extras.items())
+    yield from ((("unknown", name), value) for name, value in config.extras.items() if name not in NO_SCRIPT_READS)
 
 
 def _arguments(items: tuple[str, ...]) -> Mapping[str, Any]:

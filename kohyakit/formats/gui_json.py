@@ -43,7 +43,7 @@ def read(preset: Mapping[str, Any], tab: str, where: str) -> tuple[TrainConfig, 
 
     problems holds all of the file at once; with an error among them the config is not to be used.
     """
-    reading = Reading(tab)
+    reading = Reading(tab, where)
     form = _form(preset, reading, where)
     if any(problem.severity == "error" for problem in reading.problems):
         return TrainConfig(), reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from kohyakit.config.train import SPECS, Note
 from kohyakit.errors import Problem
 from kohyakit.formats import command, gui_keys, gui_launch, gui_network
 from kohyakit.formats.gui_fields import fields, known_keys
-from kohyakit.formats.gui_form import Form
+from kohyakit.formats.gui_form import Form, open_preset
 from kohyakit.formats.text import shorten
 
 # Keys that the GUI keeps for its own screen.
@@ -34,6 +34,7 @@ class Reading:
     """A preset read: values by sd-scripts name, keys nobody knows, what was done, what is wrong."""
 
     tab: str
+    where: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
@@ -53,7 +54,7 @@ def account(preset: Mapping[str, Any], form: Form, values: Mapping[str, Any], re
         if key in GUI_ONLY:
             reading.note(key, "dropped", GUI_ONLY[key])
         elif key not in known:
-            _stranger(key, value, reading)
+            _stranger(key, value, preset, reading)
         elif value is None:
             reading.note(key, "defaulted", f"null is {shorten(known[key].default)} in the GUI")
         else:
@@ -68,19 +69,35 @@ def account(preset: Mapping[str, Any], form: Form, values: Mapping[str, Any], re
             reading.note(key, "defaulted", f"{shorten(about.default)}, the GUI's default")
 
 
-def _stranger(key: str, value: Any, reading: Reading) -> None:
+def _stranger(key: str, value: Any, preset: Mapping[str, Any], reading: Reading) -> None:
     if key in known_keys():
         reading.note(key, "dropped", "a field of another tab")
         return
     reading.extras[key] = value
     near = _nearest_field(key, reading.tab) or nearest(key)
     reading.note(key, "unknown", f"kept; did you mean '{near}'?" if near else "kept; nothing reads it")
+    if near and near not in preset:
+        problem = Problem(
+            reading.where, f"unknown parameter '{key}'", f"did you mean '{near}'?", "unknown_parameter", "warning"
+        )
+        reading.problems.append(problem)
 
 
 @lru_cache(maxsize=4096)
 def _nearest_field(key: str, tab: str) -> str:
     near = difflib.get_close_matches(key[:100], fields(tab), n=1, cutoff=0.75)
     return near[0] if near else ""
+
+
+def of_result(preset: Mapping[str, Any], result: gui_launch.GuiResult) -> list[Note]:
+    """A note for every key of what the GUI itself hands over."""
+    reading = Reading(result.tab, notes=list(result.notes))
+    if result.toml:
+        account(preset, open_preset(preset, result.tab), {**result.toml, "script": result.script}, reading)
+    return [
+        replace(note, action="dropped", text="the GUI drops it") if note.action == "unknown" else note
+        for note in reading.notes
+    ]
 
 
 @cache

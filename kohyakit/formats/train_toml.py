@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.config.param import Spec
-from kohyakit.config.read import read_values
+from kohyakit.config.read import nearest, read_values
 from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS, ONLY_IN, SCRIPTS, reads
 from kohyakit.config.train import SPECS, Note, TrainConfig
 from kohyakit.errors import ConfigError, Problem
@@ -115,11 +115,7 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
                 )
             )
         values[name] = value
-        notes.append(
-            Note(
-                name, "mapped" if spec is not None else "unknown", "" if spec is not None else "kept; nothing reads it"
-            )
-        )
+        notes.append(Note(name, "mapped") if spec is not None else _stranger(name))
     for name, value in flat.own.items():
         spec = SPECS().get(name)
         if spec is None or not spec.about.own:
@@ -136,6 +132,11 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
         values[name] = value
         notes.append(Note(name, "mapped"))
     return values, notes
+
+
+def _stranger(name: str) -> Note:
+    near = nearest(name)
+    return Note(name, "unknown", f"kept; did you mean '{near}'?" if near else "kept; nothing reads it")
 
 
 def script_for(values: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ def test_json_toml_json_is_the_same_file(tmp_path: Path, text: str, as_gui: bool
 
 
 @pytest.mark.parametrize(
-    "text", [TOML, TOML.replace("\n", "\r\n"), "\ufeff" + TOML, TOML.rstrip(), 'network_dim = 4\noutput_name = "x"']
+    "text", [TOML, TOML.replace("\n", "\r\n"), "\ufeff" + TOML, TOML.rstrip(), 'netwrk_dim = 4\noutput_name = "x"']
 )
 def test_toml_json_toml_is_the_same_file(tmp_path: Path, text: str) -> None:
     assert and_back(tmp_path, "a.toml", text, "b.json", "c.toml") == text.encode("utf-8")

@@ -141,6 +141,14 @@ def test_every_key_is_accounted_for() -> None:
     assert dict(config.extras) == {"netwrk_alpha": 4, "shiny": 1}
 
 
+def test_a_misspelt_key_is_told_with_the_name_that_was_meant() -> None:
+    config = loads('{"LoRA_type": "Standard", "netwrk_alpha": 4}', "portrait.json")
+    told = "portrait.json: unknown parameter 'netwrk_alpha'; did you mean 'network_alpha'?"
+    assert ("warning", told) in notes(config, "unknown_parameter")
+    both = loads('{"LoRA_type": "Standard", "netwrk_alpha": 4, "network_alpha": 4}', "portrait.json")
+    assert notes(both, "unknown_parameter") == []
+
+
 def test_every_problem_at_once_each_with_key_value_and_wish() -> None:
     with pytest.raises(ConfigError) as caught:
         meant(
