@@ -14,6 +14,8 @@ from kohyakit.formats.command import accelerate_arguments
 
 # Said even at their defaults: accelerate prints a page of advice for each that is missing.
 _ALWAYS = (("--num_machines", "1"), ("--dynamo_backend", "no"))
+# Ways to train in several processes; without one of them num_processes may count for nothing.
+_MANY = frozenset(("--multi_gpu", "--cpu", "--tpu", "--use_deepspeed", "--use_fsdp", "--use_megatron_lm"))
 
 
 def command(
@@ -25,6 +27,10 @@ def command(
     python: the interpreter, this one by default; it needs accelerate. extra: further options for accelerate.
     """
     words = [*accelerate_arguments(config)[2:], *extra]
+    if config.launch.num_processes == 1:
+        words = [word for word in words if word != "--multi_gpu"]  # which accelerate refuses for one process
+    elif not _MANY.intersection(words):
+        words.append("--multi_gpu")  # or accelerate, with a settings file of its own, may start a single process
     for option, value in _ALWAYS:
         if option not in words:
             words += [option, value]

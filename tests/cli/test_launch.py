@@ -48,6 +48,13 @@ def test_settings_for_sd_scripts(toml):
     assert "/sd/train_network.py" in words
 
 
+def test_several_processes_are_really_started(toml):
+    """accelerate refuses --multi_gpu with one process, and may start a single one without it."""
+    assert "--multi_gpu" in printed(toml, "--num_processes", "2")
+    assert "--multi_gpu" not in printed(toml, "--num_processes", "2", "--", "--use_fsdp")
+    assert "--multi_gpu" not in printed(toml, "--multi_gpu")
+
+
 def test_wrong_values_are_sentences(toml):
     done = CliRunner().invoke(launch, [toml, "--num_processes", "0", "--print-command"])
     assert "num_processes is '0', but it must be at least 1" in str(done.exception)

@@ -123,6 +123,7 @@ CASES = {
     ),
     "fp8_base_not_supported": (ANIMA | {"fp8_base": True}, {"fp8_base": False}),
     "secret_in_file": (TOML | {"wandb_api_key": "hunter2"}, {"wandb_api_key": None}),
+    "multi_gpu_with_one_process": ({"multi_gpu": True}, {"num_processes": 2}),
     "script_unknown": ({"script": "train_lora.py"}, {"script": "train_network.py"}),
     "old_names": ({"caption_extention": ".txt"}, {"caption_extention": None, "caption_extension": ".txt"}),
 }

@@ -299,6 +299,13 @@ def fp8_base_not_supported(config: TrainConfig) -> Finding:
     return None
 
 
+@rule("hint")
+def multi_gpu_with_one_process(config: TrainConfig) -> Finding:
+    if config.launch.multi_gpu and config.launch.num_processes == 1:
+        return "multi_gpu is on, but num_processes is 1, so one GPU is used", "set num_processes to the number of GPUs"
+    return None
+
+
 @rule("warning")
 def secret_in_file(config: TrainConfig) -> Finding:
     named = [name for name, spec in SPECS().items() if spec.about.secret and config[name]]
