@@ -46,7 +46,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """metadata: the file's own texts, {} without any. tensors: by name, as listed. data_start: where their bytes begin."""
+    """metadata: the file's own texts, {} without any. tensors: by name. data_start: where their bytes begin."""
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorInfo]
