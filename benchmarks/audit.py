@@ -120,10 +120,21 @@ if tool == "imagehash":
     apart = (bits[:, None] != bits[None]).sum(2) if len(names) < 1000 else np.full((len(names),) * 2, 64)
     groups = [[names[i], names[j]] for i, j in zip(*np.nonzero(apart <= 10)) if i < j]
 elif tool == "imagededup":
-    for name in ("torch", "torch.nn", "torch.utils", "torch.utils.data", "torchvision", "torchvision.transforms", "torchvision.models"):
+    class Meta(type):
+        def __getattr__(self, name):
+            if name.startswith("__"): raise AttributeError(name)
+            return Stub
+    class Stub(metaclass=Meta):
+        def __init__(self, *more, **named): pass
+    def stub(name):
+        if name.startswith("__"): raise AttributeError(name)
+        return Stub
+    for name in ("torch", "torch.nn", "torch.utils", "torch.utils.data", "torchvision",
+                 "torchvision.transforms", "torchvision.models", "torchvision.models.vision_transformer",
+                 "torchvision.models.efficientnet", "torchvision.models.mobilenetv3"):
         try: __import__(name)
         except ImportError:  # only its networks need them; the hashes measured here do not
-            module = types.ModuleType(name); module.__getattr__ = lambda n: type(n, (), {}); sys.modules[name] = module
+            module = types.ModuleType(name); module.__path__ = []; module.__getattr__ = stub; sys.modules[name] = module
     from imagededup.methods import PHash
     if __name__ == "__main__":
         method = PHash(verbose=False)

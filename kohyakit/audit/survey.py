@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _CHUNK = 4096
 # As stored and as shown; the trainer's view is trained_width and trained_height (EXIF applied, or not).
 _NUMBERS = ("bits", "width", "height", "frames", "file_size", "tokens")
+_TEXTS = (
+    "mode", "icc", "icc_name", "extension_wanted", "taken", "digest", "verdict", "verdict_severity", "verdict_detail",
+    "caption_fault",
+)  # fmt: skip
 _FLAGS = {"alpha": False, "animated": False, "extension_ok": True}
 
 
@@ -82,6 +86,9 @@ class Rows:
             frame[name] = frame[name].map(lambda value, d=default: d if value is None else bool(value)).astype(bool)
         for name in self._scores:
             frame[name] = frame[name].astype("float32")
+        for name in _TEXTS:
+            frame[name] = frame[name].fillna("").astype(str)
+        frame["bits"] = frame["bits"].fillna(0)
         frame["orientation"] = frame["orientation"].fillna(1).astype("int8")
         self._chunks.append(frame)
         self._pending = []

@@ -29,7 +29,7 @@ def as_text(
     report: AuditReport, *, width: int = 80, rows: int | None = 8, paint: Paint = lambda text, kind: text
 ) -> str:
     """The whole report. width: columns. rows: findings shown per issue, None for all. paint: colours, if any."""
-    parts = [_head(report), _summary(report, paint), *_findings(report, width, rows, paint)]
+    parts = [_head(report, width), _summary(report, width, paint), *_findings(report, width, rows, paint)]
     if len(report.subsets) > 1:
         parts.append(_subsets(report, width, paint))
     parts.append(_buckets(report, paint, rows))
@@ -48,19 +48,20 @@ def relative(path: str, root: Path) -> str:
     return shown(path if below.startswith("..") else below)
 
 
-def _head(report: AuditReport) -> str:
+def _head(report: AuditReport, room: int) -> str:
     images, settings = report.images, report.settings
     subsets = f" in {len(report.subsets)} subsets" if len(report.subsets) > 1 else ""
     width, height = settings.buckets.resolution
     buckets = "buckets" if settings.buckets.enable_bucket else "no buckets"
     looked = "headers and captions only" if settings.quick else "every file decoded"
+    count = f"{len(images):,} image{'' if len(images) == 1 else 's'}{subsets}, {len(report.captions):,} captions"
     return (
-        f"{shown(report.root)}: {len(images):,} image{'' if len(images) == 1 else 's'}{subsets}, "
-        f"{len(report.captions):,} captions\njudged for {width}x{height} with {buckets}; {looked}"
+        f"{_short(shown(report.root), room - len(count) - 2)}: {count}\n"
+        f"judged for {width}x{height} with {buckets}; {looked}"
     )
 
 
-def _summary(report: AuditReport, paint: Paint) -> str:
+def _summary(report: AuditReport, width: int, paint: Paint) -> str:
     rows = [
         (paint(f"{row.severity:7}", row.severity), f"{row.count:,}", row.issue, row.title)
         for row in report.summary.itertuples(index=False, name="Row")
@@ -68,7 +69,8 @@ def _summary(report: AuditReport, paint: Paint) -> str:
     if not rows:
         return ""
     wide = max(len(row[1]) for row in rows), max(len(row[2]) for row in rows)
-    return "\n".join(f"{s} {n:>{wide[0]}}  {issue:{wide[1]}}  {title}" for s, n, issue, title in rows)
+    room = width - 12 - sum(wide)
+    return "\n".join(f"{s} {n:>{wide[0]}}  {issue:{wide[1]}}  {_short(title, room)}" for s, n, issue, title in rows)
 
 
 def _findings(report: AuditReport, width: int, rows: int | None, paint: Paint) -> Iterator[str]:

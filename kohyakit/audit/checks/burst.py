@@ -26,7 +26,7 @@ def judge(survey: Survey) -> Iterable[Issue]:
     if survey.sketches is None:
         return
     images = survey.trained
-    images = images[~images["is_reg"] & images["digest"].notna()]
+    images = images[~images["is_reg"] & (images["digest"] != "")]
     if not len(images):
         return
     hashes = likeness.hashes(survey.sketches[images.index.to_numpy()])

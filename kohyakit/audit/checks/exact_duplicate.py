@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def judge(survey: Survey) -> Iterable[Issue]:
-    images = survey.images[survey.images["digest"].notna() & (survey.images["digest"] != "")]
+    images = survey.images[survey.images["digest"] != ""]
     copied = images[images.duplicated("digest", keep=False)]
     for number, (_, members) in enumerate(copied.groupby("digest", sort=False), start=1):
         members = best_first(members)
@@ -25,7 +25,7 @@ CHECK = Check(
     issues={
         "exact_duplicate": "the same file twice",
         "duplicate_across_subsets": "the same picture in two subsets",
-        "duplicate_in_regularisation": "the same picture trained and in regularisation",
+        "duplicate_in_regularisation": "trained and in regularisation",
     },
     judge=judge,
 )

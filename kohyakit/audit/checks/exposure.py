@@ -67,6 +67,6 @@ CHECK = Check(
     thresholds=(
         Threshold("dark_bright_end", 80, "99th percentile of grey levels below which a picture is too dark"),
         Threshold("bright_dark_end", 180, "5th percentile of grey levels above which a picture is too bright"),
-        Threshold("bright_blown", 0.6, "share of pure white above which a picture is too bright"),
+        Threshold("bright_blown", 0.45, "share of pure white above which a picture is too bright"),
     ),
 )

@@ -27,7 +27,7 @@ def judge(survey: Survey) -> Iterable[Issue]:
         return
     images, sketches = survey.images, survey.sketches
     telling = likeness.contrast_of(sketches) >= survey.limit("near_duplicate_contrast")
-    digest = images["digest"].fillna("").astype(str)
+    digest = images["digest"]
     first = ~digest.duplicated() & telling & (digest != "")
     rows = np.flatnonzero(first.to_numpy())
     groups = same_picture_groups(

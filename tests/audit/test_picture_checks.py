@@ -1,0 +1,131 @@
+"""Blurred, dark, bright, empty, bars: each defect is named on the picture that has it, and on no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
+from kohyakit.audit.check import Picture
+from kohyakit.audit.checks import blur, borders, exposure, information, sideways
+from kohyakit.audit.run import audit_dataset
+
+from .conftest import found, scene
+
+CHECKS = ("blur", "exposure", "information", "borders")
+ISSUES = ("blurred", "too_dark", "too_bright", "low_information", "borders")
+
+
+def on_ground(image: Image.Image, sides: tuple[int, int], colour: str = "black") -> Image.Image:
+    ground = Image.new("RGB", (image.width + 2 * sides[0], image.height + 2 * sides[1]), colour)
+    ground.paste(image, sides)
+    return ground
+
+
+def with_subject(size: tuple[int, int]) -> Image.Image:
+    """A small picture on a white ground, as shops photograph."""
+    ground = Image.new("RGB", size, "white")
+    ground.paste(scene(5, (size[0] // 3, size[1] // 3)), (size[0] // 3, size[1] // 3))
+    return ground
+
+
+DEFECTS: dict[str, tuple[Callable[[Image.Image], Image.Image], set[str]]] = {
+    "as it is": (lambda im: im, set()),
+    "blurred": (lambda im: im.filter(ImageFilter.GaussianBlur(5)), {"blurred"}),
+    "dark": (lambda im: ImageEnhance.Brightness(im).enhance(0.15), {"too_dark"}),
+    "bright": (lambda im: Image.blend(im, Image.new("RGB", im.size, "white"), 0.72), {"too_bright"}),
+    "one colour": (lambda im: Image.new("RGB", im.size, (100, 110, 120)), {"low_information"}),
+    "letterbox": (lambda im: on_ground(im, (0, 40)), {"borders"}),
+    "pillars": (lambda im: on_ground(im, (50, 0), "white"), {"borders"}),
+    "shop": (lambda im: with_subject(im.size), set()),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize("size", [(640, 480), (1400, 1000)])
+def test_each_defect_is_named_and_no_other(name: str, size: tuple[int, int], save: Callable[..., Path]) -> None:
+    change, wanted = DEFECTS[name]
+    path = save("a.png", change(scene(7, size)))
+    report = audit_dataset(path.parent, checks=CHECKS, workers=0)
+    assert {issue for issue in ISSUES if found(report, issue)} == wanted
+
+
+def picture(image: Image.Image, orientation: int = 1) -> Picture:
+    return Picture(np.asarray(image.convert("RGB")), 1.0, orientation)
+
+
+def test_sharpness_falls_as_blur_grows() -> None:
+    sharp = scene(2, (800, 600))
+    scores = [blur.measure(picture(sharp.filter(ImageFilter.GaussianBlur(s))))["sharpness"] for s in (0, 1, 2, 4, 8)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 0.6
+    assert scores[3] < 0.31
+
+
+def test_a_sharp_face_before_a_soft_ground_is_sharp() -> None:
+    sharp = scene(2, (800, 600))
+    soft = sharp.filter(ImageFilter.GaussianBlur(9))
+    soft.paste(sharp.crop((250, 150, 550, 450)), (250, 150))
+    assert blur.measure(picture(soft))["sharpness"] > 0.6
+
+
+@pytest.mark.parametrize("side", [1, 5, 20, 63, 64, 65])
+def test_tiny_pictures_have_scores_or_none(side: int) -> None:
+    for image in (scene(1, (side, side)), scene(1, (side, 200)), scene(1, (200, side))):
+        shown = picture(image)
+        for module in (blur, borders, exposure, information, sideways):
+            assert all(isinstance(value, float) for value in module.measure(shown).values())
+
+
+def test_exposure_measures_grey_levels() -> None:
+    half = Image.new("L", (200, 100), 10)
+    half.paste(200, (100, 0, 200, 100))
+    scores = exposure.measure(picture(half))
+    assert scores == {"brightness": 105.0, "dark_end": 10.0, "bright_end": 200.0, "blown": 0.0}
+
+
+def test_bars_are_measured_in_shares_of_the_picture() -> None:
+    scores = borders.measure(picture(on_ground(scene(3, (200, 160)), (0, 20))))
+    assert scores["border_top"] == pytest.approx(0.1, abs=0.01)
+    assert scores["border_bottom"] == pytest.approx(0.1, abs=0.01)
+    assert scores["border_left"] == scores["border_right"] == 0
+
+
+def test_bars_are_named_as_seen_after_exif_orientation() -> None:
+    stored = on_ground(scene(3, (200, 160)), (0, 20))  # bars above and below as stored
+    scores = borders.measure(picture(stored, orientation=6))
+    assert scores["border_left"] > 0.05
+    assert scores["border_top"] == 0
+
+
+def landscape(seed: int) -> Image.Image:
+    """A blue, smooth, bright sky over dark green, rough ground: what the guess goes by."""
+    rng = np.random.default_rng(seed)
+    height, width = 360, 480
+    sky = np.linspace(0, 1, height)[:, None, None] * np.array([60, 40, 0]) + np.array([120, 170, 250])
+    picture = np.broadcast_to(sky, (height, width, 3)).copy()
+    ground = rng.normal(0, 30, (height // 2, width, 1)) + np.array([60, 90, 40])
+    picture[height // 2 :] = ground
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+
+def test_a_landscape_on_its_side_is_suspected_and_upright_is_not(save: Callable[..., Path]) -> None:
+    upright = landscape(1)
+    save("upright.jpg", upright)
+    save("side.jpg", upright.transpose(Image.Transpose.ROTATE_90))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save("meant.jpg", upright.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    report = audit_dataset(path.parent, checks=("sideways",), workers=0)
+    assert found(report, "suspected_sideways") == {"side.jpg"}
+    assert set(report.issues["severity"]) == {"hint"}
+
+
+def test_a_threshold_decides(save: Callable[..., Path]) -> None:
+    folder = save("a.png", scene(7)).parent
+    assert not found(audit_dataset(folder, checks=("blur",), workers=0), "blurred")
+    strict = audit_dataset(folder, checks=("blur",), thresholds={"blur_sharpness": 99}, workers=0)
+    assert found(strict, "blurred") == {"a.png"}
