@@ -135,7 +135,8 @@ def _worth_telling(done: Conversion, action: str, key: str, text: str) -> bool:
         )
     if action == "repaired":
         return not text.startswith("empty is") and done.values.get(key) != ""
-    return action in ("unknown", "differs", "set")
+    into_free_text = key == "additional_parameters" and done.target_format == "gui-json"
+    return action in ("unknown", "differs", "set") or (action == "mapped" and into_free_text and text != "")
 
 
 def _is_default(done: Conversion, key: str) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from kohyakit.config.train import TrainConfig
+    from kohyakit.errors import Problem
     from kohyakit.formats.differences import Difference
 
 _FORMATS = {"gui-json": "GUI preset", "toml": "config_file", "args": "command line"}
@@ -31,7 +33,8 @@ def diff(left: Path, right: Path, tab: str | None, as_gui: bool, as_json: bool) 
     from kohyakit.formats import load
     from kohyakit.formats.differences import differences, in_force
 
-    configs, problems = [], []
+    configs: list[TrainConfig] = []
+    problems: list[Problem] = []
     for path in (left, right):
         try:
             configs.append(load(path, tab=tab, as_gui=as_gui))
@@ -47,7 +50,8 @@ def diff(left: Path, right: Path, tab: str | None, as_gui: bool, as_json: bool) 
         )
         return
     names = [
-        f"{path.name} ({_FORMATS[config.source.format]})" for path, config in zip((left, right), configs, strict=True)
+        f"{path.name} ({_FORMATS[config.source.format if config.source else 'args']})"
+        for path, config in zip((left, right), configs, strict=True)
     ]
     _show(names, found)
     click.echo(

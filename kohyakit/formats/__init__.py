@@ -220,11 +220,12 @@ def gui_name(name: str, tab: str, preset: Mapping[str, Any]) -> str:
     """
     from kohyakit.formats.gui_fields import fields
     from kohyakit.formats.gui_keys import BY_FAMILY, FLAGS
+    from kohyakit.formats.gui_legacy import OLD_KEYS
 
     for family, key in BY_FAMILY[tab].get(name, ()):
         if any(preset.get(flag) for flag in FLAGS.get(family.partition("!")[0], ())):
             return key
-    if name in fields(tab):
+    if name in fields(tab) or name in preset or name in OLD_KEYS:
         return name
     fitting = [key for key in SPECS()[name].about.gui if key in fields(tab)] if name in SPECS() else []
     return fitting[0] if len(fitting) == 1 else ""

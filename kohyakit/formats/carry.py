@@ -14,7 +14,6 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from json.decoder import scanstring
 from typing import Any
 
 from kohyakit.formats.text import BOM
@@ -118,7 +117,7 @@ def top_level(text: str) -> dict[str, tuple[int, int, Any]]:
     found: dict[str, tuple[int, int, Any]] = {}
     position = _blank(text, text.index("{") + 1)
     while text[position] != "}":
-        key, position = scanstring(text, position + 1, True)
+        key, position = decoder.raw_decode(text, position)
         start = _blank(text, _blank(text, position) + 1)
         value, end = decoder.raw_decode(text, start)
         found[key] = (start, end, value)

@@ -326,8 +326,12 @@ def _finished_json(
 ) -> Conversion:
     if work.target == STDOUT:
         return work.done(text, config, problems, notes, tab)
-    write_text(work.target, text, lambda path: formats.parse_preset(read_text(path), path.name))
+    write_text(work.target, text, _check_json)
     return work.done(text, config, problems, notes, tab, (work.target,))
+
+
+def _check_json(path: Path) -> None:
+    formats.parse_preset(read_text(path), path.name)
 
 
 def _preset_from_toml(work: _Work, body: str, carried: Carried) -> Conversion:

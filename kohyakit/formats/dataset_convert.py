@@ -51,7 +51,7 @@ def _take(tables: dict[str, Any]) -> str | None:
     source = attributes.pop(KEY, None) if isinstance(attributes, dict) else None
     if not isinstance(source, dict):
         return None
-    if not attributes:
+    if not attributes and general:
         del general["custom_attributes"]
     text = source.get("text")
     if isinstance(text, str) and not general and "[general]" not in text:

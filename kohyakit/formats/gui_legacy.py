@@ -22,6 +22,9 @@ _RENAMED = {
 }
 
 
+OLD_KEYS = frozenset({*_RENAMED, "use_8bit_adam", "use_wandb"} - {"sdxl", "sdxl_checkbox"})
+
+
 def rename_old_keys(preset: Mapping[str, Any], known: Mapping[str, Field]) -> tuple[dict[str, Any], list[Note]]:
     """The preset with today's keys and a note for each that was renamed. known: the tab's fields."""
     new = dict(preset)

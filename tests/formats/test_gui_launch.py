@@ -106,6 +106,35 @@ def test_each_field_by_itself(tab: str, form: dict, key: str, value: object, giv
     )
 
 
+@pytest.mark.parametrize("tab", ["lora", "dreambooth", "finetune", "ti"])
+def test_a_preset_that_holds_next_to_nothing(tab: str) -> None:
+    golden = json.loads((GOLDEN / "gui_minimal.json").read_text(encoding="utf-8"))[tab]
+    assert strict(as_gui(golden["preset"], tab, folders=Recorded()).toml) == strict(golden["toml"])
+
+
+@pytest.mark.shared
+def test_the_table_of_fields_is_the_guis_own(shared: Path) -> None:
+    from kohyakit.formats.gui_fields import TABS, fields
+
+    kinds = {
+        "Textbox": "text",
+        "Number": "number",
+        "Slider": "slider",
+        "Checkbox": "check",
+        "Dropdown": "list",
+        "Radio": "list",
+    }
+    facts = json.loads((shared / "reference" / "ui_defaults.json").read_text(encoding="utf-8"))
+    for tab in TABS:
+        assert [p["json_key"] for p in facts[tab]["parameters"]] == list(fields(tab))
+        for fact in facts[tab]["parameters"]:
+            about = fields(tab)[fact["json_key"]]
+            fixed = isinstance(fact.get("choices"), list) and not fact.get("allow_custom_value")
+            assert (about.kind, strict(about.default)) == (kinds[fact["component"]], strict(fact["default"]))
+            assert about.choices == (tuple(fact["choices"]) if fixed else None)
+            assert (about.minimum, about.maximum) == (fact.get("minimum"), fact.get("maximum"))
+
+
 def test_every_field_of_the_lora_tab_has_a_case() -> None:
     from kohyakit.formats.gui_fields import fields
 
