@@ -114,6 +114,6 @@ def _gui(one: Explanation) -> str:
     for tab, value in one.gui_defaults.items():
         by_value.setdefault(_plain(value), []).append(tab)
     told = "; ".join(f"{value} ({', '.join(tabs)} tab)" for value, tabs in by_value.items())
-    named = [name for name in one.gui_names if name != one.name]
-    called = f", called {', '.join(named)}" if named and told else ""
-    return told + called
+    if not told or not one.gui_names:
+        return told
+    return f"{told}; fields: {', '.join(one.gui_names)}"

@@ -16,6 +16,7 @@ from kohyakit.config.rules import check_rules
 from kohyakit.config.rules.reading import optimizer_args, scheduler_args
 from kohyakit.config.scripts import ONLY_IN, default_in
 from kohyakit.config.train import SPECS, TrainConfig
+from kohyakit.describe.dataset_words import DATASET_WORDS
 from kohyakit.describe.gui_words import GUI_WORDS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.gui_fields import TABS, fields
@@ -105,7 +106,16 @@ def _names() -> dict[str, None]:
     gui = (alias for spec in SPECS().values() for alias in spec.about.gui)
     fields_of_tabs = (key for tab in TABS for key in fields(tab))
     return dict.fromkeys(
-        (*SPECS(), *NETWORK_ARG_SPECS(), *OPTIMIZER_ARG_HELP, *SCHEDULER_ARG_HELP, *GUI_WORDS, *gui, *fields_of_tabs)
+        (
+            *SPECS(),
+            *NETWORK_ARG_SPECS(),
+            *DATASET_WORDS,
+            *OPTIMIZER_ARG_HELP,
+            *SCHEDULER_ARG_HELP,
+            *GUI_WORDS,
+            *gui,
+            *fields_of_tabs,
+        )
     )
 
 
@@ -116,6 +126,9 @@ def _everything(name: str, config: TrainConfig | None) -> Iterator[Explanation]:
     if name in NETWORK_ARG_SPECS():
         yield _network_argument(NETWORK_ARG_SPECS()[name], config)
     yield from _class_argument(name, config)
+    if name in DATASET_WORDS:
+        words, tip = DATASET_WORDS[name]
+        yield Explanation(name=name, where="option of a dataset_config", help=words, tip=tip)
     if name in GUI_WORDS:
         yield _gui_field(name, config)
     elif spec is None:

@@ -10,6 +10,7 @@ from kohyakit.config.network import NETWORK_ARG_SPECS
 from kohyakit.config.param import Spec
 from kohyakit.config.scripts import NO_SCRIPT_READS
 from kohyakit.config.train import SPECS
+from kohyakit.describe.dataset_words import DATASET_WORDS
 from kohyakit.describe.gui_words import GUI_WORDS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.dataset_toml import DatasetTable, SubsetTable
@@ -34,16 +35,6 @@ _OLD_KEYS = {
     "stop_text_encoder_training_pct": "stop_text_encoder_training holds it now",
     "generate_caption_database": "create_caption holds it now",
     "generate_image_buckets": "create_buckets holds it now",
-}
-_DATASET_WORDS = {
-    "image_dir": "Folder with the pictures of this subset, and their caption files beside them.",
-    "metadata_file": "Metadata JSON with the captions, in place of caption files.",
-    "is_reg": "These are regularisation pictures: the class in general, to keep the model from forgetting it.",
-    "class_tokens": "Words that stand for a picture without a caption file.",
-    "num_repeats": "How often each picture of this subset counts per epoch.",
-    "batch_size": "Pictures per step and device of this data set.",
-    "network_multiplier": "Strength of the LoRA while this data set is trained.",
-    "custom_attributes": "Attributes of your own; sd-scripts hands them on and reads none.",
 }
 
 
@@ -197,5 +188,6 @@ def _dataset_value(name: str, annotation: str) -> dict[str, Any]:
         one = {"enum": list(spec.about.choices)}
     if spec is not None and spec.about.ge is not None:
         one["minimum"] = spec.about.ge
-    text = _DATASET_WORDS.get(name) or (_described(spec.about.help, spec.about.tip) if spec is not None else "")
+    words = DATASET_WORDS.get(name)
+    text = _described(*words) if words else _described(spec.about.help, spec.about.tip) if spec is not None else ""
     return {**one, "description": text} if text else one

@@ -24,8 +24,13 @@ TOML = {"source": Source(Path("run.toml"), "toml", "")}
 SDXL = {"script": "sdxl_train_network.py", "resolution": "1024,1024"}
 FLUX = {"script": "flux_train_network.py", "network_module": "networks.lora_flux"}
 ANIMA = {"script": "anima_train_network.py", "network_module": "networks.lora_anima"}
-TI = {"script": "train_textual_inversion.py", "token_string": "mydog01", "network_module": None, "network_dim": None,
-      "network_alpha": 1.0}
+TI = {
+    "script": "train_textual_inversion.py",
+    "token_string": "mydog01",
+    "network_module": None,
+    "network_dim": None,
+    "network_alpha": 1.0,
+}
 TUNE = {"script": "sdxl_train.py", "network_module": None, "network_dim": None, "network_alpha": 1.0}
 
 # rule -> (settings that it is for, settings that cure them)
@@ -47,11 +52,13 @@ CASES = {
         {"shuffle_caption": False},
     ),
     "caching_text_excludes_training_it": (
-        SDXL | {"cache_text_encoder_outputs_to_disk": True}, {"network_train_unet_only": True}
+        SDXL | {"cache_text_encoder_outputs_to_disk": True},
+        {"network_train_unet_only": True},
     ),
     "face_crop_range_unreadable": ({"face_crop_aug_range": "4.0,2.0"}, {"face_crop_aug_range": "2.0,4.0"}),
     "persistent_workers_without_workers": (
-        {"persistent_data_loader_workers": True, "max_data_loader_n_workers": 0}, {"max_data_loader_n_workers": 1}
+        {"persistent_data_loader_workers": True, "max_data_loader_n_workers": 0},
+        {"max_data_loader_n_workers": 1},
     ),
     "samples_without_prompts": ({"sample_every_n_epochs": 1}, {"sample_prompts": "p.txt"}),
     "tensorboard_without_logging_dir": ({"log_with": "all"}, {"logging_dir": "log"}),
@@ -60,24 +67,19 @@ CASES = {
     "scheduler_unknown": ({"lr_scheduler": "cosin"}, {"lr_scheduler": "cosine"}),
     "adafactor_scheduler_alone": ({"lr_scheduler": "adafactor"}, {"optimizer_type": "Adafactor"}),
     "min_lr_ratio_missing": ({"lr_scheduler": "cosine_with_min_lr"}, {"lr_scheduler_args": ("min_lr=1e-6",)}),
-    "step_rules_missing": (
-        {"lr_scheduler": "piecewise_constant"}, {"lr_scheduler_args": ("step_rules='1:500,0.1'",)}
-    ),
-    "annealing_length_missing": (
-        {"lr_scheduler_type": "CosineAnnealingLR"}, {"lr_scheduler_args": ("T_max=1000",)}
-    ),
+    "step_rules_missing": ({"lr_scheduler": "piecewise_constant"}, {"lr_scheduler_args": ("step_rules='1:500,0.1'",)}),
+    "annealing_length_missing": ({"lr_scheduler_type": "CosineAnnealingLR"}, {"lr_scheduler_args": ("T_max=1000",)}),
     "optimizer_unknown": ({"optimizer_type": "AdamW8bits"}, {"optimizer_type": "adamw8BIT"}),
     "optimizer_named_twice": ({"use_8bit_adam": True, "optimizer_type": "Lion"}, {"use_8bit_adam": False}),
     "one_rate_only": (
-        {"optimizer_type": "Prodigy", "learning_rate": 1.0, "text_encoder_lr": (0.5,)}, {"text_encoder_lr": (0.0,)}
+        {"optimizer_type": "Prodigy", "learning_rate": 1.0, "text_encoder_lr": (0.5,)},
+        {"text_encoder_lr": (0.0,)},
     ),
     "fused_backward_pass_alone": ({"fused_backward_pass": True}, {"optimizer_type": "Adafactor"}),
     "nothing_to_train": ({"unet_lr": 0.0, "text_encoder_lr": (0.0,)}, {"unet_lr": 1e-4}),
     "network_of_another_family": ({"network_module": "networks.lora_flux"}, {"script": "flux_train_network.py"}),
     "weights_for_dim_missing": ({"dim_from_weights": True}, {"network_weights": "a.safetensors"}),
-    "block_count_wrong": (
-        {"network_args": ("block_dims=" + ",".join("8" * 23),)}, SDXL
-    ),
+    "block_count_wrong": ({"network_args": ("block_dims=" + ",".join("8" * 23),)}, SDXL),
     "dylora_ranks_do_not_fit": (
         {"network_module": "networks.dylora", "network_args": ("conv_dim=8", "unit=4")},
         {"network_args": ("conv_dim=16", "unit=4")},
@@ -85,7 +87,8 @@ CASES = {
     "full_precision_needs_mixed": ({"full_bf16": True, "mixed_precision": "fp16"}, {"mixed_precision": "bf16"}),
     "fp8_needs_mixed": ({"fp8_base": True}, {"mixed_precision": "bf16"}),
     "offloads_exclude_each_other": (
-        FLUX | {"blocks_to_swap": 18, "cpu_offload_checkpointing": True}, {"blocks_to_swap": None}
+        FLUX | {"blocks_to_swap": 18, "cpu_offload_checkpointing": True},
+        {"blocks_to_swap": None},
     ),
     "sdxl_is_not_v2": (SDXL | {"v2": True}, {"v2": False}),
     "chroma_needs_t5_mask": (FLUX | {"model_type": "chroma"}, {"apply_t5_attn_mask": True}),
@@ -100,10 +103,12 @@ CASES = {
     "rate_of_whole_models": ({"learning_rate": 2e-6}, {"unet_lr": 1e-4, "text_encoder_lr": (5e-5,)}),
     "rate_too_small_for_optimizer": ({"optimizer_type": "DAdaptAdam"}, {"learning_rate": 1.0}),
     "adafactor_ignores_rates": (
-        {"optimizer_type": "Adafactor", "unet_lr": 1e-4}, {"optimizer_args": ("relative_step=False",)}
+        {"optimizer_type": "Adafactor", "unet_lr": 1e-4},
+        {"optimizer_args": ("relative_step=False",)},
     ),
     "schedule_free_ignores_schedule": (
-        {"optimizer_type": "AdamWScheduleFree", "lr_scheduler": "cosine"}, {"lr_scheduler": "constant"}
+        {"optimizer_type": "AdamWScheduleFree", "lr_scheduler": "cosine"},
+        {"lr_scheduler": "constant"},
     ),
     "warmup_longer_than_run": ({"lr_scheduler": "cosine", "lr_warmup_steps": 100.0}, {"lr_warmup_steps": 100}),
     "second_text_rate_unused": (SDXL | {"text_encoder_lr": (5e-5, 1e-5)}, {"text_encoder_lr": (5e-5, 5e-5)}),
@@ -119,7 +124,8 @@ CASES = {
     "only_the_last_is_saved": ({"save_every_n_epochs": None}, {"save_n_epoch_ratio": 5}),
     "keeping_without_saving": ({"save_last_n_steps": 500}, {"save_every_n_steps": 250}),
     "epoch_is_not_read": (
-        {"source": Source(Path("run.toml"), "toml", "", (Note("epoch", "dropped"),))}, {"max_train_epochs": 10}
+        {"source": Source(Path("run.toml"), "toml", "", (Note("epoch", "dropped"),))},
+        {"max_train_epochs": 10},
     ),
     "fp8_base_not_supported": (ANIMA | {"fp8_base": True}, {"fp8_base": False}),
     "secret_in_file": (TOML | {"wandb_api_key": "hunter2"}, {"wandb_api_key": None}),
@@ -225,3 +231,20 @@ def test_presets_of_the_gui(goldens):
     assert set(refused) == {"bucket_steps_do_not_divide", "warmup_not_allowed"}
     assert [name for name, _ in refused["warmup_not_allowed"]] == ["presets-finetune-adafactor"]
     assert all(toml["bucket_reso_steps"] % 32 for _, toml in refused["bucket_steps_do_not_divide"])
+
+
+def test_as_sd_scripts_itself():
+    """400 settings put before sd-scripts' own checks, optimizers and schedulers: we refuse exactly what it refuses."""
+    import json
+
+    from kohyakit.config.read import read_values
+
+    recorded = json.loads((Path(__file__).parent / "recorded_refusals.json").read_text(encoding="utf-8"))
+    differ = []
+    for case in recorded["cases"]:
+        read, problems = read_values({**recorded["base"], **case["values"]}, "x.toml")
+        errors = [str(p) for p in (*problems, *check_rules(read)) if p.severity == "error"]
+        if bool(errors) != case["refused"]:
+            differ.append((case, errors))
+    assert differ == []
+    assert sum(case["refused"] for case in recorded["cases"]) == 200

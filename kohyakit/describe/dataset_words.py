@@ -1,0 +1,38 @@
+"""Options that only a dataset_config has, and what each does; the others are parameters of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# name -> (what it does, what to try when)
+DATASET_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "image_dir": (
+            "Folder with the pictures of this subset, and their caption files beside them.",
+            "The folder itself, whatever its name: the repeats stand in num_repeats here.",
+        ),
+        "metadata_file": (
+            "Metadata JSON with the captions of this subset, in place of caption files.",
+            "Leave it out.",
+        ),
+        "is_reg": (
+            "These are regularisation pictures: the class in general, to keep the model from forgetting it.",
+            "true for one subset beside the training ones.",
+        ),
+        "class_tokens": (
+            "Words that stand for a picture of this subset that has no caption file.",
+            "What a folder name holds behind the repeats: sks person.",
+        ),
+        "num_repeats": (
+            "How often each picture of this subset counts per epoch.",
+            "More for a small subset, so that all subjects are seen equally often.",
+        ),
+        "batch_size": (
+            "Pictures per step and device of this data set; not given, train_batch_size.",
+            "Smaller for the data set with the larger resolution.",
+        ),
+        "network_multiplier": ("Strength of the LoRA while this data set is trained.", "1; -1 for slider LoRAs."),
+        "custom_attributes": ("Attributes of your own for a subset; sd-scripts hands them on and reads none.", "None."),
+    }
+)
