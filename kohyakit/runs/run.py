@@ -11,6 +11,7 @@
     metrics.json   the curves in numbers, taken from the logs; may be deleted
     log.txt        what the training printed
     stop           asks the training to end after its current step
+    files/         models that a later training of the same output_name would have written over
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ PROGRESS_FILE = "progress.json"
 METRICS_FILE = "metrics.json"
 LOG_FILE = "log.txt"
 STOP_FILE = "stop"
+KEPT_DIR = "files"  # models that a later run would have written over
+REPLACED_DIR = "replaced"  # the same for files that no run recorded
 
 PLANNED, RUNNING, FINISHED = "planned", "running", "finished"
 STOPPED, FAILED, INTERRUPTED = "stopped", "failed", "interrupted"
@@ -264,6 +267,30 @@ class Run:
             if record.parent != self.folder and f'"{new.file}"' in record.read_text(encoding="utf-8", errors="replace"):
                 _replace_checkpoint(open_run(record.parent), new.file, self.record.version)
 
+    def keep_earlier(self, path: Path) -> Path | None:
+        """Before this run writes `path`: move aside what an earlier training left under that name.
+
+        It goes into the folder of the run that wrote it (whose record follows), else into `replaced` beside it.
+        Returns its new place, or None where there was nothing of another's. Raises RunError.
+        """
+        if not path.exists() or self.relative(path) in {c.file for c in self.record.checkpoints}:
+            return None
+        name, owner = self.relative(path), None
+        for record in self.folder.parent.glob(f"*/{RUN_FILE}"):
+            if record.parent != self.folder and f'"{name}"' in record.read_text(encoding="utf-8", errors="replace"):
+                owner = open_run(record.parent)
+        folder = owner.folder / KEPT_DIR if owner else path.parent / REPLACED_DIR
+        kept = _free(folder / path.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.rename(kept)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        if owner is not None and owner.problem is None:
+            moved = (replace(c, file=owner.relative(kept)) if c.file == name else c for c in owner.record.checkpoints)
+            owner.update(checkpoints=tuple(moved))
+        return kept
+
     def report(self, **values: Any) -> None:
         """Say where the training stands (step, steps, epoch, epochs, loss …); cheap, call it every step."""
         moment = time.monotonic()
@@ -319,6 +346,14 @@ def open_run(path: Path | str) -> Run:
     else:
         return Run(folder, record)
     return Run(folder, Record(version=version), problem)
+
+
+def _free(path: Path) -> Path:
+    """The path, or with a number before its ending where that is taken."""
+    number, free = 2, path
+    while free.exists():
+        free, number = path.with_name(f"{path.stem} ({number}){path.suffix}"), number + 1
+    return free
 
 
 def _replace_checkpoint(run: Run, file: str, version: str) -> None:

@@ -70,6 +70,7 @@ class Writer:
         if saving.no_metadata:
             written = {key: value for key, value in written.items() if key in MINIMUM}
         written |= model_spec(self._config, self._resolution, datetime.now())
+        self._keep_earlier(path)
         with self._as_used():
             save_lora(path, self._parts.network.state_dict(), self._parts.precision.save, written)
         self._run.add_checkpoint(path, epoch=epoch, step=step)
@@ -90,9 +91,16 @@ class Writer:
             "streams": order_state,
         }
         position = replace(position, seed=parts.seed, rng_order=self._config.training.rng_order)
+        self._keep_earlier(folder)
         save_state(folder, position, parts.network.state_dict(), rest)
         self._run.add_checkpoint(folder, kind="state", epoch=position.current_epoch, step=position.current_step)
         return folder
+
+    def _keep_earlier(self, path: Path) -> None:
+        """An earlier training's file of the same name is not written over."""
+        kept = self._run.keep_earlier(path)
+        if kept is not None:
+            self._say(f"the earlier {path.name} is now {kept}")
 
     def sample(self, epoch: int | None, step: int) -> None:
         """Draw every sample prompt with the network as it stands, its dropout off."""

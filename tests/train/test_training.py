@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError, RunError
 from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.run import open_run
 from kohyakit.train.start import train_network
 from kohyakit.train.trainer import NotFinite, Trainer
 
@@ -74,6 +75,23 @@ def test_the_same_seed_gives_the_same_file(make_config, tmp_path):
     first = weights(tmp_path)
     train(make_config())
     assert same(first, weights(tmp_path))
+
+
+def test_a_second_training_of_the_same_name_keeps_the_first_ones_files(make_config, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tiny.safetensors").write_bytes(b"somebody's")
+    first = train(make_config(max_train_epochs=1, save_state_on_train_end=True))
+    assert (out / "replaced" / "tiny.safetensors").read_bytes() == b"somebody's"
+    trained = (out / "tiny.safetensors").read_bytes()
+    second = train(make_config(max_train_epochs=1, seed=8, save_state_on_train_end=True))
+    kept = first.folder / "files" / "tiny.safetensors"
+    assert kept.read_bytes() == trained
+    assert (first.folder / "files" / "tiny-state" / "train_state.json").exists()
+    assert (out / "tiny.safetensors").read_bytes() != trained
+    files = {c.kind: (c.file, c.replaced_by) for c in open_run(first.folder).record.checkpoints}
+    assert files["model"] == ("runs/1a/files/tiny.safetensors", "")
+    assert {c.file for c in second.record.checkpoints} == {"tiny.safetensors", "tiny-state"}
 
 
 def test_every_image_is_seen_exactly_its_repeats_each_epoch(make_config, spied):
