@@ -14,7 +14,7 @@ _KIND = {"toml": "dataset-toml", "json": "dataset-json"}
 
 
 def convert(text: str, where: str, to: str) -> tuple[str, list[Problem]]:
-    """A dataset_config's text in the other format (or as it is), and warnings. Raises DatasetError with every problem."""
+    """A dataset_config's text in the other format (or as it is), and warnings. Raises DatasetError."""
     tree = dataset_toml.loads(text, where)
     problems = list(tree.problems)
     is_json = text.removeprefix(BOM).lstrip().startswith("{")

@@ -41,6 +41,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
 
     def note(self, key: str, action: str, text: str = "") -> None:
+        """Say what became of a key."""
         self.notes.append(Note(key, action, text))
 
 

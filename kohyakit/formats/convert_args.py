@@ -1,0 +1,72 @@
+"""Any settings file -> a command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from kohyakit.config.train import Note, TrainConfig
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats import carry, command, gui_launch
+from kohyakit.formats.conversion import (
+    STDOUT,
+    Conversion,
+    Work,
+    tab_of,
+)
+from kohyakit.formats.convert_toml import overridden, prompts_file_for, to_toml
+from kohyakit.formats.text import write_text
+
+
+def to_args(work: Work) -> Conversion:
+    """The source as a command line, written to the target. Raises ConfigError."""
+    if work.kind == "args" and not work.options.overrides:
+        config, problems = work.config()
+        text = work.text if work.options.keep_secrets else carry.without_secrets(work.text, "args")
+        return _finished_args(work, text, config, problems, [])
+    config, problems = work.config()
+    if work.options.as_gui and work.kind == "gui-json":
+        return _gui_command(work, config, problems)
+    notes, written = [], []
+    prompts = prompts_file_for(work, config)
+    if prompts:
+        if work.target != STDOUT:
+            write_text(Path(prompts), config["sample_prompts"].rstrip("\n") + "\n")
+            written.append(Path(prompts))
+        config = config.with_values(sample_prompts=prompts)
+        notes.append(Note("sample_prompts", "mapped", f"{'written to' if written else 'to be written to'} {prompts}"))
+    notes += [Note(name, "dropped", f"{config.launch.script} does not know it") for name in command.unread(config)]
+    words = command.build(config, keep_secrets=work.options.keep_secrets)
+    return _finished_args(work, command.as_text(words), config, problems, notes, tuple(written))
+
+
+def _finished_args(
+    work: Work,
+    text: str,
+    config: TrainConfig,
+    problems: list[Problem],
+    notes: list[Note],
+    written: tuple[Path, ...] = (),
+) -> Conversion:
+    if work.target != STDOUT:
+        write_text(work.target, text)
+        written = (work.target, *written)
+    tab = tab_of(work) if work.kind == "gui-json" else ""
+    return work.done(text, config, problems, notes, tab, written)
+
+
+def _gui_command(work: Work, config: TrainConfig, problems: list[Problem]) -> Conversion:
+    """The command line that the GUI starts, and the TOML it names beside it."""
+    tab = tab_of(work)
+    preset = overridden(work, tab)
+    written: tuple[Path, ...] = ()
+    toml = work.target.with_suffix(".toml")
+    if work.target != STDOUT:
+        if toml.exists() and not work.options.force:
+            raise ConfigError(
+                Problem(str(toml), "is there already", "use another name, or --force", name="target_exists")
+            )
+        beside = to_toml(replace(work, target=toml, to="toml"))
+        written = beside.written
+    result = gui_launch.as_gui(preset, tab, config="" if work.target == STDOUT else toml.as_posix())
+    return _finished_args(work, command.join(result.command) + "\n", config, problems, [], written)
