@@ -115,6 +115,7 @@ def _model(config: TrainConfig, order: KohyakitOrder | SdScriptsOrder, echo: Ech
         vae=asked.vae,
         v2=asked.v2,
         v_parameterization=asked.v_parameterization,
+        dtype=None,  # the file's own: everything is converted once, when it is put in its place
         mmap=not asked.disable_mmap_load_safetensors,
     )
     for note in model.notes:

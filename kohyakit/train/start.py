@@ -113,6 +113,9 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
             echo(f"left out: {replace(problem, cure='')}")
         scan = _without(scan, {problem.where for problem in bad})
         plan = make_plan(config, scan)
+    for finding in plan.findings:
+        if finding.severity != "error":
+            echo(f"{finding.severity}: {finding}")
     problems = dict.fromkeys((*(p for p in unsupported(config) if p.severity == "error"), *plan.errors))
     if problems:
         in_files = all(problem.name.startswith((*_BAD_IMAGE, "caption")) for problem in problems)
