@@ -174,6 +174,8 @@ def _lora(config: TrainConfig, family: str) -> dict[str, Any]:
     if kind.startswith("LyCORIS/"):
         # not given, LyCORIS takes these; the GUI always writes them
         values |= {"conv_dim": config["network_dim"] or 4, "conv_alpha": _plain(config["network_alpha"]), "unit": 4}
+    if kind in ("Kohya DyLoRA", *gui_network.KOHYA_LYCORIS):
+        values |= {"conv_dim": 0, "conv_alpha": 0}  # not given, they leave convolutions alone
     values["LoRA_type"] = kind or "Standard"
     for key, text in args.items():
         values[key] = _from_text(known[key], text)
@@ -233,7 +235,6 @@ def _complete(config: TrainConfig, values: dict[str, Any], tab: str) -> list[Not
     """Put what the preset does not give back, to the GUI or to us, into the free text; what does not go, into notes."""
     meant, _ = read_preset(values, tab, "")
     theirs = as_gui(values, tab, folders=_NoFolders())
-    handed = {name: _typed(value) for name, value in theirs.toml.items()}
     notes: list[Note] = []
     words: list[str] = []
     for name, spec in SPECS().items():
@@ -241,8 +242,8 @@ def _complete(config: TrainConfig, values: dict[str, Any], tab: str) -> list[Not
             continue
         if name == "max_train_steps" and config["max_train_epochs"]:
             continue
-        wanted = _typed(config[name])
-        if wanted == _typed(meant[name]) and (not theirs.toml or wanted == handed.get(name, _typed(spec.default))):
+        others = [meant[name], theirs.toml.get(name, spec.default)] if theirs.toml else [meant[name]]
+        if all(_alike(name, config[name], other) for other in others):
             continue
         option = _option(spec, config[name])
         if option:
@@ -254,6 +255,23 @@ def _complete(config: TrainConfig, values: dict[str, Any], tab: str) -> list[Not
         notes.append(Note("additional_parameters", "mapped", " ".join(words)))
     notes += [Note("", "differs", str(problem)) for problem in theirs.refusals if problem.name == "gui_stops"]
     return notes
+
+
+def _alike(name: str, wanted: Any, got: Any) -> bool:
+    """Do sd-scripts and its networks take both alike? The GUI also writes arguments that a config leaves open; what
+    `_lora` puts into their fields is what the network would take for them.
+    """
+    if name != "network_args":
+        return _typed(wanted) == _typed(got)
+    mine, theirs = (dict(item.partition("=")[::2] for item in items or ()) for items in (wanted, got))
+    return all(key in theirs and _plain_text(value) == _plain_text(theirs[key]) for key, value in mine.items())
+
+
+def _plain_text(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text.lower()
 
 
 def _typed(value: Any) -> Any:
