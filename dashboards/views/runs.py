@@ -18,43 +18,15 @@ if not opened.runs:
     )
     st.stop()
 
-search, action = st.columns([3, 2], vertical_alignment="bottom")
-with search:
-    text = st.text_input(
-        "Filter",
-        key="filter",
-        bind="query-params",
-        placeholder="network_dim >= 32 and loss.last < 0.1",
-        label_visibility="collapsed",
-        icon=":material/search:",
-    )
-
-
-@st.fragment(run_every=3 if any(run.status == RUNNING for run in opened.runs) else None)
-def table() -> None:
-    summaries = store.summaries(opened.runs)
-    runs, problem = filtered(opened.runs, summaries, text or "")
-    if problem:
-        st.warning(plain(problem))
-    if not runs:
-        nothing("No run fits the filter.", "Take a condition out, or clear the field.")
-        return
-    picked = [run.record.version for run in opened.picked]
-    reset = (
-        "/".join([text or "", *picked])
-        if "table_pick" not in st.session_state or st.session_state["table_pick"] != picked
-        else st.session_state["table_reset"]
-    )
-    st.session_state["table_reset"] = reset
-    now = widgets.runs_table(table_rows(runs, summaries, opened.picture_url), picked, reset=reset)
-    st.session_state["table_pick"] = now
-    if now != picked:
-        keep_pick(now)
-        st.rerun()
-    if any(summary is None for summary in summaries.values()):
-        st.rerun(scope="fragment")
-
-
+search, action = st.columns([3, 2], vertical_alignment="center")
+text = search.text_input(
+    "Filter",
+    key="filter",
+    bind="query-params",
+    placeholder="network_dim >= 32 and loss.last < 0.1",
+    label_visibility="collapsed",
+    icon=":material/search:",
+)
 with action, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
     many = len(opened.picked)
     st.caption(
@@ -63,4 +35,40 @@ with action, st.container(horizontal=True, horizontal_alignment="right", vertica
     if many:
         st.page_link("views/compare.py", label="Compare", icon=":material/show_chart:")
         st.page_link("views/samples.py", label="Samples", icon=":material/photo_library:")
+
+first = store.summaries(opened.runs)
+unread = None in first.values()
+refresh = 1 if unread else 3 if any(run.status == RUNNING for run in opened.runs) else None
+
+
+@st.fragment(run_every=refresh)
+def table() -> None:
+    runs = opened.again().runs
+    summaries = first if runs is opened.runs and not unread else store.summaries(runs)
+    shown, problem = filtered(runs, summaries, text or "")
+    if problem:
+        st.warning(plain(problem))
+    if not shown:
+        nothing("No run fits the filter.", "Take a condition out, or clear the field.")
+        return
+    picked = [run.record.version for run in opened.picked]
+    if st.session_state.get("table_pick") != picked:
+        # The pick came from elsewhere (the address, another page): a fresh table takes it over.
+        st.session_state["table_pick"] = picked
+        st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
+    rows = table_rows(shown, summaries, opened.picture_url)
+    known = {run.record.version for run in runs}
+    now = [
+        name
+        for name in widgets.runs_table(rows, picked, key=f"runs_{st.session_state['table_round']}")
+        if name in known
+    ]
+    if now != picked:
+        st.session_state["table_pick"] = now
+        keep_pick(now)
+        st.rerun()
+    if unread and None not in summaries.values():
+        st.rerun()  # everything is read: no more refreshing
+
+
 table()

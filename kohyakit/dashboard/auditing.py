@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from kohyakit.audit.report import AuditReport
 
 SMALL_SET = 300
-"""So many images are audited without being asked for; more wait for the button."""
+"""So many images (each with a caption) are audited without being asked for; more wait for the button."""
 
-_COLOURS = {"error": "#d9534f", "warning": "#b98a1d", "hint": "#7d8694"}
-_SHOWN = 24
+_SHOWN, _SETS = 24, 60  # pictures of one finding, sets of like pictures on a page
 _reports = Memo(6)
 
 
@@ -48,7 +47,7 @@ def report_of(folder: Path, resolution: int) -> AuditReport | None:
     key = str(folder)
     report = _reports.peek(key, stamp)
     if report is None:
-        if many > 3 * SMALL_SET and not st.button(
+        if many > 2 * SMALL_SET and not st.button(
             f"Audit {count(many, 'file')}", type="primary", icon=":material/search:"
         ):
             nothing(
@@ -98,7 +97,7 @@ def findings(opened: Opened, report: AuditReport) -> None:
         action = issues.iloc[0]["action"]
         more = f" · the first {_SHOWN} are shown" if len(issues) > _SHOWN else ""
         groups.append(
-            {"title": f"{titles[name].capitalize()}: {len(issues)}", "note": f"{action}{more}", "items": items}
+            {"title": f"{_first_upper(titles[name])}: {len(issues)}", "note": f"{action}{more}", "items": items}
         )
     widgets.gallery(groups, key="findings", tile="9rem")
 
@@ -123,14 +122,17 @@ def _rank(issue: str, severity: str) -> int:
 def _items(opened: Opened, issue: Any, orientation: dict[str, int]) -> list[dict[str, Any]]:
     """The finding as tiles: a turned photo as it is stored and as it is meant."""
     path = Path(issue.path)
-    words = {"title": path.name, "note": issue.detail, "colour": _COLOURS[issue.severity]}
+    words = {"title": path.name, "note": issue.detail, "colour": theme.SEVERITY_COLOURS[issue.severity]}
     if issue.path not in orientation:  # a folder or a caption file
         return [{**words, "src": "", "badge": "folder" if path.is_dir() else "file"}]
     upright = {**words, "src": opened.picture_url(path, 320), "full": opened.picture_url(path, 1280)}
     if orientation[issue.path] == 1 or not any(word in issue.issue for word in ("orient", "exif", "sideways")):
         return [upright]
     stored = {key: opened.picture_url(path, width, upright=False) for key, width in (("src", 320), ("full", 1280))}
-    return [{**words, **stored, "badge": "as stored"}, {**upright, "badge": "as meant", "colour": "#3ea36b"}]
+    return [
+        {**words, **stored, "badge": "as stored"},
+        {**upright, "badge": "as meant", "colour": theme.SEVERITY_COLOURS["good"]},
+    ]
 
 
 def duplicates(opened: Opened, report: AuditReport) -> None:
@@ -139,21 +141,27 @@ def duplicates(opened: Opened, report: AuditReport) -> None:
     if not sets:
         st.success("No picture is there twice.", icon=":material/check:")
         return
-    details = dict(zip(report.issues["path"], report.issues["detail"], strict=True))
+    rows = {(row.group, row.path): row for row in report.issues[report.issues["group"] != ""].itertuples()}
+    titles = dict(zip(report.summary["issue"], report.summary["title"], strict=True))
     groups = []
-    for paths in list(sets.values())[:60]:
-        items = [
-            {
-                "src": opened.picture_url(Path(path), 320), "full": opened.picture_url(Path(path), 1280),
-                "title": Path(path).name, "note": details.get(path, ""),
-                "badge": "keep" if place == 0 else "", "colour": "#3ea36b",
-            }
-            for place, path in enumerate(paths)
-        ]  # fmt: skip
-        groups.append({"title": count(len(paths), "picture"), "items": items})
-    if len(sets) > 60:
-        st.caption(f"The first 60 of {len(sets)} sets are shown.")
+    for name, paths in list(sets.items())[:_SETS]:
+        items = [_twin(opened, rows[name, path], keep=place == 0) for place, path in enumerate(paths)]
+        kind = titles.get(rows[name, paths[-1]].issue, "")
+        groups.append({"title": f"{_first_upper(kind)}: {count(len(paths), 'picture')}", "items": items})
+    if len(sets) > _SETS:
+        st.caption(f"The first {_SETS} of {len(sets)} sets are shown.")
     widgets.gallery(groups, key="duplicates", tile="11rem")
+
+
+def _twin(opened: Opened, row: Any, *, keep: bool) -> dict[str, Any]:
+    path = Path(row.path)
+    badge = {"badge": "keep", "colour": theme.SEVERITY_COLOURS["good"]} if keep else {}
+    sources = {"src": opened.picture_url(path, 320), "full": opened.picture_url(path, 1280)}
+    return {**sources, "title": path.name, "note": row.detail, **badge}
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def sizes(report: AuditReport) -> None:
@@ -203,10 +211,9 @@ def captions(report: AuditReport) -> None:
     with left:
         st.subheader("Tags", anchor=False)
         tags = report.tags().head(25)
-        names = tags.columns
         option = charts.bar_chart(
             [str(tag) for tag in tags["tag"]],
-            [int(n) for n in tags[names[-1]]],
+            [int(n) for n in tags["images"]],
             colour=theme.RUN_COLOURS[2],
             value_name="captions",
             across=True,

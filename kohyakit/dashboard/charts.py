@@ -92,10 +92,18 @@ def _series(line: Line, values: np.ndarray, log: bool, *, behind: bool = False) 
 def _pairs(x: np.ndarray, y: np.ndarray, log: bool) -> list[list[float | None]]:
     """Points for JSON: short numbers, None for a gap, and on a log scale for what is not above 0."""
     good = np.isfinite(y) & (y > 0 if log else True)
-    return [
-        [float(f"{a:.7g}"), float(f"{b:.6g}") if ok else None]
-        for a, b, ok in zip(x.tolist(), y.tolist(), good.tolist(), strict=True)
-    ]
+    pairs: list[list[float | None]] = np.stack([_short(x, 8), _short(np.where(good, y, 0), 6)], axis=1).tolist()
+    for place in np.flatnonzero(~good).tolist():
+        pairs[place][1] = None
+    return pairs
+
+
+def _short(values: np.ndarray, digits: int) -> np.ndarray:
+    """Rounded to so many significant digits, so that the text that goes to the browser is short."""
+    with np.errstate(divide="ignore"):
+        power = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))
+    whole = np.where(values == 0, 1.0, power)
+    return np.round(values * whole) / whole
 
 
 def scatter_chart(

@@ -11,7 +11,8 @@ import streamlit as st
 from kohyakit.dashboard import charts, export_page, report, store, svg, widgets
 from kohyakit.dashboard import curves as lines_as_drawn
 from kohyakit.dashboard.curves import AXES, Line, tag_group, tag_title
-from kohyakit.dashboard.page import Opened, nothing, show_problems
+from kohyakit.dashboard.memo import Memo
+from kohyakit.dashboard.page import Opened, nothing, sentence_list, show_problems
 from kohyakit.dashboard.words import plain
 from kohyakit.errors import Problem
 from kohyakit.runs.run import Run
@@ -75,32 +76,32 @@ def _chart(runs: Sequence[Run], tag: str, axis: str, smoothing: float, log: bool
     return problems
 
 
+_drawn = Memo(200)
+
+
 def drawn_lines(runs: Sequence[Run], tag: str, axis: str, smoothing: float) -> tuple[list[Line], list[Problem]]:
     """The lines of one metric as they go on the page. Few points and learning rates are not smoothed."""
-    lines, problems = store.lines_of(runs, tag, axis)
-    few = tag_group(tag) in ("validation", "lr") or all(len(line.x) < 30 for line in lines)
-    return lines_as_drawn.drawn(lines, smoothing=0.0 if few else smoothing), problems
 
+    def make() -> tuple[list[Line], list[Problem]]:
+        lines, problems = store.lines_of(runs, tag, axis)
+        few = tag_group(tag) in ("validation", "lr") or all(len(line.x) < 30 for line in lines)
+        return lines_as_drawn.drawn(lines, smoothing=0.0 if few else smoothing), problems
 
-_MARKS = {"error": ":red[●]", "warning": ":orange[●]", "hint": ":gray[●]", "good": ":green[●]"}
+    key = (*(str(run.folder) for run in runs), tag, axis, smoothing)
+    return _drawn.get(key, tuple(store.log_stamp(run) for run in runs), make)
 
 
 def _statements(runs: Sequence[Run], most: int = 6) -> None:
     """Sentences about the curves, each with its numbers; of many the gravest, the rest behind a fold."""
-    told = report.statements(runs)
+    told = [(one.severity, one.version, one.text) for one in report.statements(runs)]
     if not told:
         return
     with st.container(border=True):
         st.markdown("**What the curves tell**")
-        st.markdown("\n".join(_sentence(one) for one in told[:most]))
+        st.html(sentence_list(told[:most]))
         if len(told) > most:
             with st.expander(f"{len(told) - most} more"):
-                st.markdown("\n".join(_sentence(one) for one in told[most:]))
-
-
-def _sentence(one: report.Told) -> str:
-    who = f"**{plain(one.version)}** " if one.version else ""
-    return f"- {_MARKS.get(one.severity, '')} {who}{plain(one.text)}"
+                st.html(sentence_list(told[most:]))
 
 
 def settings(runs: Sequence[Run]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 AXES = {"step": "Steps", "epoch": "Epochs", "images": "Images seen", "time": "Time"}
-DRAWN_POINTS = 24_000
+DRAWN_POINTS = 16_000
 """Points of all lines of one chart together; more than a screen has columns, few enough to draw at once."""
 
 
@@ -119,7 +119,7 @@ def drawn(lines: list[Line], *, smoothing: float = 0.0, window: tuple[float, flo
     """The lines as they go to the browser: smoothed over all points first, then cut to the window, then thinned."""
     if not lines:
         return []
-    most = int(np.clip(DRAWN_POINTS / len(lines), 300, 2000))
+    most = int(np.clip(DRAWN_POINTS / len(lines), 400, 2000))
     result = []
     for line in lines:
         curve = smoothed(line.y, smoothing) if smoothing else None

@@ -92,7 +92,7 @@ def help_of(spec: Spec) -> str:
 
 def _field(spec: Spec, value: Any, key: str) -> Any:
     """The widget for one parameter. Numbers are text fields where they may be as small as 1e-6."""
-    label = plain(spec.name)
+    label = spec.name  # an underscore within a word is no Markdown, and a screen reader should not read a backslash
     if spec.kind == "bool" and not spec.many and not spec.optional:
         return st.toggle(label, bool(value), key=key, help=help_of(spec))
     draw = (

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import streamlit as st
 
-from kohyakit.dashboard import pictures, store
+from kohyakit.dashboard import pictures, store, theme
 from kohyakit.dashboard.project import Project
 from kohyakit.dashboard.words import listed, plain
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.runs.run import Run
 
-_MARKS = {"error": ":red[●]", "warning": ":orange[●]", "hint": ":gray[●]"}
 _ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": ":material/info:"}
 
 
@@ -60,8 +60,11 @@ def open_page(title: str, *, subtitle: str = "") -> Opened:
         text = ",".join(st.session_state.get("picked", []))
     names, missing = parse_pick(text, known)
     if missing:
+        # The address keeps them, so that the sentence stands until something else is picked.
         st.warning(f"Not in this project: {plain(listed(missing))}. They may have been renamed or deleted.")
-    keep_pick(names)
+        st.session_state["picked"] = names
+    else:
+        keep_pick(names)
     by_version = {run.record.version: run for run in runs}
     return Opened(project, folder, runs, tuple(by_version[name] for name in names))
 
@@ -81,9 +84,7 @@ def pick_runs(opened: Opened, *, key: str, most: int = 20) -> tuple[Run, ...]:
     """The pick as a field on a page that compares; changing it changes the address."""
     known = [run.record.version for run in opened.runs]
     field = f"pick_{key}"
-    picked = [run.record.version for run in opened.picked]
-    if st.session_state.get(field) != picked:
-        st.session_state[field] = picked[:most]
+    st.session_state[field] = [run.record.version for run in opened.picked][:most]
     names = st.multiselect(
         "Runs",
         known,
@@ -92,9 +93,8 @@ def pick_runs(opened: Opened, *, key: str, most: int = 20) -> tuple[Run, ...]:
         format_func=partial(_run_label, opened),
         placeholder="Pick runs",
         label_visibility="collapsed",
+        on_change=lambda: keep_pick(st.session_state[field]),
     )
-    if names != picked:
-        keep_pick(names)
     by_version = {run.record.version: run for run in opened.runs}
     return tuple(by_version[name] for name in names)
 
@@ -116,9 +116,7 @@ def _choose_folder(place, project: Project, folders: Sequence[Path]) -> Path:
 
 
 def show_problems(problems: Iterable[Problem], *, most: int = 20) -> None:
-    """Findings, worst first, each one sentence; what comes from files stays plain text. One stands in a box of its
-    own, several make a list.
-    """
+    """Findings, worst first, each one sentence. One stands in a box of its own, several make a list."""
     order = {"error": 0, "warning": 1, "hint": 2}
     found = sorted(dict.fromkeys(problems), key=lambda problem: order.get(problem.severity, 3))
     if len(found) == 1:
@@ -126,9 +124,19 @@ def show_problems(problems: Iterable[Problem], *, most: int = 20) -> None:
         draw.get(found[0].severity, st.info)(plain(found[0]), icon=_ICONS.get(found[0].severity))
     elif found:
         with st.container(border=True):
-            st.markdown("\n".join(f"- {_MARKS[problem.severity]} {plain(problem)}" for problem in found[:most]))
+            st.html(sentence_list([(problem.severity, "", str(problem)) for problem in found[:most]]))
             if len(found) > most:
                 st.caption(f"and {len(found) - most} more")
+
+
+def sentence_list(sentences: Iterable[tuple[str, str, str]]) -> str:
+    """(severity, who, text) as an HTML list, a coloured dot before each; every word escaped."""
+    items = "".join(
+        f'<li><span style="color:{theme.SEVERITY_COLOURS.get(severity, theme.SEVERITY_COLOURS["hint"])}">●</span>'
+        f"<span>{f'<b>{escape(who)}</b> ' if who else ''}{escape(text)}</span></li>"
+        for severity, who, text in sentences
+    )
+    return f'<ul class="k-sentences">{items}</ul>'
 
 
 def show_error(error: KohyakitError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
@@ -33,8 +34,8 @@ class Picture:
 def url(project: Project, path: Path, width: int | None = None, *, upright: bool = True) -> str:
     """Address of a picture; changes with the file, so a browser may keep what it has. Empty outside the project."""
     try:
-        name = project.name(path)
-        version = (project.root / name).stat().st_mtime_ns // 1000
+        name = f"{_folder_name(project, path.parent)}{path.name}" if not path.is_symlink() else project.name(path)
+        version = path.stat().st_mtime_ns // 1000
     except Outside:
         return ""
     except OSError:
@@ -45,6 +46,15 @@ def url(project: Project, path: Path, width: int | None = None, *, upright: bool
     if not upright:
         query["stored"] = 1
     return f"{ROUTE}?{urlencode(query)}"
+
+
+@lru_cache(maxsize=4096)
+def _folder_name(project: Project, folder: Path) -> str:
+    """A folder's name in the project with a slash; kept, as a page names thousands of files of a few folders. Only
+    addresses are made of it: what is read is looked at anew, link by link.
+    """
+    name = project.name(folder)
+    return "" if name == "." else f"{name}/"
 
 
 def read(project: Project, name: str, width: int | None = None, *, upright: bool = True) -> Picture:

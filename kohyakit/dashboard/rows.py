@@ -63,7 +63,6 @@ def _row(run: Run, summary: Summary | None, picture_url: PictureUrl) -> dict[str
         "changed": changed(run),
         **_loss(summary),
         "thumb": picture_url(sample.path, 160) if sample else "",
-        "sample": picture_url(sample.path, None) if sample else "",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,9 @@ class Scalars:
     frame: pd.DataFrame | None
     problems: tuple[Problem, ...] = ()
 
-    @property
+    @cached_property
     def tags(self) -> tuple[str, ...]:
-        return () if self.frame is None else tuple(sorted(str(tag) for tag in self.frame["tag"].unique()))
+        return () if self.frame is None else tuple(sorted(map(str, self.frame["tag"].unique())))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ STATUS_COLOURS = {
     "planned": "#7d8694",
 }
 
+SEVERITY_COLOURS = {"error": "#d9534f", "warning": "#c98a1b", "hint": "#8a93a0", "good": "#3ea36b"}
+
 
 def run_colour(index: int) -> str:
     return RUN_COLOURS[index % len(RUN_COLOURS)]
@@ -71,6 +73,9 @@ h3 {font-size: 1rem !important; font-weight: 600 !important; padding: .3rem 0 0 
 [data-testid="stMetricValue"] {font-size: 1.45rem; font-variant-numeric: tabular-nums}
 [data-testid="stMetricLabel"] {opacity: .75}
 [data-testid="stHeadingWithActionElements"] a {display: none}
+.k-sentences {list-style: none; margin: 0 !important; padding: 0 !important; line-height: 1.5}
+.k-sentences li {display: flex; gap: .6rem; margin: 0 0 .35rem !important; padding: 0; font-size: .93rem;
+  overflow-wrap: anywhere}
 [data-testid="stDecoration"], [data-testid="stAppDeployButton"], footer {display: none}
 """
 

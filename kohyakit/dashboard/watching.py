@@ -91,9 +91,7 @@ def _stop(run: Run) -> None:
         return
     with st.popover("Stop", icon=":material/stop_circle:", width="stretch"):
         st.write("The training ends after the step it is in and saves what it has.")
-        if st.button("Stop after this step", key=f"stop_{run.folder}", type="primary"):
-            run.request_stop()
-            st.rerun(scope="fragment")
+        st.button("Stop after this step", key=f"stop_{run.folder}", type="primary", on_click=run.request_stop)
 
 
 def _curves(run: Run) -> None:

@@ -23,6 +23,9 @@ from kohyakit.errors import DatasetError, Problem
 
 JOURNAL = Path(".kohyakit") / "captions.jsonl"
 EXTENSIONS = (".txt", ".caption")
+_LINE = re.compile(
+    r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+"
+)  # str.splitlines breaks at signs that are no line ends to sd-scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def _by_line(change: Callable[[Caption], Caption]) -> Callable[[str], str]:
     """Tags of each line; a line on which nothing changes stays as it is written, to its last space."""
 
     def edit(text: str) -> str:
-        lines = text.splitlines(keepends=True) or [""]
+        lines = _LINE.findall(text) or [""]
         result = []
         for line in lines:
             body = line.rstrip("\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -40,5 +41,10 @@ def project(_finished_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A copy of the small project (see made.small_project) that a test may spoil; the dashboard is opened on it."""
     copy = tmp_path / "lighthouse"
     shutil.copytree(_finished_project, copy)
+    for listed in copy.glob("runs/*/dataset.json"):  # lists name folders by their whole path
+        data = json.loads(listed.read_text(encoding="utf-8"))
+        for entry in data["entries"]:
+            entry["root"] = str(copy / Path(entry["root"]).relative_to(_finished_project))
+        listed.write_text(json.dumps(data), encoding="utf-8")
     monkeypatch.setenv(PROJECT_VARIABLE, str(copy))
     return copy

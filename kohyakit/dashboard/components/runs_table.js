@@ -90,7 +90,8 @@ function buildRow(row, state) {
   const flip = () => {
     state.picked.has(row.id) ? state.picked.delete(row.id) : state.picked.add(row.id);
     mark(state);
-    state.send([...state.rows.map((r) => r.id).filter((id) => state.picked.has(id))]);
+    const shown = state.rows.map((r) => r.id);   // in the table's order, then those that a filter hides
+    state.send([...shown.filter((id) => state.picked.has(id)), ...[...state.picked].filter((id) => !shown.includes(id))]);
   };
   box.onclick = (event) => { event.stopPropagation(); flip(); };
   line.onclick = flip;
@@ -100,7 +101,7 @@ function buildRow(row, state) {
 function enlarge(state, row) {
   const dialog = state.root.querySelector("dialog");
   const image = dialog.querySelector("img");
-  image.src = row.sample;
+  image.src = row.thumb.replace(/&w=\d+/, "");
   image.alt = `last sample of ${row.version}`;
   dialog.querySelector("p").textContent = `${row.version}  ${row.name}`;
   dialog.showModal();
@@ -128,7 +129,19 @@ function order(rows, sort) {
 
 function draw(state) {
   state.tree = !state.sort.key;
-  state.body.replaceChildren(...order(state.rows, state.sort).map((row) => buildRow(row, state)));
+  // A row that says what it said before keeps its nodes: a running training changes one row in five hundred.
+  const before = state.nodes;
+  state.nodes = new Map();
+  const lines = order(state.rows, state.sort).map((row) => {
+    const words = JSON.stringify([state.tree, row]);
+    const kept = before.get(row.id);
+    const line = kept && kept.words === words ? kept.line : buildRow(row, state);
+    state.nodes.set(row.id, { words, line });
+    return line;
+  });
+  if (lines.length !== state.body.children.length || lines.some((line, i) => state.body.children[i] !== line)) {
+    state.body.replaceChildren(...lines);
+  }
   for (const button of state.head.querySelectorAll("button")) {
     const on = button.dataset.key === state.sort.key;
     button.classList.toggle("on", on);
@@ -155,7 +168,7 @@ function build(parent) {
   dialog.onclick = () => dialog.close();
   root.append(table, dialog);
   parent.append(root);
-  const state = { root, head, body, rows: [], picked: new Set(), sort: { key: "", down: false }, seen: "" };
+  const state = { root, head, body, rows: [], picked: new Set(), sort: { key: "", down: false }, seen: "", nodes: new Map() };
   for (const [key, title] of COLUMNS) {
     const cell = el("span");
     if (key) {
@@ -180,9 +193,11 @@ function build(parent) {
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
   let state = states.get(parentElement);
-  if (!state) states.set(parentElement, (state = build(parentElement)));
+  if (!state) {
+    states.set(parentElement, (state = build(parentElement)));
+    state.picked = new Set(data.picked);
+  }
   state.send = (ids) => setStateValue("picked", ids);
   const seen = JSON.stringify(data.rows);
-  if (data.reset !== state.reset) { state.picked = new Set(data.picked); state.reset = data.reset; }
   if (seen !== state.seen) { state.seen = seen; state.rows = data.rows; draw(state); } else mark(state);
 }
