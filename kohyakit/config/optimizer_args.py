@@ -26,7 +26,10 @@ OPTIMIZER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "eps": ("A small number that keeps divisions by 0 away; Adafactor takes two.", "Leave it out."),
         "amsgrad": ("Adam variant that never lets the squared-gradient mean shrink.", "False."),
-        "momentum": ("SGD: share of the last step that is kept in the next.", "0.9, which sd-scripts sets itself for SGDNesterov."),
+        "momentum": (
+            "SGD: share of the last step that is kept in the next.",
+            "0.9, which sd-scripts sets itself for SGDNesterov.",
+        ),
         "dampening": ("SGD: how much less the new gradient counts beside the momentum.", "0."),
         "decouple": ("Prodigy, D-Adaptation: weight decay apart from the gradient, as in AdamW.", "True."),
         "use_bias_correction": ("Prodigy, D-Adaptation: correct the means of the first steps, as Adam does.", "True."),
