@@ -19,24 +19,24 @@ import sys, time
 began = time.perf_counter()
 import torch, diffusers, transformers, accelerate
 from kohyakit import load
-from kohyakit.train import start, trainer
+from kohyakit.train import assemble, start, trainer
 imported = time.perf_counter()
 marks = {}
-def marked(name):
-    plain = getattr(trainer.Trainer, name)
-    def wrapper(self, *args, **kwargs):
+def marked(owner, name):
+    plain = getattr(owner, name)
+    def wrapper(*args, **kwargs):
         marks.setdefault(name, []).append(time.perf_counter())
-        result = plain(self, *args, **kwargs)
+        result = plain(*args, **kwargs)
         marks[name].append(time.perf_counter())
         return result
-    setattr(trainer.Trainer, name, wrapper)
-for name in ("_load_model", "_prepare_latents", "_train_batch"):
-    marked(name)
+    setattr(owner, name, wrapper)
+for owner, name in ((assemble, "_model"), (assemble, "_cache"), (trainer.Trainer, "_train_batch")):
+    marked(owner, name)
 start.train_network(load(sys.argv[1], overrides={"max_train_steps": "1", "sample_every_n_epochs": "0"}), progress=False,
                     skip_bad_images=True, echo=lambda text: None)
 first = marks["_train_batch"][1]
 spent = lambda name: marks[name][1] - marks[name][0]
-print(imported - began, spent("_load_model"), spent("_prepare_latents"), spent("_train_batch"), first - began)
+print(imported - began, spent("_model"), spent("_cache"), spent("_train_batch"), first - began)
 """
 
 

@@ -71,14 +71,14 @@ def parts_of(trainer_class: type) -> dict[str, float]:
 
 def bare_steps(trainer: Trainer, steps: int) -> list[float]:
     """The same network on ready tensors."""
-    unet, device = trainer.model.unet, trainer.device
+    unet, device = trainer.parts.model.unet, trainer.device
     generator = torch.Generator().manual_seed(1)
     noisy = torch.randn(1, 4, 64, 64, generator=generator).to(device)
     target = torch.randn(1, 4, 64, 64, generator=generator).to(device)
     with torch.no_grad():
-        states = encode_prompts(trainer.model.text_encoder, torch.full((1, 1, 77), 49407, device=device))
+        states = encode_prompts(trainer.parts.model.text_encoder, torch.full((1, 1, 77), 49407, device=device))
     timestep = torch.tensor([500], device=device)
-    optimizer = torch.optim.AdamW([p for p in trainer.network.parameters()], lr=1e-4)
+    optimizer = torch.optim.AdamW([p for p in trainer.parts.network.parameters()], lr=1e-4)
     times = []
     for _ in range(steps):
         began = time.perf_counter()
