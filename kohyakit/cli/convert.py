@@ -39,7 +39,8 @@ def convert(
 ) -> None:
     """Turn SOURCE into TARGET: a GUI preset (.json), a config_file (.toml), a dataset_config or a command line (.args).
 
-    TARGET may be - for standard output. A folder is converted file by file into the folder TARGET.
+    TARGET may be - for standard output. A folder is converted file by file into the folder TARGET. Exit code 0:
+    converted, 1: some file of a folder was not, 2: a file that cannot be used, or wrong use.
     """
     from kohyakit.config.read import parse_assignments
     from kohyakit.formats.convert import STDOUT, Options, convert_folder

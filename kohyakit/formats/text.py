@@ -5,9 +5,10 @@ The text keeps its byte order mark and line ends, so that the file can be writte
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import tempfile
+import secrets
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -186,24 +187,29 @@ def shorten(value: Any, length: int = 60) -> str:
 
 
 def write_text(path: Path, text: str, verify: Callable[[Path], None] | None = None) -> None:
-    """Write text as it is under a temporary name in the same folder, verify, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    """Write text as it is under a temporary name in the same folder, verify, then move it into place.
+
+    Raises ConfigError where the place cannot be written; what stood there before is then still there.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        temporary.chmod(mode)
+        if path.exists():
+            shutil.copymode(path, temporary)
         if verify:
             verify(temporary)
         temporary.replace(path)
+    except (OSError, ValueError) as error:
+        _remove(temporary)
+        what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
+        raise ConfigError(Problem(str(path), what, "choose another place", name="not_written")) from None
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        path.unlink(missing_ok=True)

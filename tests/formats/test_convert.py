@@ -172,6 +172,16 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
         there(tmp_path, "a.json", PRESET, "b.xyz")
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        there(tmp_path, "a.json", PRESET, "file/b.toml")
+    (tmp_path / "c.toml").mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        there(tmp_path, "a.json", PRESET, "c.toml", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "c.toml", "file"]
+
+
 def test_a_folder_is_converted_file_by_file(tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "deep").mkdir(parents=True)

@@ -120,7 +120,7 @@ def run(seeds: range) -> None:
             error.add_note(f"seed {seed}")
             raise
         slowest = max(slowest, time.process_time() - start)
-    assert slowest < 1.0
+    assert slowest < 1.0  # CPU seconds for one file: no hang
     assert min(ended["read"], ended["refused"]) > len(seeds) / 20
 
 
