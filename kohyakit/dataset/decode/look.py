@@ -42,8 +42,15 @@ def look(path: Path) -> Examination:
         "file_size": len(data),
         "digest": hashlib.sha256(data).hexdigest(),
     }
-    found, facts, pixels = _judge(data, format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the verdict says it
+        found, facts, pixels = _judge(data, format)
     return Examination(path, found if reading.ok else reading, **known, **facts, pixels=pixels)
+
+
+def judge_bytes(data: bytes) -> Verdict:
+    """The verdict on a file's bytes that are not on disk yet."""
+    return _judge(data, sniff(data))[0]
 
 
 def _judge(data: bytes, format: str | None) -> tuple[Verdict, dict[str, Any], Pixels | None]:
@@ -195,18 +202,25 @@ def _old_tiff(image: Any) -> Verdict:
 def to_pixels(image: Any) -> Pixels:
     """A loaded Pillow image as 8-bit RGB, reduced where it is large."""
     import numpy as np
-    from PIL import Image
 
     factor = reduction(image.width, image.height)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image).astype(np.float32)
-        top = 65535.0 if image.mode != "F" or values.max(initial=0) > 1 else 1.0
-        image = Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+        image = to_eight_bits(image)
     if image.mode not in ("RGB", "L"):
         image = image.convert("RGB")
     if factor > 1:
         image = image.reduce(factor)
     return Pixels(np.asarray(image.convert("RGB")), 1 / factor)
+
+
+def to_eight_bits(image: Any) -> Any:
+    """A grey picture of 16 bits (or floats from 0 to 1) as Pillow's mode L, black to black and white to white."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.float32)
+    top = 65535.0 if image.mode != "F" or values.max(initial=0) > 1 else 1.0
+    return Image.fromarray((np.clip(values / top, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def _worst(*verdicts: Verdict) -> Verdict:

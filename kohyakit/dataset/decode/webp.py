@@ -16,7 +16,7 @@ from typing import Any
 from kohyakit.dataset.decode.record import Verdict
 
 TAIL = 64  # bytes taken away: a lossy part is padded by a few bytes at most, lost count is off by hundreds
-TAIL_LOSSLESS = 4  # a lossless picture ends in its last byte
+TAIL_LOSSLESS = 16  # a lossless picture leaves 4 bytes at most
 _SMALL = 8 * TAIL
 
 

@@ -1,0 +1,208 @@
+"""Mend what an audit found, with a way back for every byte.
+
+Plan first (repair_plan), then one step an image: the new file is written aside, the step is put in the journal, and
+only then is anything moved (journal). Nothing is deleted; `undo_repair` puts everything back as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kohyakit.audit.journal import UNDO_FOLDER, Journal, latest
+from kohyakit.audit.mend import CannotMend, mend
+from kohyakit.audit.repair_plan import RepairOptions, RepairPlan, Step, plan_repairs
+from kohyakit.errors import DatasetError, Problem
+
+if TYPE_CHECKING:
+    from kohyakit.audit.report import AuditReport
+
+CHECKS = ("decode", "exif_orientation", "format", "exact_duplicate")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """done: steps made (planned ones in a dry run), with how. problems: what could not be mended, or is left to you.
+
+    undo_folder: where the originals are; None when nothing was changed.
+    """
+
+    root: Path
+    dry_run: bool
+    done: tuple[tuple[Step, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    undo_folder: Path | None = None
+    resumed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, paths relative to the root (what `--json` prints)."""
+        return {
+            "root": str(self.root),
+            "dry_run": self.dry_run,
+            "resumed": self.resumed,
+            "undo_folder": str(self.undo_folder) if self.undo_folder else None,
+            "steps": [_step_data(self.root, step, how) for step, how in self.done],
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+@dataclass(frozen=True)
+class Undone:
+    """folder: of the run that was taken back; None when there was none."""
+
+    root: Path
+    folder: Path | None
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def repair_dataset(
+    dir: Path | str,
+    *,
+    options: RepairOptions | None = None,
+    dry_run: bool = False,
+    report: AuditReport | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Repair:
+    """Mend a folder of photos: turn upright, convert, rename, set aside what does not decode and what is twice.
+
+    dir: any folder that can be audited. report: an audit of it, made now without. A run that was killed is finished
+    first. Raises DatasetError for a folder that cannot be read or that another repair is at work on, ConfigError for
+    options.
+    """
+    root = Path(dir)
+    options = options or RepairOptions()
+    resumed = False
+    with contextlib.nullcontext() if dry_run else _alone(root):
+        killed = None if dry_run else latest(root, ("open",))
+        if killed is not None:
+            killed.resume()
+            report, resumed = None, True
+        report = report or _audit(root, options, workers, progress)
+        plan = plan_repairs(report, options)
+        if dry_run:
+            return Repair(root, True, tuple((step, "") for step in plan.steps), plan.left)
+        return _carry_out(plan, options, killed, resumed)
+
+
+def undo_repair(dir: Path | str) -> Undone:
+    """Take the last repair back: every file as it was, bytes, name and time. Again, and the one before it is next.
+
+    Raises DatasetError for a folder that is not there or that a repair is at work on.
+    """
+    root = Path(dir)
+    with _alone(root):
+        journal = latest(root, ("open", "finished"))
+        if journal is None:
+            return Undone(root, None)
+        return Undone(root, journal.folder, tuple(journal.undo()))
+
+
+def _audit(root: Path, options: RepairOptions, workers: int | None, progress: bool) -> AuditReport:
+    from kohyakit.audit.run import audit_dataset
+
+    checks = (*CHECKS, "near_duplicate") if options.duplicates == "near" else CHECKS
+    return audit_dataset(root, checks=checks, workers=workers, progress=progress)
+
+
+def _carry_out(plan: RepairPlan, options: RepairOptions, journal: Journal | None, resumed: bool) -> Repair:
+    done: list[tuple[Step, str]] = []
+    problems = list(plan.left)
+    for step in plan.steps:
+        try:
+            data, how = _prepared(step, options)
+            if journal is None:
+                journal = Journal.begin(plan.root, {"options": asdict(options)})
+            _make(journal, step, data, how)
+            done.append((step, how))
+        except CannotMend as error:
+            problems.append(Problem(_name(plan.root, step.path), str(error), "see to it by hand"))
+        except OSError as error:
+            what = f"could not be changed ({error.strerror or error})"
+            cure = "close what has it open and run the repair again"
+            problems.append(Problem(_name(plan.root, step.path), what, cure))
+    if journal is not None:
+        journal.finish()
+    folder = journal.folder if journal else None
+    return Repair(plan.root, False, tuple(done), tuple(problems), folder, resumed)
+
+
+def _prepared(step: Step, options: RepairOptions) -> tuple[bytes | None, str]:
+    """The new file's bytes, None where the file only moves. Raises CannotMend, OSError."""
+    if step.kind != "rewrite":
+        return None, "moved with its caption" if step.companions else "moved"
+    data = step.path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != step.digest:
+        raise CannotMend("changed since it was examined; run the repair again")
+    mended = mend(
+        data, step.format, step.orientation, step.actions, background=options.background, longest=options.shrink
+    )
+    return mended.data, mended.how
+
+
+def _make(journal: Journal, step: Step, data: bytes | None, how: str) -> None:
+    moves: list[tuple[Path, Path]] = []
+    if data is None:
+        moves.append((step.path, step.target))
+    else:
+        staged = journal.stage(step.target.name, data)
+        with contextlib.suppress(OSError):
+            os.chmod(staged, step.path.stat().st_mode & 0o777)
+        moves += [(step.path, journal.place_for(step.path)), (staged, step.target)]
+    moves += step.companions
+    moves += [(journal.stage(target.name, source.read_bytes()), target) for source, target in step.copies]
+    moves += [(cache, journal.place_for(cache)) for cache in step.caches]
+    journal.step({"kind": step.kind, "reason": step.reason, "how": how}, moves)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One repair at a time: a lock that a killed process does not leave behind. Raises DatasetError."""
+    from kohyakit.runs.process import Process, is_alive, this_process
+
+    if not root.is_dir():
+        raise DatasetError(Problem(str(root), "is no folder", "name the folder that holds your photos"))
+    folder = root / UNDO_FOLDER
+    lock = folder / "lock"
+    made = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            holder = Process(**json.loads(lock.read_text(encoding="utf-8")))
+            if is_alive(holder) is not False:
+                raise DatasetError(Problem(str(root), "another repair is at work on it", "wait until it has ended"))
+        lock.write_text(json.dumps(asdict(this_process())), encoding="utf-8")
+    except OSError as error:
+        what = f"nothing can be written there ({error.strerror})"
+        raise DatasetError(Problem(str(root), what, "allow writing to it, or copy the photos elsewhere")) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+            if made:
+                folder.rmdir()  # only where nothing was changed: an undo folder is never empty
+
+
+def _step_data(root: Path, step: Step, how: str) -> dict[str, Any]:
+    return {
+        "path": _name(root, step.path),
+        "kind": step.kind,
+        "reason": step.reason,
+        "target": _name(root, step.target),
+        "actions": list(step.actions),
+        "how": how,
+        "companions": [{"path": _name(root, one), "target": _name(root, other)} for one, other in step.companions],
+        "copies": [{"path": _name(root, one), "target": _name(root, other)} for one, other in step.copies],
+        "caches": [_name(root, cache) for cache in step.caches],
+    }
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
