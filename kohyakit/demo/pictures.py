@@ -119,15 +119,21 @@ def _cobbles(pen, box: tuple[int, int, int, int], rng: random.Random) -> None:
 def _statue(image: Image, rng: random.Random) -> None:
     from PIL import ImageDraw
 
-    _gradient(image, (58, 62, 66), (128, 118, 104))
+    tint = rng.uniform(0.6, 1.5)
+    _gradient(
+        image, _shade((58, 62, 66), tint), _shade(rng.choice(((128, 118, 104), (92, 110, 128), (150, 120, 96))), tint)
+    )
     pen = ImageDraw.Draw(image)
     width, height = image.size
+    for _ in range(rng.randrange(1, 5)):
+        x, wide = rng.randrange(width), width * rng.uniform(0.03, 0.1)
+        pen.rectangle((x, 0, x + wide, height), fill=_shade(rng.choice(_STONE), rng.uniform(0.3, 0.7)))
     for _ in range(90):
         x, y, r = rng.randrange(width), rng.randrange(height), rng.randrange(10, 46)
         tone = rng.randrange(50, 110)
         pen.rectangle((x, y, x + r * 2, y + r), outline=(tone, tone - 4, tone - 10))
-    centre = width * rng.uniform(0.4, 0.6)
-    unit = height / 10
+    centre = width * rng.uniform(0.25, 0.75)
+    unit = height / 10 * rng.uniform(0.65, 1.15)
     robe = rng.choice(((70, 96, 160), (220, 214, 200), (150, 60, 66)))
     pen.rectangle((centre - unit * 1.8, height - unit * 1.6, centre + unit * 1.8, height), fill=(150, 142, 130))
     pen.polygon(
@@ -162,22 +168,24 @@ def _statue(image: Image, rng: random.Random) -> None:
 def _church(image: Image, rng: random.Random) -> None:
     from PIL import ImageDraw
 
-    _gradient(image, (74, 64, 60), (150, 124, 96))
+    tint = rng.uniform(0.6, 1.4)
+    _gradient(image, _shade((74, 64, 60), tint), _shade((150, 124, 96), tint))
     pen = ImageDraw.Draw(image)
     width, height = image.size
-    cx, cy = width * rng.uniform(0.45, 0.55), height * 0.42
-    for depth in range(6, 0, -1):
-        w, h = width * 0.09 * depth, height * 0.11 * depth
-        stone = _shade(rng.choice(_STONE), 0.34 + 0.09 * depth)
+    cx, cy = width * rng.uniform(0.3, 0.7), height * rng.uniform(0.32, 0.5)
+    arches, spread = rng.randrange(4, 8), rng.uniform(0.07, 0.13)
+    for depth in range(arches, 0, -1):
+        w, h = width * spread * depth, height * spread * 1.25 * depth
+        stone = _shade(rng.choice(_STONE), tint * (0.34 + 0.55 * depth / arches))
         box = (cx - w, cy - h, cx + w, cy + h * 1.5)
         pen.rounded_rectangle(box, radius=w * 0.9, outline=stone, width=int(16 + 7 * depth))
     pen.rectangle((cx - width * 0.07, cy + height * 0.16, cx + width * 0.07, height), fill=(150, 40, 44))
-    r = height * 0.09
+    r = height * rng.uniform(0.05, 0.14)
     for petal in range(12):
         pen.pieslice((cx - r, cy - r, cx + r, cy + r), petal * 30, petal * 30 + 26, fill=rng.choice(_GLASS))
     pen.ellipse((cx - r / 4, cy - r / 4, cx + r / 4, cy + r / 4), fill=(240, 220, 150))
     for side in (-1, 1):
-        for i in range(4):
+        for i in range(rng.randrange(2, 6)):
             x, y = cx + side * width * (0.16 + 0.1 * i), height * (0.78 + 0.06 * i)
             pen.rectangle((x - 5, y - 40, x + 5, y), fill=(236, 226, 206))
             pen.ellipse((x - 9, y - 66, x + 9, y - 38), fill=(255, 214, 110))
