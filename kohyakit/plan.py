@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.read import nearest
 from kohyakit.config.rules import check_rules
 from kohyakit.config.rules.reading import network_args
 from kohyakit.config.train import TrainConfig
@@ -161,8 +162,12 @@ def _config_problems(config: TrainConfig) -> Iterator[Problem]:
         elif note.action == "differs" and note.key not in ("max_train_epochs", "max_train_steps"):
             yield Problem(note.key, note.text, "", "gui_differs", "hint")
     unknown = [note.key for note in notes if note.action == "unknown"]
-    if unknown:
-        what = f"nothing reads {', '.join(unknown[:6])}" + (f" and {len(unknown) - 6} more" if len(unknown) > 6 else "")
+    meant = {key: near for key in unknown if (near := nearest(key))}
+    for key, near in meant.items():
+        yield Problem(key, "nothing reads this name", f"did you mean {near}?", "unknown_parameter", "warning")
+    rest = [key for key in unknown if key not in meant]
+    if rest:
+        what = f"nothing reads {', '.join(rest[:6])}" + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")
         yield Problem("", what, "look for a spelling mistake", "unknown_parameter", "warning")
 
 
