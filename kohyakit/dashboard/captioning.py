@@ -171,9 +171,11 @@ def many_at_once(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> 
     if not edits:
         st.info("No caption would change.")
         return
-    st.markdown(f"**{count(len(edits), 'caption')} would change**")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"**{count(len(edits), 'caption')} would change**", width="content")
+        agreed = st.button(f"Change {count(len(edits), 'caption')}", type="primary")
     st.html(report.caption_html([(one.path.name, _shown(one.old), _shown(one.new)) for one in edits], most=40))
-    if st.button(f"Change {count(len(edits), 'caption')}", type="primary"):
+    if agreed:
         _apply(folder, edits, words)
 
 

@@ -69,9 +69,18 @@ def curve_chart(lines: Sequence[Line], *, axis: str, log: bool = False, title: s
             "axisLine": {"onZero": False},
             "axisLabel": {"hideOverlap": True, "showMaxLabel": False},
         },
-        "yAxis": {"type": "log" if log else "value", "scale": True, "splitNumber": 4},
+        "yAxis": {"type": "log", **_log_bounds(lines)} if log else {"type": "value", "scale": True, "splitNumber": 4},
         "series": series,
     }
+
+
+def _log_bounds(lines: Sequence[Line]) -> dict[str, float]:
+    """A little room around the values; ECharts by itself would go out to whole powers of ten."""
+    values = [
+        part[np.isfinite(part) & (part > 0)] for line in lines for part in (line.y, line.smooth) if part is not None
+    ]
+    known = np.concatenate(values) if values else np.empty(0)
+    return {"min": float(f"{known.min() * 0.9:.2g}"), "max": float(f"{known.max() * 1.1:.2g}")} if len(known) else {}
 
 
 def _series(line: Line, values: np.ndarray, log: bool, *, behind: bool = False) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -29,7 +30,7 @@ def curves(runs: Sequence[Run]) -> None:
         show_problems(problem for run in runs for problem in store.scalars_of(run).problems)
         return
     _statements(runs)
-    axis, smoothing, log = _controls()
+    look = _controls()
     shown = st.pills(
         "Metrics",
         tags,
@@ -43,17 +44,27 @@ def curves(runs: Sequence[Run]) -> None:
     wide = [tag for tag in shown if tag_group(tag) != "lr"]
     small = [tag for tag in shown if tag_group(tag) == "lr"]
     for tag in wide:
-        problems += _chart(runs, tag, axis, smoothing, log, height=380 if tag == wide[0] else 280)
+        problems += _chart(runs, tag, look, height=380 if tag == wide[0] else 280)
     for column, tag in zip(st.columns(2) * len(small), small, strict=False):
         with column:
-            problems += _chart(runs, tag, axis, 0.0, log, height=220)
+            problems += _chart(runs, tag, look, height=220)
     show_problems(problems)
     st.caption(
         "Zoom: the dashed square, then drag; or Ctrl and the wheel. Drawn lines keep their lowest and highest points."
     )
 
 
-def _controls() -> tuple[str, float, bool]:
+@dataclass(frozen=True)
+class Look:
+    """How curves are drawn. part: the stretch of the axis that is shown, in per cent of the longest line."""
+
+    axis: str = "step"
+    smoothing: float = 0.6
+    log: bool = False
+    part: tuple[int, int] = (0, 100)
+
+
+def _controls() -> Look:
     by_label = {label: axis for axis, label in AXES.items()}
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         over = st.segmented_control(
@@ -62,16 +73,22 @@ def _controls() -> tuple[str, float, bool]:
         )  # fmt: skip
         log = st.toggle("Log scale", key="log", bind="query-params", persist_state="session")
         smoothing = st.slider(
-            "Smoothing", 0.0, 0.99, 0.6, 0.01, key="smooth", bind="query-params", width=240, persist_state="session",
+            "Smoothing", 0.0, 0.99, 0.6, 0.01, key="smooth", bind="query-params", width=210,
+            persist_state="session",
             help="An exponential moving average, its start debiased; the raw line stays behind it. 0 is the raw line.",
         )  # fmt: skip
-    return by_label[over], smoothing, log
+        part = st.slider(
+            "Part", 0, 100, (0, 100), 1, format="%d%%", key="part", bind="query-params", width=210,
+            persist_state="session",
+            help="A stretch of the training, drawn anew with all its detail.",
+        )  # fmt: skip
+    return Look(by_label[over], smoothing, log, part)
 
 
-def _chart(runs: Sequence[Run], tag: str, axis: str, smoothing: float, log: bool, *, height: int) -> list:
-    drawn, problems = drawn_lines(runs, tag, axis, smoothing)
+def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int) -> list[Problem]:
+    drawn, problems = drawn_lines(runs, tag, look)
     if drawn:
-        option = charts.curve_chart(drawn, axis=axis, log=log, title=tag_title(tag))
+        option = charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag))
         st.echarts_chart(option, height=height, key=f"chart_{tag}")
     return problems
 
@@ -79,15 +96,19 @@ def _chart(runs: Sequence[Run], tag: str, axis: str, smoothing: float, log: bool
 _drawn = Memo(200)
 
 
-def drawn_lines(runs: Sequence[Run], tag: str, axis: str, smoothing: float) -> tuple[list[Line], list[Problem]]:
+def drawn_lines(runs: Sequence[Run], tag: str, look: Look = Look()) -> tuple[list[Line], list[Problem]]:
     """The lines of one metric as they go on the page. Few points and learning rates are not smoothed."""
 
     def make() -> tuple[list[Line], list[Problem]]:
-        lines, problems = store.lines_of(runs, tag, axis)
+        lines, problems = store.lines_of(runs, tag, look.axis)
         few = tag_group(tag) in ("validation", "lr") or all(len(line.x) < 30 for line in lines)
-        return lines_as_drawn.drawn(lines, smoothing=0.0 if few else smoothing), problems
+        window = None
+        if look.part != (0, 100) and lines:
+            end = max(float(line.x[-1]) for line in lines)
+            window = (end * look.part[0] / 100, end * look.part[1] / 100)
+        return lines_as_drawn.drawn(lines, smoothing=0.0 if few else look.smoothing, window=window), problems
 
-    key = (*(str(run.folder) for run in runs), tag, axis, smoothing)
+    key = (*(str(run.folder) for run in runs), tag, look.axis, look.smoothing, look.part)
     return _drawn.get(key, tuple(store.log_stamp(run) for run in runs), make)
 
 
@@ -194,7 +215,7 @@ def _download(label: str, make: Callable[[], str], name: str, media_type: str, *
 
 
 def chart_svg(runs: Sequence[Run], tag: str) -> str:
-    drawn, _ = drawn_lines(runs, tag, "step", 0.6)
+    drawn, _ = drawn_lines(runs, tag)
     return svg.chart(drawn, axis="step", title=tag_title(tag))
 
 

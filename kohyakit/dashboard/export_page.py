@@ -79,7 +79,7 @@ def _curves(runs: Sequence[Run]) -> str:
 
     made = []
     for tag in all_tags(runs):
-        lines, _ = drawn_lines(runs, tag, "step", 0.6)
+        lines, _ = drawn_lines(runs, tag)
         if lines:
             drawn = svg.chart(lines, axis="step", title=tag_title(tag), colours=_COLOURS, ground=False)
             made.append(f"<figure>{drawn}</figure>")

@@ -165,15 +165,12 @@ def dataset_change(before: Run, after: Run) -> DatasetChange:
 
 def caption_html(changes: Sequence[tuple[str, str, str]], most: int = 200) -> str:
     """Captions with what went struck through and what came underlined, everything escaped."""
-    rows = []
-    for name, old, new in changes[:most]:
-        rows.append(f"<dt>{escape(name)}</dt><dd>{marked(old, new)}</dd>")
+    rows = [f"<p><b>{escape(name)}</b><br>{marked(old, new)}</p>" for name, old, new in changes[:most]]
     more = f"<p>and {len(changes) - most} more</p>" if len(changes) > most else ""
     return (
-        "<style>.captions,.captions dd{margin:0;font-size:.9rem}"
-        ".captions dt{font-weight:600;margin-top:.6rem;font-size:.85rem}"
+        "<style>.captions p{margin:0 0 .6rem!important;font-size:.9rem}.captions b{font-size:.85rem}"
         ".captions del{color:#d9534f}.captions ins{color:#3ea36b}</style>"
-        f'<dl class="captions">{"".join(rows)}</dl>{more}'
+        f'<div class="captions">{"".join(rows)}{more}</div>'
     )
 
 

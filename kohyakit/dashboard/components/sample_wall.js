@@ -22,10 +22,12 @@ function newest(samples, step) {
 function fill(cell, samples, step, row) {
   const sample = newest(samples, step);
   cell.current = sample;
-  if (!sample) {
+  if (!sample || !sample.src) {
     cell.late.hidden = false;
     cell.button.hidden = true;
-    cell.late.textContent = samples.length ? `first sample at ${samples[0].label}` : "no sample of this prompt";
+    if (sample) cell.late.textContent = "this picture lies outside the project";
+    else cell.late.textContent = samples.length ? `first sample at ${samples[0].label}` : "no sample of this prompt";
+    cell.current = null;
     cell.words.textContent = "";
     return;
   }
@@ -81,7 +83,7 @@ function move(state, at, tell) {
   for (const cell of state.cells) {   // have the neighbours ready
     for (const near of [state.steps[state.at + 1], state.steps[state.at - 1]]) {
       const sample = near && newest(cell.samples, near.value);
-      if (sample) new Image().src = sample.src;
+      if (sample && sample.src) new Image().src = sample.src;
     }
   }
 }

@@ -1,0 +1,53 @@
+"""What goes to the chart library: every point as the log has it, gaps as gaps, one hover over all runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from kohyakit.dashboard.charts import bar_chart, curve_chart, scatter_chart
+from kohyakit.dashboard.curves import Line, drawn
+
+
+def lines() -> list[Line]:
+    y = np.array([0.123456789, np.nan, 1e-7, 0.0, -2.5, 123456.789, np.inf])
+    return [
+        Line("1a", "loss/average", np.arange(7.0), y, "#111"),
+        Line("2b", "loss/average", np.arange(7.0), y * 2, "#222"),
+    ]
+
+
+def test_points_gaps_and_short_numbers() -> None:
+    option = curve_chart(lines(), axis="step")
+    assert option["series"][0]["data"] == [
+        [0.0, 0.123457], [1.0, None], [2.0, 1e-7], [3.0, 0.0], [4.0, -2.5], [5.0, 123457.0], [6.0, None]]  # fmt: skip
+    json.dumps(option, allow_nan=False)
+
+
+def test_a_log_scale_shows_only_what_it_can() -> None:
+    option = curve_chart(lines(), axis="epoch", log=True)
+    shown = [y for _, y in option["series"][0]["data"] if y is not None]
+    assert shown == [0.123457, 1e-7, 123457.0]
+    assert option["yAxis"]["min"] == pytest.approx(9e-8)
+    assert option["yAxis"]["max"] == pytest.approx(2 * 123457 * 1.1, rel=0.05)
+    json.dumps(
+        curve_chart([Line("1a", "x", np.arange(2.0), np.zeros(2), "#1")], axis="step", log=True), allow_nan=False
+    )
+
+
+def test_the_raw_line_stays_behind_and_out_of_the_hover() -> None:
+    option = curve_chart(drawn(lines(), smoothing=0.5), axis="step")
+    behind = [series for series in option["series"] if series.get("silent")]
+    assert [series["name"] for series in behind] == ["1a raw", "2b raw"]
+    assert not any(series["tooltip"]["show"] for series in behind)
+    assert option["legend"]["data"] == ["1a", "2b"]
+    assert option["tooltip"]["trigger"] == "axis"
+
+
+def test_other_charts_are_plain_data() -> None:
+    json.dumps(scatter_chart([(1, 2, "a.png")], x_name="w", y_name="h", guides=[512], colour="#1"), allow_nan=False)
+    across = bar_chart(["b"], [3], colour="#1", across=True)
+    assert across["yAxis"]["data"] == ["b"]
+    assert across["series"][0]["data"] == [3]
