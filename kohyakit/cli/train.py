@@ -10,23 +10,43 @@ import click
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Replace a value of CONFIG; may be repeated.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Replace a value of CONFIG; repeatable."
+)
 @click.option("--dataset-config", type=click.Path(path_type=Path), help="The dataset TOML to train on.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, as `kohyakit check` does, and stop.")
-@click.option("--skip-bad-images", is_flag=True, help="Leave out images that do not decode instead of refusing to start.")
+@click.option("--skip-bad-images", is_flag=True, help="Leave out images that do not decode, and go on.")
 @click.option("--version", "run_version", metavar="1b", help="The run's name; the next free one by default.")
 @click.option("--parent", metavar="1a", help="The run that this one is compared with.")
 @click.option("--note", default="", help="A remark kept with the run.")
-@click.option("--backend", type=click.Choice(["kohyakit", "sd-scripts"]), default="kohyakit", show_default=True,
-              help="Train in this process, or drive an existing sd-scripts checkout.")  # fmt: skip
+@click.option(
+    "--backend",
+    type=click.Choice(["kohyakit", "sd-scripts"]),
+    default="kohyakit",
+    show_default=True,
+    help="Train in this process, or drive an existing sd-scripts checkout.",
+)
 @click.option("--sd-scripts", "directory", type=click.Path(path_type=Path), help="The sd-scripts checkout.")
 @click.option("--python", "python", metavar="EXE", help="The Python that has sd-scripts' packages.")
 @click.option("--print-command", is_flag=True, help="Print the command for sd-scripts and stop.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.pass_context
-def train(context: click.Context, config: Path, assignments: tuple[str, ...], dataset_config: Path | None, dry_run: bool,
-          skip_bad_images: bool, run_version: str | None, parent: str | None, note: str, backend: str,
-          directory: Path | None, python: str | None, print_command: bool, quiet: bool) -> None:  # fmt: skip
+def train(
+    context: click.Context,
+    config: Path,
+    assignments: tuple[str, ...],
+    dataset_config: Path | None,
+    dry_run: bool,
+    skip_bad_images: bool,
+    run_version: str | None,
+    parent: str | None,
+    note: str,
+    backend: str,
+    directory: Path | None,
+    python: str | None,
+    print_command: bool,
+    quiet: bool,
+) -> None:
     """Train a LoRA from CONFIG, a kohya_ss preset (JSON) or an sd-scripts TOML.
 
     \b
@@ -39,7 +59,7 @@ def train(context: click.Context, config: Path, assignments: tuple[str, ...], da
     if dry_run:
         from kohyakit.cli.check import check
 
-        context.invoke(check, config=config, assignments=assignments, dataset_config=dataset_config)
+        context.invoke(check, config=config, assignments=assignments, dataset_config=dataset_config, backend=backend)
         return
     from kohyakit.config.read import parse_assignments
     from kohyakit.formats import load
@@ -48,12 +68,20 @@ def train(context: click.Context, config: Path, assignments: tuple[str, ...], da
     if backend == "sd-scripts" or print_command:
         from kohyakit.launch import sd_scripts
 
-        sd_scripts.run(settings, directory, python=python, print_command=print_command)
-        return
-    from kohyakit.train.start import train_network
+        run = sd_scripts.run(
+            settings,
+            directory,
+            python=python,
+            print_command=print_command,
+            version=run_version,
+            parent=parent,
+            note=note,
+        )
+    else:
+        from kohyakit.train.start import train_network
 
-    run = train_network(
-        settings, skip_bad_images=skip_bad_images, progress=not quiet, version=run_version, parent=parent, note=note
-    )
-    if run.status == "interrupted":
+        run = train_network(
+            settings, skip_bad_images=skip_bad_images, progress=not quiet, version=run_version, parent=parent, note=note
+        )
+    if run is not None and run.status == "interrupted":
         sys.exit(130)

@@ -1,0 +1,73 @@
+"""`kohyakit train` at the command line: a whole training, Ctrl-C sent to a real process, a dry run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from kohyakit.demo.project import make_project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("cli") / "demo")
+
+
+def kohyakit(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "kohyakit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", **options)
+
+
+def test_a_dry_run_says_what_check_says(project):
+    dry, check = kohyakit("train", project.preset, "--dry-run"), kohyakit("check", project.preset)
+    assert dry.stdout == check.stdout
+    assert dry.returncode == check.returncode == 1
+
+
+def test_a_bad_image_stops_it_with_code_2_and_one_sentence(project):
+    done = kohyakit("train", project.preset, "--quiet")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "town_6.jpg" in line
+    assert "--skip-bad-images" in line
+    assert "Traceback" not in done.stderr
+    assert not list((project.folder / "model").iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_leaves_a_state_from_which_the_printed_command_goes_on(project):
+    settings = ["--set", "max_train_epochs=40", "--set", "sample_every_n_epochs=0", "--skip-bad-images", "--quiet"]
+    command = [sys.executable, "-m", "kohyakit", "train", str(project.preset), *settings]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    progress = project.folder / "model" / "runs" / "1a" / "progress.json"
+    for _ in range(1200):
+        if progress.exists() or running.poll() is not None:
+            break
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 130, said
+    record = json.loads((progress.parent / "run.json").read_text(encoding="utf-8"))
+    assert record["status"] == "interrupted"
+    (hint,) = [line for line in said.splitlines() if line.startswith("go on with: kohyakit train ")]
+    state = Path(hint.rsplit('"resume=', 1)[1].rstrip('"'))
+    done = int(state.name.removeprefix("demo-step").removesuffix("-state"))
+    assert record["outcome"].startswith(f"interrupted after step {done} of ")
+    resumed = kohyakit(
+        "train", project.preset, "--set", f"resume={state}", "--set", f"max_train_steps={done + 2}",
+        "--set", "max_train_epochs=0", "--skip-bad-images", "--quiet",
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on after step {done} of {done + 2}" in resumed.stderr
+    assert (project.folder / "model" / "demo.safetensors").exists()
