@@ -29,7 +29,7 @@ from typing import Any
 from kohyakit.dataset.fingerprint import Fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.process import Process, is_alive
-from kohyakit.runs.record_file import locked, read_json, read_text, write_json
+from kohyakit.runs.record_file import locked, read_json, read_text, unwritable, write_json
 from kohyakit.runs.version import Version
 
 RUNS_DIR = "runs"

@@ -68,7 +68,7 @@ class Processes:
 
 
 def share_of(items: Iterable[T], rank: int, count: int) -> Iterator[T]:
-    """Every count-th item from the rank-th on. Each rank gets as many: the last round starts over at the first items."""
+    """Every count-th item from the rank-th on; each rank gets as many, the last round starting over at the first."""
     first: list[T] = []
     number = 0
     for number, item in enumerate(items, start=1):

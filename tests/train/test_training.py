@@ -324,3 +324,13 @@ def test_a_state_of_another_order_is_refused(make_config, tmp_path):
         train(make_config(resume=state, rng_order="sd-scripts"))
     with pytest.raises(KohyakitError, match="other-state"):
         train(make_config(resume=str(tmp_path / "other-state")))
+
+
+def test_a_file_that_cannot_be_moved_aside_is_one_sentence(make_config, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tiny.safetensors").write_bytes(b"somebody's")
+    (out / "replaced").write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(RunError, match="replaced|tiny"):
+        train(make_config(max_train_epochs=1))
+    assert (out / "tiny.safetensors").read_bytes() == b"somebody's"

@@ -126,7 +126,8 @@ def test_the_true_model_has_kohyas_keys_and_shapes(goldens, case, settings):
     model = build_meta("sd1")
     state = LoraNetwork.create(model.text_encoder, model.unet, settings, None).state_dict()
     assert set(state) == set(keys)
-    assert {key: list(tensor.shape) for key, tensor in state.items()} == {key: shape for key, (_, shape) in keys.items()}
+    shapes = {key: list(tensor.shape) for key, tensor in state.items()}
+    assert shapes == {key: shape for key, (_, shape) in keys.items()}
 
 
 @pytest.mark.shared
