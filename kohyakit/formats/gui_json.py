@@ -44,9 +44,7 @@ def read(preset: Mapping[str, Any], tab: str, where: str) -> tuple[TrainConfig, 
     problems holds all of the file at once; with an error among them the config is not to be used.
     """
     reading = Reading(tab, where)
-    form = _form(preset, reading, where)
-    if any(problem.severity == "error" for problem in reading.problems):
-        return TrainConfig(), reading
+    form = _form(preset, reading, where)  # a field that cannot be read stands at its default, so that the rest is read
     try:
         steps = _length(form, preset, reading)
         values = gui_launch.toml_keys(form, steps)
