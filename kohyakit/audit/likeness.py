@@ -54,29 +54,34 @@ def _window_dct(offset: float, length: float) -> np.ndarray:
     return (cosines @ sample).astype(np.float32)
 
 
-def hashes(sketches: np.ndarray, window: int = 0) -> np.ndarray:
-    """Perceptual hashes, uint64 [n], of one of WINDOWS. sketches: uint8 [n, 32, 32]."""
-    rows, columns = (_window_dct(*axis) for axis in WINDOWS[window])
-    return _in_chunks(sketches, lambda some: rows @ some @ columns.T)
+def hashes(sketches: np.ndarray, window: int = 0, rows: np.ndarray | None = None) -> np.ndarray:
+    """Perceptual hashes, uint64 [n], of one of WINDOWS. sketches: uint8 [n, 32, 32]; rows: of these only."""
+    down, across = (_window_dct(*axis) for axis in WINDOWS[window])
+    return _in_chunks(sketches, rows, lambda some: down @ some @ across.T)
 
 
-def turned_hashes(sketches: np.ndarray, position: int) -> np.ndarray:
-    """Hashes of the whole pictures as if they stood in one of POSITIONS."""
-    rows = _window_dct(0.0, 1.0)
+def turned_hashes(sketches: np.ndarray, position: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Hashes of the whole pictures (rows: of these only) as if they stood in one of POSITIONS."""
+    cosines = _window_dct(0.0, 1.0)
     transposed, down, across = POSITIONS[position]
     sign = np.where(np.arange(_LOW) % 2, -1, 1).astype(np.float32)
 
     def low(some: np.ndarray) -> np.ndarray:
-        found = rows @ some @ rows.T
+        found = cosines @ some @ cosines.T
         if transposed:
             found = found.transpose(0, 2, 1)
         return found * (sign[:, None] if down else 1) * (sign[None] if across else 1)
 
-    return _in_chunks(sketches, low)
+    return _in_chunks(sketches, rows, low)
 
 
-def _in_chunks(sketches: np.ndarray, low: Callable[[np.ndarray], np.ndarray], chunk: int = 8192) -> np.ndarray:
-    found = [_pack(low(sketches[at : at + chunk].astype(np.float32))) for at in range(0, len(sketches), chunk)]
+def _in_chunks(
+    sketches: np.ndarray, rows: np.ndarray | None, low: Callable[[np.ndarray], np.ndarray], chunk: int = 4096
+) -> np.ndarray:
+    """Hashes piece by piece: the floats of 100,000 sketches would take 400 MB."""
+    rows = np.arange(len(sketches)) if rows is None else rows
+    pieces = (sketches[rows[at : at + chunk]] for at in range(0, len(rows), chunk))
+    found = [_pack(low(piece.astype(np.float32))) for piece in pieces]
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
 
 
@@ -98,7 +103,7 @@ def turn(sketches: np.ndarray, position: int) -> np.ndarray:
     return sketches[:, :: -1 if down else 1, :: -1 if across else 1]
 
 
-def contrast_of(sketches: np.ndarray, chunk: int = 8192) -> np.ndarray:
+def contrast_of(sketches: np.ndarray, chunk: int = 4096) -> np.ndarray:
     """Standard deviation of the fine detail of each sketch, in grey levels; near 0 where a picture says little."""
     found = [
         _detail(sketches[at : at + chunk].astype(np.float32)).std(axis=(1, 2)) for at in range(0, len(sketches), chunk)

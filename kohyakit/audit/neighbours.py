@@ -19,16 +19,22 @@ _MIRRORS = (0, 1)
 
 
 def same_picture_groups(
-    sketches: np.ndarray, distance: int, least_agreement: float, *, exhaustive: int = EXHAUSTIVE
+    sketches: np.ndarray,
+    distance: int,
+    least_agreement: float,
+    *,
+    rows: np.ndarray | None = None,
+    exhaustive: int = EXHAUSTIVE,
 ) -> list[np.ndarray]:
     """Groups of two or more rows that show the same picture; rows and groups ascending.
 
-    sketches: uint8 [n, 32, 32]. distance: bits by which hashes may differ. least_agreement: see likeness.agreement.
+    sketches: uint8 [n, 32, 32]; rows: those to compare, ascending, None for all. distance: bits by which hashes may differ. least_agreement: see likeness.agreement.
     """
-    if len(sketches) < 2:
+    rows = np.arange(len(sketches)) if rows is None else rows
+    if len(rows) < 2:
         return []
     groups = _Groups(len(sketches))
-    for proposal in _proposals(sketches, distance, exhaustive):
+    for proposal in _proposals(sketches, rows, distance, exhaustive):
         _join(groups, sketches, proposal, least_agreement)
     return groups.of_several()
 
@@ -76,20 +82,20 @@ def _join(groups: _Groups, sketches: np.ndarray, pairs: tuple, least_agreement: 
             groups.merge(int(a), int(b))
 
 
-def _proposals(sketches: np.ndarray, distance: int, exhaustive: int) -> Iterator[tuple]:
+def _proposals(sketches: np.ndarray, rows: np.ndarray, distance: int, exhaustive: int) -> Iterator[tuple]:
     """(whole, part, window, position): `part`, put in that position, may be what is in that window of `whole`."""
-    first = hashes(sketches)
-    alone, back = np.unique(first, return_index=True)[1], np.unique(first, return_inverse=True)[1]
-    twins = alone[back]
-    rows = np.flatnonzero(twins != np.arange(len(first)))
-    if len(rows):  # equal hashes: each is compared with the first of its kind only
-        yield twins[rows], rows, np.zeros(len(rows), int), 0
+    first = hashes(sketches, rows=rows)
+    _, kind_first, kind = np.unique(first, return_index=True, return_inverse=True)
+    twin_of = rows[kind_first[kind]]
+    twins = np.flatnonzero(twin_of != rows)
+    if len(twins):  # equal hashes: each is compared with the first of its kind only
+        yield twin_of[twins], rows[twins], np.zeros(len(twins), int), 0
+    alone = rows[kind_first]
     search = _by_blocks if len(alone) <= exhaustive else _by_bands
-    some = sketches[alone]
     for window in range(len(WINDOWS)):
-        index = hashes(some, window)
+        index = hashes(sketches, window, alone)
         for position in range(len(POSITIONS)) if window == 0 else _MIRRORS:
-            query = turned_hashes(some, position)
+            query = turned_hashes(sketches, position, alone)
             for whole, part in search(index, query, distance):
                 keep = whole < part if window == 0 else whole != part
                 if keep.any():

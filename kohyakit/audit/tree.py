@@ -22,7 +22,7 @@ CAPTION_EXTENSIONS = (".txt", ".caption", ".cap", ".wtxt", ".text", ".tags")
 # Files that lie beside photos and are nobody's picture; anything else is looked into.
 _NOT_PICTURES = frozenset((
     ".json", ".jsonl", ".toml", ".yaml", ".yml", ".csv", ".tsv", ".md", ".html", ".htm", ".npz", ".npy", ".safetensors",
-    ".ckpt", ".pt", ".pth", ".bin", ".zip", ".rar", ".7z", ".gz", ".tar", ".py", ".sh", ".bat", ".ps1", ".log", ".xml",
+    ".ckpt", ".pt", ".pth", ".zip", ".rar", ".7z", ".gz", ".tar", ".py", ".sh", ".bat", ".ps1", ".log", ".xml",
     ".xmp", ".db", ".ini", ".lnk", ".url", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav", ".pdf", ".parquet",
     ".svg",
 ))  # fmt: skip

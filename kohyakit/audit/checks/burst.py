@@ -29,7 +29,7 @@ def judge(survey: Survey) -> Iterable[Issue]:
     images = images[~images["is_reg"] & (images["digest"] != "")]
     if not len(images):
         return
-    hashes = likeness.hashes(survey.sketches[images.index.to_numpy()])
+    hashes = likeness.hashes(survey.sketches, rows=images.index.to_numpy())
     times = _seconds(images["taken"])
     number = 0
     for subset, places in images.groupby("subset", sort=False).indices.items():

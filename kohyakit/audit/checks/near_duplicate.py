@@ -31,11 +31,11 @@ def judge(survey: Survey) -> Iterable[Issue]:
     first = ~digest.duplicated() & telling & (digest != "")
     rows = np.flatnonzero(first.to_numpy())
     groups = same_picture_groups(
-        sketches[rows], int(survey.limit("near_duplicate_distance")), survey.limit("near_duplicate_agreement")
+        sketches, int(survey.limit("near_duplicate_distance")), survey.limit("near_duplicate_agreement"), rows=rows
     )
     twins = images.groupby(digest).indices  # digest -> positions of the same file
     for number, group in enumerate(groups, start=1):
-        positions = [place for row in rows[group] for place in twins[digest.iloc[row]]]
+        positions = [place for row in group for place in twins[digest.iloc[row]]]
         members = best_first(images.iloc[positions])
         notes = list(_notes(members, sketches[members.index.to_numpy()]))
         yield from group_issues(survey, "near_duplicate", f"near-{number}", members, notes)

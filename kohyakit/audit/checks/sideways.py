@@ -41,40 +41,39 @@ def _chances(rgb: np.ndarray) -> np.ndarray:
     maps = _maps(rgb)
     rows = maps.mean(axis=2).reshape(6, 8, 8).mean(axis=2)
     columns = maps.mean(axis=1).reshape(6, 8, 8).mean(axis=2)
-    # profiles from top to bottom and from left to right, after each number of turns
-    down = (rows, columns[:, ::-1], rows[:, ::-1], columns)
-    across = (columns, rows, columns[:, ::-1], rows[:, ::-1])
+    turned = columns[[0, 1, 2, 3, 5, 4]]  # edges change their direction with the picture
+    # profiles from top to bottom [turns, map, eighth], and the unevenness of luma along both axes
+    down = np.stack([rows, turned[:, ::-1], rows[:, ::-1], turned])
+    uneven = np.log(np.array([np.diff(rows[0]).std(), np.diff(columns[0]).std()]) + _TINY)
+    uneven = (uneven[0] - uneven[1]) * np.array([1, -1, 1, -1])
     mirror = _likeness(maps[0], maps[0][:, ::-1]) - _likeness(maps[0], maps[0][::-1])
-    scores = np.array([_features(down[k], across[k], mirror, bool(k % 2)) @ _WEIGHTS for k in range(4)])
+    scores = _features(down, mirror * np.array([1, -1, 1, -1]), uneven) @ _WEIGHTS
     weights = np.exp(scores - scores.max())
     return weights / weights.sum()
 
 
 def _maps(rgb: np.ndarray) -> np.ndarray:
+    """[6, 64, 64]: luma, saturation, blueness, greenness, edges across, edges down."""
     import cv2
 
-    colour = rgb.astype(np.float32) / 255
-    red, green, blue = colour[..., 0], colour[..., 1], colour[..., 2]
-    luma = colour @ np.array([0.299, 0.587, 0.114], np.float32)
+    colour = rgb.astype(np.float32) * np.float32(1 / 255)
+    red, green, blue = cv2.split(colour)
+    luma = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    saturation = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
     down, across = np.gradient(cv2.GaussianBlur(luma, (0, 0), 0.8))
-    saturation = colour.max(axis=2) - colour.min(axis=2)
     return np.stack(
         [luma, saturation, blue - (red + green) / 2, green - (red + blue) / 2, np.abs(across), np.abs(down)]
     )
 
 
-def _features(down: np.ndarray, across: np.ndarray, mirror: float, turned: bool) -> np.ndarray:
-    if turned:  # edges change their direction with the picture
-        down = down[[0, 1, 2, 3, 5, 4]]
-    against = down[:, :4] - down[:, :3:-1]
-    edges = down[4:].sum(axis=0)
-    rest = (
-        -mirror if turned else mirror,
-        np.log((down[4].mean() + _TINY) / (down[5].mean() + _TINY)),
-        np.log((np.diff(down[0]).std() + _TINY) / (np.diff(across[0]).std() + _TINY)),
-        np.log((edges[:2].mean() + _TINY) / (edges[-2:].mean() + _TINY)),
-    )
-    return np.concatenate([against[:, 0], against[:, 1], against[:, 2] + against[:, 3], rest])
+def _features(down: np.ndarray, mirror: np.ndarray, uneven: np.ndarray) -> np.ndarray:
+    """[4, 22] in the order of _WEIGHTS, one row a number of turns."""
+    against = down[:, :, :4] - down[:, :, :3:-1]
+    edges = down[:, 4:].sum(axis=1)
+    directions = np.log(down[:, 4].mean(axis=1) + _TINY) - np.log(down[:, 5].mean(axis=1) + _TINY)
+    ends = np.log(edges[:, :2].mean(axis=1) + _TINY) - np.log(edges[:, -2:].mean(axis=1) + _TINY)
+    rest = np.stack([mirror, directions, uneven, ends], axis=1)
+    return np.concatenate([against[:, :, 0], against[:, :, 1], against[:, :, 2] + against[:, :, 3], rest], axis=1)
 
 
 def _likeness(a: np.ndarray, b: np.ndarray) -> float:
