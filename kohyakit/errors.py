@@ -60,6 +60,27 @@ class MissingExtra(KohyakitError):
     """An optional package is not installed; the message carries the pip line that installs it."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(Problem(what, f"needs the package {package}", f"pip install 'kohyakit[{extra}]'"))
+        super().__init__(Problem(what, f"needs the package {package}", f'pip install "kohyakit[{extra}]"'))
         self.package = package
         self.extra = extra
+
+
+# Import name of a package that an extra brings: (its name for pip, the smallest extra that has it).
+_EXTRAS = {
+    **{name: (name, "audit") for name in ("ftfy", "numpy", "pandas", "pyarrow", "simplejpeg", "tokenizers")},
+    **{name: (name, "train") for name in ("accelerate", "diffusers", "peft", "safetensors", "torch", "transformers")},
+    "tqdm": ("tqdm", "train"),
+    "PIL": ("pillow", "audit"),
+    "cv2": ("opencv-python-headless", "audit"),
+    "streamlit": ("streamlit", "dashboard"),
+    "tensorboard": ("tensorboard", "train"),
+}
+
+
+def missing_extra(error: ModuleNotFoundError, what: str) -> MissingExtra | None:
+    """The sentence for a package of an extra that is not installed; None when it is any other package.
+
+    what: what was wanted, such as `kohyakit audit`.
+    """
+    known = _EXTRAS.get((error.name or "").partition(".")[0])
+    return MissingExtra(what, *known) if known else None

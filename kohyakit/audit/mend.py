@@ -54,7 +54,7 @@ def mend(
         try:
             return Mended(turn(data, orientation), ".jpg", "turned without loss")
         except ImportError:
-            why = "; pip install 'kohyakit[lossless]' turns without loss where sizes allow"
+            why = '; pip install "kohyakit[lossless]" turns without loss where sizes allow'
         except (ValueError, OSError):
             why = "; its sides are no whole blocks"
     try:

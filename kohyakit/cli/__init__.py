@@ -52,13 +52,20 @@ def group() -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; an error of ours becomes its sentences on standard error and exit code 2."""
-    from kohyakit.errors import KohyakitError
+    from kohyakit.errors import KohyakitError, missing_extra
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    given = sys.argv[1:] if args is None else args
     try:
-        return group.main(args=args, prog_name="kohyakit", standalone_mode=True)
+        try:
+            return group.main(args=args, prog_name="kohyakit", standalone_mode=True)
+        except ModuleNotFoundError as error:
+            missing = missing_extra(error, " ".join(["kohyakit", *given[:1]]))
+            if missing is None:
+                raise
+            raise missing from error
     except KohyakitError as error:
         for problem in error.problems:
             click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)

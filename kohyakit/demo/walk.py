@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.demo.project import DemoProject, make_project
+from kohyakit.errors import MissingExtra
 from kohyakit.formats import load
 from kohyakit.plan import Plan, check_plan
 from kohyakit.runs.run import Run
@@ -23,8 +25,11 @@ def run_demo(
 ) -> Run:
     """Make the project in `folder`, check it, train two epochs, and return the run. Nothing is fetched.
 
-    show: prints a plan. Raises KohyakitError when the folder exists already.
+    show: prints a plan. Raises KohyakitError when the folder exists already, MissingExtra before anything is made.
     """
+    for package in ("PIL", "torch", "diffusers", "transformers"):
+        if find_spec(package) is None:
+            raise MissingExtra("kohyakit demo", package, "all")
     from kohyakit.train.start import train_network
 
     began = time.monotonic()

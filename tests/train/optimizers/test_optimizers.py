@@ -38,7 +38,7 @@ def installed(name: str) -> bool:
 def test_steps_go_downhill(name: str) -> None:
     """Minimise half the squared length; a few dozen steps must shorten it, whatever the method."""
     if not installed(name):
-        with pytest.raises(MissingExtra, match=r"pip install 'kohyakit\[(optimizers|bitsandbytes)\]'"):
+        with pytest.raises(MissingExtra, match=r'pip install "kohyakit\[(optimizers|bitsandbytes)\]"'):
             build_optimizer(name, groups(), 0.01)
         return
     rate = 1.0 if name.startswith(("DAdapt", "Prodigy")) else 0.01
@@ -145,7 +145,7 @@ def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     import sys
 
     monkeypatch.setitem(sys.modules, "prodigyopt", None)
-    with pytest.raises(MissingExtra, match=r"optimizer 'Prodigy': needs the package prodigyopt; pip install 'kohyakit"):
+    with pytest.raises(MissingExtra, match=r"optimizer 'Prodigy': needs the package prodigyopt; pip install .kohyakit"):
         build_optimizer("prodigy", groups(), 1.0)
 
 

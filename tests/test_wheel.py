@@ -1,0 +1,147 @@
+"""What ships: a wheel, and a wheel built from the sdist, installed where nothing else of the project lies."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling")
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPENDENCIES = ("click", "toml", "tomlkit")
+
+
+def build(source: Path, target: str, into: Path) -> Path:
+    """Build `source` as wheel or sdist without a network: with the hatchling that is installed here."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(into)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(into.glob("*.whl" if target == "wheel" else "*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> Path:
+    return build(ROOT, "sdist", tmp_path_factory.mktemp("sdist"))
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+def tracked(*folders: str) -> set[str]:
+    """Files of the checkout below `folders`, with / on every system."""
+    files = {p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()}
+    return {p.relative_to(ROOT).as_posix() for p in files if p.suffix != ".pyc"}
+
+
+def test_the_wheel_holds_the_package_templates_dashboards_and_licences(wheel):
+    inside = names(wheel)
+    assert tracked("kohyakit") <= inside
+    assert {f"kohyakit/_shared/{name}" for name in tracked("templates", "dashboards")} <= inside
+    assert "kohyakit/py.typed" in inside
+    licences = {name.partition("/licenses/")[2] for name in inside if "/licenses/" in name}
+    assert licences == {"LICENSE", "kohyakit/assets/clip/LICENSE", "kohyakit/assets/clip/LICENSE-OPENAI"}
+
+
+def test_the_wheel_holds_nothing_else(wheel):
+    tops = {name.split("/")[0] for name in names(wheel)}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"kohyakit"}
+    assert not [name for name in names(wheel) if name.endswith((".pyc", ".orig", "~"))]
+
+
+def test_a_wheel_built_from_the_sdist_is_the_same(sdist, wheel, tmp_path):
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/conftest.py", "docs/training.md"):
+        assert (folder / name).is_file(), f"{name} is missing in the sdist"
+    for name in (".git", ".ci", "benchmarks", "kohyakit-demo"):
+        assert not (folder / name).exists(), f"{name} does not belong into the sdist"
+    assert names(build(folder, "wheel", tmp_path / "again")) == names(wheel)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The Python of a fresh environment that holds the wheel and its three dependencies, and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder / "v", with_pip=False, symlinks=os.name != "nt")
+    scripts, exe = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+    python = folder / "v" / scripts / exe
+    places = {"base": str(folder / "v"), "platbase": str(folder / "v")}
+    site = Path(sysconfig.get_path("purelib", "nt_venv" if os.name == "nt" else "posix_venv", places))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    for name in DEPENDENCIES:
+        origin = importlib.util.find_spec(name).origin
+        shutil.copytree(Path(origin).parent, site / name)
+    return python
+
+
+def kohyakit(python: Path, cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(
+        [str(python), "-m", "kohyakit", *args], cwd=cwd, env=clean, capture_output=True, text=True, encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (["--help"], "dashboard"),
+        (["--version"], "kohyakit 0."),
+        (["templates", "list"], "sd15-subject"),
+        (["templates", "show", "sd15-subject"], "network_dim"),
+        (["explain", "network_alpha"], "network_alpha"),
+        (["schema"], '"network_dim"'),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_commands_work_with_the_three_dependencies_alone(installed, tmp_path, args, shown):
+    done = kohyakit(installed, tmp_path, *args)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+
+
+def test_check_works_with_the_three_dependencies_alone(installed, picture, tmp_path):
+    for i in range(3):
+        picture(f"img/2_sks dog/{i}.png", (512, 512)).with_suffix(".txt").write_text("sks dog", encoding="utf-8")
+    assert kohyakit(installed, tmp_path, "templates", "copy", "sd15-subject").returncode == 0
+    done = kohyakit(installed, tmp_path, "check", "sd15-subject.toml", "--set", "train_data_dir=img")
+    assert "3 images x 2" in done.stdout, done.stdout + done.stderr
+    assert "the base model does not exist" in done.stdout or "model_missing" in done.stdout
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "extra"),
+    [(["audit", "img"], "audit"), (["train", "sd15-subject.toml"], "train|audit"), (["dashboard"], "dashboard"),
+     (["demo"], "all"), (["repair", "img"], "audit")],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_needs_an_extra_names_it(installed, picture, tmp_path, args, extra):
+    picture("img/2_sks dog/a.png", (512, 512))
+    settings = "train_data_dir = 'img'\npretrained_model_name_or_path = 'img'\nnetwork_module = 'networks.lora'\n"
+    (tmp_path / "sd15-subject.toml").write_text(settings, encoding="utf-8")
+    done = kohyakit(installed, tmp_path, *args)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.search(rf'needs the package \w+.*pip install "kohyakit\[({extra})\]"', done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "kohyakit-demo").exists(), "a walk that cannot go on leaves nothing behind"
