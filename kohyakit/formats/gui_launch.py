@@ -47,14 +47,14 @@ class Folders:
     def images(self, folder: str) -> int:
         """Pictures directly in a folder, of the four endings that the GUI knows."""
         try:
-            return sum(entry.name.lower().endswith(_COUNTED) for entry in os.scandir(folder))
+            return sum(entry.name.lower().endswith(_COUNTED) for entry in os.scandir(str(folder)))
         except (OSError, ValueError):
             return 0
 
     def weighted_images(self, parent: str) -> int:
         """Sum over the subfolders of repeats (the number before the first underscore) times pictures."""
         try:
-            names = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
+            names = [entry.name for entry in os.scandir(str(parent)) if entry.is_dir()]
         except (OSError, ValueError):
             return 0
         total = 0
