@@ -268,4 +268,3 @@ def _best_path(steps: np.ndarray, restart_rows: int) -> Break:
         if score[row, column] > best.score:
             best = Break(float(score[row, column]), int(row) + 1, int(column) + arm)
     return best
-

@@ -24,10 +24,10 @@ def open_image(data: bytes) -> Any:
 
 
 def header_facts(image: Any, data: bytes, format: str | None) -> dict[str, Any]:
-    """Examination's facts from an opened, not yet loaded image."""
+    """Examination's facts from an opened, not yet loaded image, but for EXIF's."""
     profile, name = _icc(image)
     frames = _frames(image)
-    facts = {
+    return {
         "mode": image.mode,
         "width": image.width,
         "height": image.height,
@@ -38,25 +38,22 @@ def header_facts(image: Any, data: bytes, format: str | None) -> dict[str, Any]:
         "n_frames": frames,
         "animated": _png_frames(data) > 1 if format == "PNG" else frames > 1 and format in ("GIF", "WEBP", "AVIF"),
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        facts["orientation"], facts["taken"] = _exif(image)
-    return facts
 
 
 def _has_alpha(image: Any) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
-def _exif(image: Any) -> tuple[int, str]:
+def exif_facts(image: Any) -> dict[str, Any]:
+    """Orientation and time taken; empty where there is no EXIF that can be read."""
     try:
         exif = image.getexif()
         value = exif.get(ORIENTATION, 1)
         orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
         taken = exif.get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL) or exif.get(DATE_TIME) or ""
-        return orientation, str(taken).strip("\x00 ")[:19]
+        return {"orientation": orientation, "taken": str(taken).strip("\x00 ")[:19]}
     except Exception:  # EXIF is free-form bytes; Pillow raises a dozen kinds of error on it
-        return 1, ""
+        return {}
 
 
 def _icc(image: Any) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.dataset.decode import breaks, containers, jpeg, webp
-from kohyakit.dataset.decode.facts import header_facts, open_image
+from kohyakit.dataset.decode.facts import exif_facts, header_facts, open_image
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
 from kohyakit.dataset.decode.signature import EXTENSIONS, extension_ok, sniff
 from kohyakit.dataset.decode.source import read_bytes
@@ -67,12 +67,16 @@ def _judge(data: bytes, format: str | None) -> tuple[Verdict, dict[str, Any], Pi
         return Verdict(False, "error", "too_many_pixels", what, str(error)), {}, None
     except Exception as error:  # a decoder's errors on hostile bytes are of every kind
         return _not_opened(data, format, structure, error), {}, None
+    if format != "PNG":  # Pillow loads a PNG for its EXIF and loses the error; it turns a TIFF when it loads it
+        facts |= exif_facts(image)
     if format == "JPEG":
         found, pixels = _look_jpeg(data, image)
     else:
         found, pixels = _look_pillow(data, image)
         if format == "WEBP" and found.ok:
             found = webp.check_tail(data)
+    if format == "PNG":
+        facts |= exif_facts(image)
     return _worst(found, structure), facts, pixels
 
 
@@ -188,6 +192,9 @@ def _look_pillow(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
     except MemoryError as error:
         return Verdict(False, "error", "too_many_pixels", "needs more memory than there is", str(error)), None
     except Exception as error:  # a decoder's errors on hostile bytes are of every kind
+        if "APNG" in str(error):
+            what = "its animation is out of order, and the trainer cannot open it; save it as a still"
+            return Verdict(False, "error", "unsupported", what, str(error)), None
         what = "is broken inside: its pixels cannot be decoded"
         return Verdict(False, "error", "undecodable", what, str(error)), None
 

@@ -63,7 +63,7 @@ def _without_tails(kind: bytes, payload: bytes) -> list[bytes]:
         at += size
         if size < _SMALL:
             continue
-        table = bytearray(payload[:at - TAIL])
+        table = bytearray(payload[: at - TAIL])
         if number < count - 1:
             field = start + 3 * number
             table[field : field + 3] = (size - TAIL).to_bytes(3, "little")
