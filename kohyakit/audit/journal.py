@@ -97,7 +97,7 @@ class Journal:
         while True:
             self._count += 1
             # a long name plus the number could pass 255 bytes
-            kept = name if len(name.encode()) <= 200 else "long" + Path(name).suffix[:20]
+            kept = name if len(os.fsencode(name)) <= 200 else "long" + Path(name).suffix[:20]
             path = self.folder / part / f"{self._count:06d}_{kept}"
             if not path.exists():
                 return path

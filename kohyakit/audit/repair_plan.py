@@ -104,7 +104,9 @@ class _Planner:
 
     def consider(self, row: Any) -> None:
         path = Path(row.path)
-        if row.verdict in ("unreadable", "not_a_file"):
+        if not os.path.lexists(path):
+            self._leave(path, "is gone, or has a name that is no text", "give it a plain name")
+        elif row.verdict in ("unreadable", "not_a_file"):
             self._leave(path, row.verdict_detail, "see to it by hand")
         elif row.verdict_severity == "error" and (row.verdict != "damaged" or self.options.damaged == "quarantine"):
             self._quarantine(path, row.verdict_detail)

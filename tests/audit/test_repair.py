@@ -17,13 +17,13 @@ import pytest
 np = pytest.importorskip("numpy")
 for _package in ("PIL", "pandas", "simplejpeg", "cv2"):
     pytest.importorskip(_package)
-from click.testing import CliRunner  # noqa: E402
-from PIL import Image, ImageCms, ImageOps  # noqa: E402
+from click.testing import CliRunner
+from PIL import Image, ImageCms, ImageOps
 
-from kohyakit.audit.journal import UNDO_FOLDER, runs  # noqa: E402
-from kohyakit.audit.repair import RepairOptions, repair_dataset, undo_repair  # noqa: E402
-from kohyakit.audit.repair_plan import plan_repairs  # noqa: E402
-from kohyakit.errors import ConfigError, DatasetError  # noqa: E402
+from kohyakit.audit.journal import UNDO_FOLDER, runs
+from kohyakit.audit.repair import RepairOptions, repair_dataset, undo_repair
+from kohyakit.audit.repair_plan import plan_repairs
+from kohyakit.errors import ConfigError, DatasetError
 
 
 def photo(seed: int = 0, size: tuple[int, int] = (320, 240)) -> Image.Image:

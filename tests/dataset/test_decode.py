@@ -17,11 +17,11 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("PIL")
 pytest.importorskip("simplejpeg")
-from PIL import Image, ImageOps  # noqa: E402
+from PIL import Image, ImageOps
 
-from kohyakit.dataset.decode import examine, upright, verdict  # noqa: E402
-from kohyakit.dataset.decode.breaks import scrambled  # noqa: E402
-from kohyakit.dataset.decode.jpeg import read_header  # noqa: E402
+from kohyakit.dataset.decode import examine, upright, verdict
+from kohyakit.dataset.decode.breaks import scrambled
+from kohyakit.dataset.decode.jpeg import read_header
 
 
 def landscape(seed: int = 0, size: tuple[int, int] = (640, 480)) -> Image.Image:

@@ -8,6 +8,7 @@ import zlib
 from kohyakit.dataset.decode.record import Verdict
 
 _INFLATE_STEP = 1 << 20  # bytes held at a time: a small file may inflate to gigabytes
+_INFLATE_MOST = 1_500_000_000  # more than Pillow's pixel limit allows
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
 
@@ -42,21 +43,29 @@ def check_png(data: bytes) -> Verdict:
         return Verdict(False, "error", "undecodable", "has no image data (no IDAT chunk)")
     if b"IEND" not in seen:
         return _damaged("its end (the IEND chunk) is missing: the file was cut off")
-    if not _inflates(parts):
+    if not _inflates(parts, data[16:26]):
         return _damaged("its compressed image data is broken")
     if side.severity is None and len(data) > at:
         return Verdict(True, "hint", "trailing_data", f"has {len(data) - at} bytes after its end, which decoders skip")
     return side
 
 
-def _inflates(parts: list[memoryview]) -> bool:
-    """Whether the zlib stream reaches its end with the right checksum (Pillow stops reading when it has the rows)."""
+def _inflates(parts: list[memoryview], header: bytes) -> bool:
+    """Whether the zlib stream reaches its end with the right checksum (Pillow stops reading when it has the rows).
+
+    What inflates to more than the picture needs is not followed to its end: a few bytes may make gigabytes.
+    """
+    width, height, bits, colours = struct.unpack_from(">IIBB", header.ljust(10, b"\0"))
+    needed = height * (1 + width * bits * {2: 3, 4: 2, 6: 4}.get(colours, 1) // 8)
+    left = min(needed + needed // 8 + 65536, _INFLATE_MOST)
     stream = zlib.decompressobj()
     try:
         for part in parts:
-            stream.decompress(part, _INFLATE_STEP)
+            left -= len(stream.decompress(part, _INFLATE_STEP))
             while stream.unconsumed_tail and not stream.eof:
-                stream.decompress(stream.unconsumed_tail, _INFLATE_STEP)
+                left -= len(stream.decompress(stream.unconsumed_tail, _INFLATE_STEP))
+                if left < 0:
+                    return True
         return stream.eof
     except zlib.error:
         return False
