@@ -18,57 +18,59 @@ if not opened.runs:
     )
     st.stop()
 
-search, action = st.columns([3, 2], vertical_alignment="center")
-text = search.text_input(
-    "Filter",
-    key="filter",
-    bind="query-params",
-    placeholder="network_dim >= 32 and loss.last < 0.1",
-    label_visibility="collapsed",
-    icon=":material/search:",
-)
-with action, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
-    many = len(opened.picked)
-    st.caption(
-        f"{count(many, 'run')} picked" if many else f"{count(len(opened.runs), 'run')}; pick some to compare them"
-    )
-    if many:
-        st.page_link("views/compare.py", label="Compare", icon=":material/show_chart:")
-        st.page_link("views/samples.py", label="Samples", icon=":material/photo_library:")
-
 first = store.summaries(opened.runs)
 unread = None in first.values()
 refresh = 1 if unread else 3 if any(run.status == RUNNING for run in opened.runs) else None
 
 
 @st.fragment(run_every=refresh)
-def table() -> None:
+def body() -> None:
+    """The whole page: a click in the table draws only this again."""
+    search, action = st.columns([3, 2], vertical_alignment="center")
+    text = search.text_input(
+        "Filter",
+        key="filter",
+        bind="query-params",
+        placeholder="network_dim >= 32 and loss.last < 0.1",
+        label_visibility="collapsed",
+        icon=":material/search:",
+    )
     runs = opened.again().runs
     summaries = first if runs is opened.runs and not unread else store.summaries(runs)
-    shown, problem = filtered(runs, summaries, text or "")
-    if problem:
-        st.warning(plain(problem))
-    if not shown:
-        nothing("No run fits the filter.", "Take a condition out, or clear the field.")
-        return
-    picked = [run.record.version for run in opened.picked]
-    if st.session_state.get("table_pick") != picked:
-        # The pick came from elsewhere (the address, another page): a fresh table takes it over.
-        st.session_state["table_pick"] = picked
-        st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
-    rows = table_rows(shown, summaries, opened.picture_url)
-    known = {run.record.version for run in runs}
-    now = [
-        name
-        for name in widgets.runs_table(rows, picked, key=f"runs_{st.session_state['table_round']}")
-        if name in known
-    ]
-    if now != picked:
-        st.session_state["table_pick"] = now
-        keep_pick(now)
-        st.rerun()
+    picked = table(runs, summaries, text or "")
+    with action, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        told = (
+            f"{count(len(picked), 'run')} picked" if picked else f"{count(len(runs), 'run')}; pick some to compare them"
+        )
+        st.caption(told)
+        if picked:
+            chosen = {"runs": ",".join(picked)}
+            st.page_link("views/compare.py", label="Compare", icon=":material/show_chart:", query_params=chosen)
+            st.page_link("views/samples.py", label="Samples", icon=":material/photo_library:", query_params=chosen)
     if unread and None not in summaries.values():
         st.rerun()  # everything is read: no more refreshing
 
 
-table()
+def table(runs, summaries, text: str) -> list[str]:
+    """Draw the runs that fit and return which are picked."""
+    known = {run.record.version for run in runs}
+    picked = [name for name in st.session_state.get("picked", []) if name in known]
+    shown, problem = filtered(runs, summaries, text)
+    if problem:
+        st.warning(plain(problem))
+    if not shown:
+        nothing("No run fits the filter.", "Take a condition out, or clear the field.")
+        return picked
+    if st.session_state.get("table_pick") != picked:
+        # The pick came from elsewhere (the address, another page): a fresh table takes it over.
+        st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
+    rows = table_rows(shown, summaries, opened.picture_url)
+    now = widgets.runs_table(rows, picked, key=f"runs_{st.session_state['table_round']}")
+    now = [name for name in now if name in known]
+    st.session_state["table_pick"] = now
+    if now != picked:
+        keep_pick(now)
+    return now
+
+
+body()

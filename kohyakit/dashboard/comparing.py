@@ -11,7 +11,7 @@ import streamlit as st
 
 from kohyakit.dashboard import charts, export_page, report, store, svg, widgets
 from kohyakit.dashboard import curves as lines_as_drawn
-from kohyakit.dashboard.curves import AXES, Line, tag_group, tag_title
+from kohyakit.dashboard.curves import AXES, DRAWN_POINTS, Line, tag_group, tag_title
 from kohyakit.dashboard.memo import Memo
 from kohyakit.dashboard.page import Opened, nothing, sentence_list, show_problems
 from kohyakit.dashboard.words import plain
@@ -106,7 +106,9 @@ def drawn_lines(runs: Sequence[Run], tag: str, look: Look = Look()) -> tuple[lis
         if look.part != (0, 100) and lines:
             end = max(float(line.x[-1]) for line in lines)
             window = (end * look.part[0] / 100, end * look.part[1] / 100)
-        return lines_as_drawn.drawn(lines, smoothing=0.0 if few else look.smoothing, window=window), problems
+        smoothing = 0.0 if few else look.smoothing
+        points = DRAWN_POINTS // 4 if tag_group(tag) == "lr" else DRAWN_POINTS  # small charts of smooth lines
+        return lines_as_drawn.drawn(lines, smoothing=smoothing, window=window, points=points), problems
 
     key = (*(str(run.folder) for run in runs), tag, look.axis, look.smoothing, look.part)
     return _drawn.get(key, tuple(store.log_stamp(run) for run in runs), make)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 AXES = {"step": "Steps", "epoch": "Epochs", "images": "Images seen", "time": "Time"}
-DRAWN_POINTS = 16_000
+DRAWN_POINTS = 12_000
 """Points of all lines of one chart together; more than a screen has columns, few enough to draw at once."""
 
 
@@ -115,11 +115,13 @@ def thin(x: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
     return np.unique(np.asarray(keep, dtype=int))
 
 
-def drawn(lines: list[Line], *, smoothing: float = 0.0, window: tuple[float, float] | None = None) -> list[Line]:
+def drawn(
+    lines: list[Line], *, smoothing: float = 0.0, window: tuple[float, float] | None = None, points: int = DRAWN_POINTS
+) -> list[Line]:
     """The lines as they go to the browser: smoothed over all points first, then cut to the window, then thinned."""
     if not lines:
         return []
-    most = int(np.clip(DRAWN_POINTS / len(lines), 400, 2000))
+    most = int(np.clip(points / len(lines), 150, 2000))
     result = []
     for line in lines:
         curve = smoothed(line.y, smoothing) if smoothing else None

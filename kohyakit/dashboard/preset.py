@@ -138,15 +138,17 @@ def save(config: TrainConfig, project: Project, name: str, kind: str, *, replace
 
 
 def write(config: TrainConfig, path: Path) -> None:
-    """One file in the form that its ending names."""
+    """One file in the form that its ending names. A person's own key stays in a person's own file; a run's record
+    leaves it out.
+    """
     if path.suffix == ".json":
         from kohyakit.formats import gui_json
 
-        gui_json.write(config, path)
+        gui_json.write(config, path, keep_secrets=True)
     else:
         from kohyakit.formats import train_toml
 
-        train_toml.write(config, path)
+        train_toml.write(config, path, keep_secrets=True)
 
 
 def _keep(path: Path) -> None:

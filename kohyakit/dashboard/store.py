@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,7 @@ def _bytes(scalars: Scalars) -> float:
 _runs, _frames, _summaries = Memo(32), Memo(400e6, weigh=_bytes), Memo(5000)
 _open_logs: dict[str, ScalarLog] = {}
 """Logs that are being written: only what is new is read."""
+_one_reader = threading.Lock()
 
 
 def run_projects(root: Path) -> tuple[Path, ...]:
@@ -107,14 +109,13 @@ def _read(run: Run, any_file: bool) -> Scalars:
         return Scalars(None, (Problem(version, "its log folder is gone", f"it was {run.logs[0]}", severity="warning"),))
     if not any_file:
         return Scalars(None, (Problem(version, "has logged nothing yet", severity="hint"),))
-    log = _open_logs.get(str(run.folder)) or ScalarLog(folders)
     try:
-        log.refresh()
-        frame, problems = log.frame(), log.problems
         if run.status == RUNNING:
-            _open_logs[str(run.folder)] = log
+            with _one_reader:  # two browser tabs follow one log
+                frame, problems = _refreshed(_open_logs.setdefault(str(run.folder), ScalarLog(folders)))
         else:
             _open_logs.pop(str(run.folder), None)
+            frame, problems = _refreshed(ScalarLog(folders))
     except (KohyakitError, OSError, ValueError) as error:
         return Scalars(None, (Problem(version, f"its log cannot be read ({error})", severity="warning"),))
     problems = tuple(replace(problem, where=f"{version}, {problem.where}") for problem in problems)
@@ -122,6 +123,11 @@ def _read(run: Run, any_file: bool) -> Scalars:
         return Scalars(None, problems or (Problem(version, "has logged nothing yet", severity="hint"),))
     # A resumed run has a log folder for each time; together they are one line.
     return Scalars(continued(frame.drop(columns="run", errors="ignore")), problems)
+
+
+def _refreshed(log: ScalarLog) -> tuple[pd.DataFrame, tuple[Problem, ...]]:
+    log.refresh()
+    return log.frame(), log.problems
 
 
 def summaries(runs: Sequence[Run], *, seconds: float = 0.7) -> dict[str, Summary | None]:

@@ -107,3 +107,11 @@ def test_bounds_in_words() -> None:
 )
 def test_parameters_are_found_by_what_people_call_them(text: str, name: str) -> None:
     assert preset.matches(SPECS()[name], text)
+
+
+@pytest.mark.parametrize("kind", ["toml", "json"])
+def test_saving_loses_no_key_of_the_person_s_own(tmp_path: Path, kind: str) -> None:
+    config = judge(Draft("a.toml", TEXT + 'wandb_api_key = "abc123"\n')).config
+    assert config is not None
+    path = preset.save(config, Project.open(tmp_path), "mine", kind)
+    assert load(path)["wandb_api_key"] == "abc123"

@@ -155,3 +155,16 @@ def test_record_is_json(project: Path) -> None:
     """The maker writes what the library reads: no test of ours leans on a format of its own."""
     data = json.loads((project / "runs" / "1a" / "run.json").read_text(encoding="utf-8"))
     assert open_run(project / "runs" / "1a").record.version == data["version"]
+
+
+def test_several_tabs_follow_one_log(project: Path, made: ModuleType) -> None:
+    """Every reader sees each point once, whoever came first."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    made.write_run(project, "3a", status="running", process=asdict(this_process()), scalars=made.loss_curves(50))
+    run = open_run(project / "runs" / "3a")
+    with ThreadPoolExecutor(8) as pool:
+        for steps in (60, 90, 140):
+            made.write_events(run.logs[0], made.loss_curves(steps))
+            found = list(pool.map(lambda _: store.series(store.scalars_of(run), "loss/current")[0].tolist(), range(8)))
+            assert all(step == list(range(1, steps + 1)) for step in found)
