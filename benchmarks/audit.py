@@ -138,12 +138,14 @@ elif tool == "imagededup":
     from imagededup.methods import PHash
     if __name__ == "__main__":
         method = PHash(verbose=False)
-        found = method.find_duplicates(image_dir=folder, max_distance_threshold=10, num_enc_workers=0, num_dist_workers=0)
+        found = method.find_duplicates(
+            image_dir=folder, max_distance_threshold=10, num_enc_workers=0, num_dist_workers=0)
         groups = [[a, b] for a, others in found.items() for b in others]
 elif tool == "cleanvision":
     from cleanvision import Imagelab
     if __name__ == "__main__":
-        lab = Imagelab(data_path=folder); lab.find_issues(verbose=False, n_jobs=int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+        lab = Imagelab(data_path=folder)
+        lab.find_issues(verbose=False, n_jobs=int(sys.argv[3]) if len(sys.argv) > 3 else 1)
         for kind in ("exact_duplicates", "near_duplicates"):
             groups += [[os.path.basename(p) for p in s] for s in lab.info.get(kind, {}).get("sets", [])]
 if __name__ == "__main__":
@@ -323,7 +325,7 @@ def run_speed(arguments: argparse.Namespace) -> None:
 
 
 def run_many(arguments: argparse.Namespace) -> None:
-    """Very many small different images with captions: time of --quick and of all checks, peak memory of all processes."""
+    """Very many small different images with captions: time of --quick and of all checks, and peak memory."""
     work = arguments.work / "many" / "1_thing"
     if not work.exists():
         make_many(work, arguments.count)
@@ -332,10 +334,13 @@ def run_many(arguments: argparse.Namespace) -> None:
             "import sys, resource, time; sys.path.insert(0, sys.argv[1])\n"
             "if __name__ == '__main__':\n"
             "    from kohyakit import audit_dataset\n"
-            "    start = time.perf_counter(); report = audit_dataset(sys.argv[2], quick='--quick' in sys.argv)\n"
-            "    own, children = (resource.getrusage(w).ru_maxrss / 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))\n"
-            "    print(len(report.images), 'images,', len(report.issues), 'issues,', round(time.perf_counter() - start, 1), 's,',\n"
-            "          round(own), 'MB here,', round(children), 'MB in the largest worker')\n"
+            "    start = time.perf_counter()\n"
+            "    report = audit_dataset(sys.argv[2], quick='--quick' in sys.argv)\n"
+            "    seconds = round(time.perf_counter() - start, 1)\n"
+            "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+            "    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024\n"
+            "    print(len(report.images), 'images,', len(report.issues), 'issues,', seconds, 's')\n"
+            "    print(own, 'MB here,', worker, 'MB in the largest worker')\n"
         )
         print(options or "all checks", flush=True)
         subprocess.run([sys.executable, "-c", code, str(HERE.parent.parent), str(work.parent), *options], check=True)

@@ -28,7 +28,8 @@ def same_picture_groups(
 ) -> list[np.ndarray]:
     """Groups of two or more rows that show the same picture; rows and groups ascending.
 
-    sketches: uint8 [n, 32, 32]; rows: those to compare, ascending, None for all. distance: bits by which hashes may differ. least_agreement: see likeness.agreement.
+    sketches: uint8 [n, 32, 32]; rows: those to compare, ascending, None for all.
+    distance: bits by which hashes may differ. least_agreement: see likeness.agreement.
     """
     rows = np.arange(len(sketches)) if rows is None else rows
     if len(rows) < 2:

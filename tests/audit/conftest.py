@@ -9,7 +9,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("PIL")
-from PIL import Image, ImageDraw  # noqa: E402
+from PIL import Image, ImageDraw
 
 
 def scene(seed: int, size: tuple[int, int] = (640, 480)) -> Image.Image:

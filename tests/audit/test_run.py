@@ -149,7 +149,7 @@ def test_a_check_of_ones_own(save: Callable[..., Path]) -> None:
 def test_wrong_names_are_all_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         audit_dataset(tmp_path, checks=("blur",), thresholds={"blur_sharpnes": 1, "blur_sharpness": "x", "zzz": 2})
-    assert [problem.cure for problem in caught.value.problems][0] == "did you mean 'blur_sharpness'?"
+    assert caught.value.problems[0].cure == "did you mean 'blur_sharpness'?"
     assert len(caught.value.problems) == 3
     with pytest.raises(ConfigError, match="did you mean 'near_duplicate'"):
         audit_dataset(tmp_path, checks=("near_duplicates",))

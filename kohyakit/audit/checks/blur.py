@@ -87,5 +87,5 @@ CHECK = Check(
     judge=judge,
     measure=measure,
     scores={"sharpness": "fine over coarse detail in the sharpest tiles; about 1 sharp, 0.2 blurred"},
-    thresholds=(Threshold("blur_sharpness", 0.31, "sharpness below which a picture is blurred"),),
+    thresholds=(Threshold("blur_sharpness", 0.33, "sharpness below which a picture is blurred"),),
 )
