@@ -17,15 +17,14 @@ _LARGEST = 60_000_000  # pixels; of a larger picture there is no thumbnail
 def thumbnails(wanted: Iterable[tuple[str, bool]], workers: int = 4) -> dict[tuple[str, bool], str]:
     """(path, upright) -> data URI, "" where nothing can be shown. upright: turned as EXIF means."""
     keys = list(dict.fromkeys(wanted))
-    with ThreadPoolExecutor(workers) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as threads:
+        warnings.simplefilter("ignore")  # here, not in a thread: the filters are the whole process's
         return dict(zip(keys, threads.map(lambda key: _thumbnail(*key), keys), strict=True))
 
 
 def _thumbnail(path: str, upright: bool) -> str:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = _open(path, upright)
+        picture = _open(path, upright)
     except Exception:  # whatever a broken file makes a decoder raise, the report shows a blank card
         return ""
     stream = io.BytesIO()
