@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kohyakit.dashboard import theme
+from kohyakit.dashboard import kept, theme
 from kohyakit.dashboard.curves import Line, Pace, axis_values
 from kohyakit.dashboard.memo import Memo, Stamp, stamp_of
 from kohyakit.dashboard.samples import steps_per_epoch
@@ -137,14 +137,43 @@ def summaries(runs: Sequence[Run], *, seconds: float = 0.7) -> dict[str, Summary
     """
     deadline = time.monotonic() + seconds
     found: dict[str, Summary | None] = {}
+    fresh = False
     for run in reversed(runs):
         stamp = log_stamp(run)
-        summary = _summaries.peek(str(run.folder), stamp)
+        summary = _summaries.peek(str(run.folder), stamp) or _from_disk(run, stamp)
         if summary is None and time.monotonic() < deadline:
-            summary = summarise(scalars_of(run))
+            summary, fresh = summarise(scalars_of(run)), True
             _summaries.put(str(run.folder), stamp, summary)
+            _to_disk(run, stamp, summary)
         found[run.record.version] = summary
+    if fresh and None not in found.values():
+        kept.save(runs[0].project, _on_disk[str(runs[0].project)])
     return found
+
+
+_on_disk: dict[str, dict[str, Any]] = {}
+
+
+def _from_disk(run: Run, stamp: Stamp) -> Summary | None:
+    """What an earlier dashboard kept of a run, where its log has not changed since."""
+    project = str(run.project)
+    if project not in _on_disk:
+        _on_disk[project] = kept.load(run.project)
+    entry = _on_disk[project].get(str(run.folder))
+    try:
+        if entry is None or entry["stamp"] != kept.text_of(stamp):
+            return None
+        summary = Summary(LineSummary(**entry["line"]), tuple(entry["spark"]))
+    except (KeyError, TypeError):
+        return None
+    _summaries.put(str(run.folder), stamp, summary)
+    return summary
+
+
+def _to_disk(run: Run, stamp: Stamp, summary: Summary) -> None:
+    if summary.line is not None and not summary.problems and run.status != RUNNING:
+        entry = {"stamp": kept.text_of(stamp), "line": asdict(summary.line), "spark": summary.spark}
+        _on_disk.setdefault(str(run.project), {})[str(run.folder)] = entry
 
 
 def summarise(scalars: Scalars) -> Summary:

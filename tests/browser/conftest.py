@@ -68,13 +68,14 @@ def page(browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Start `kohyakit dashboard` on a free port; returns the address that it prints. Ends every one of them."""
     running: list[subprocess.Popen[str]] = []
 
     def start(project: Path, *options: str) -> str:
         command = [sys.executable, "-m", "kohyakit", "dashboard", str(project), "--port", "0", "--no-browser", *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        environment = {**os.environ, "KOHYAKIT_CACHE": str(tmp_path / "user-cache")}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment)
         running.append(process)
         assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())

@@ -47,4 +47,5 @@ def project(_finished_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             entry["root"] = str(copy / Path(entry["root"]).relative_to(_finished_project))
         listed.write_text(json.dumps(data), encoding="utf-8")
     monkeypatch.setenv(PROJECT_VARIABLE, str(copy))
+    monkeypatch.setenv("KOHYAKIT_CACHE", str(tmp_path / "user-cache"))
     return copy

@@ -168,3 +168,29 @@ def test_several_tabs_follow_one_log(project: Path, made: ModuleType) -> None:
             made.write_events(run.logs[0], made.loss_curves(steps))
             found = list(pool.map(lambda _: store.series(store.scalars_of(run), "loss/current")[0].tolist(), range(8)))
             assert all(step == list(range(1, steps + 1)) for step in found)
+
+
+def test_a_new_dashboard_need_not_read_the_logs_again(
+    project: Path, made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOHYAKIT_CACHE", str(tmp_path / "cache"))
+    runs = store.runs_of(project)
+    before = store.summaries(runs, seconds=60)
+
+    def another_process() -> None:
+        monkeypatch.setattr(store, "_summaries", Memo(100))
+        monkeypatch.setattr(store, "_on_disk", {})
+
+    another_process()
+    after = store.summaries(runs, seconds=-1)
+    assert {version for version, summary in after.items() if summary is None} == {
+        "2c"
+    }  # it has no log to keep anything of
+    assert all(after[version] == before[version] for version in ("1a", "1b", "1c", "2a", "2b"))
+    another_process()
+    made.write_events(runs[0].logs[0], made.loss_curves(310, seed=5))
+    assert store.summaries(runs, seconds=-1)["1a"] is None
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_text('{"format": 1, "runs": {"x": 3}}', encoding="utf-8")
+    another_process()
+    assert store.summaries(runs, seconds=60)["1a"] is not None
