@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("KOHYAKIT_SHARED", ROOT.parent / "shared"))
+
+
+def pytest_configure() -> None:
+    """A shell that starts tests in the background lets them ignore Ctrl-C; the tests of Ctrl-C need it heard."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

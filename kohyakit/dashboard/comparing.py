@@ -241,5 +241,5 @@ def _first_tags(tags: Sequence[str]) -> list[str]:
     return [
         *wanted,
         *[tag for tag in tags if tag_group(tag) == "validation"][:1],
-        *[tag for tag in tags if tag.startswith("lr/")][:2],
+        *sorted((tag for tag in tags if tag.startswith("lr/")), key=lambda tag: tag.startswith("lr/group"))[:2],
     ]
