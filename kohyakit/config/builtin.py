@@ -11,13 +11,13 @@ _ELSEWHERE = "train with --backend sd-scripts, or take it out"
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
     "alpha_mask", "base_weights", "cache_text_encoder_outputs", "conditioning_data_dir", "dataset_class",
-    "face_crop_aug_range", "fp8_base", "fp8_base_unet", "in_json", "masked_loss",
-    "skip_until_initial_step", "initial_epoch", "initial_step", "validation_split",
+    "debug_dataset", "face_crop_aug_range", "fp8_base", "fp8_base_unet", "in_json", "masked_loss",
+    "resume_from_huggingface", "skip_until_initial_step", "initial_epoch", "initial_step", "validation_split",
 )  # fmt: skip
 # Parameters about speed, memory or uploads: a training without them gives the same LoRA.
 _CHANGES_COMFORT = (
     "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "highvram", "huggingface_repo_id", "lowram",
-    "mem_eff_attn", "torch_compile", "xformers",
+    "mem_eff_attn", "save_state_to_huggingface", "torch_compile", "xformers",
 )  # fmt: skip
 _NETWORK_ARGS = (
     "conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
