@@ -190,7 +190,7 @@ _OPENCV = {"nearest": "INTER_NEAREST_EXACT", "bilinear": "INTER_LINEAR", "linear
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how: str | None = None) -> np.ndarray:
-    """Scale [H, W, 3] uint8 to (width, height): by area (OpenCV) where both sides shrink or stay, else Lanczos (Pillow)."""
+    """Scale [H, W, 3] uint8 to (width, height): by area (OpenCV) where no side grows, else Lanczos (Pillow)."""
     have = (pixels.shape[1], pixels.shape[0])
     if have == size:
         return pixels

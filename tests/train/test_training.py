@@ -40,7 +40,8 @@ def spied(monkeypatch):
     plain = Trainer._loss
 
     def spy(self, batch):
-        seen.append((self.position.current_epoch, [e.image.key for e in batch.examples], [e.caption for e in batch.examples]))
+        names, captions = [e.image.key for e in batch.examples], [e.caption for e in batch.examples]
+        seen.append((self.position.current_epoch, names, captions))
         return plain(self, batch)
 
     monkeypatch.setattr(Trainer, "_loss", spy)
@@ -283,34 +284,25 @@ def test_it_trains_with(make_config, tmp_path, options):
     assert any(float(tensor.abs().max()) > 0 for tensor in ups)
 
 
-def test_accumulation_of_equal_batches_is_a_larger_batch(make_config, tmp_path, monkeypatch):
-    """Batches of one, twice accumulated, against batches of two: the same mean gradient where the batches agree."""
-    photos = tmp_path / "pair" / "1_pair"
-    photos.mkdir(parents=True)
-    from kohyakit.demo.pictures import draw
-
-    draw("town", (64, 64), 1).save(photos / "a.png")
-    draw("town", (64, 64), 2).save(photos / "b.png")
-    options = {"train_data_dir": str(photos.parent), "max_train_epochs": 1, "cache_latents": True, "optimizer_type": "SGD",
-               "learning_rate": 1.0}  # fmt: skip
-    losses = []
-    plain = Trainer._loss
-
-    def keeping(self, batch):
-        loss = plain(self, batch)
-        losses.append(loss.detach())
-        return loss
-
-    monkeypatch.setattr(Trainer, "_loss", keeping)
-    train(make_config(**options, train_batch_size=1, gradient_accumulation_steps=2))
-    assert len(losses) == 2
+def test_an_odd_last_batch_steps_alone(make_config, tmp_path):
+    """Seven batches of the photos, two accumulated: four steps an epoch, as sd-scripts counts."""
+    run = train(make_config(gradient_accumulation_steps=2))
+    assert run.record.steps == 8
     with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
-        assert file.metadata()["ss_steps"] == "1"
+        metadata = file.metadata()
+    assert metadata["ss_steps"] == "8"
+    assert metadata["ss_num_batches_per_epoch"] == "7"
+    assert metadata["ss_total_batch_size"] == "4"
 
 
 def test_all_problems_are_said_before_anything_is_loaded(make_config, tmp_path):
     with pytest.raises(ConfigError) as caught:
-        train(make_config(pretrained_model_name_or_path=str(tmp_path / "nowhere"), masked_loss=True, bucket_no_upscale=False, min_bucket_reso=640))
+        train(
+            make_config(
+                pretrained_model_name_or_path=str(tmp_path / "nowhere"), masked_loss=True, bucket_no_upscale=False,
+                min_bucket_reso=640,
+            )
+        )  # fmt: skip
     text = str(caught.value)
     assert "nowhere" in text
     assert "masked_loss" in text
@@ -331,6 +323,6 @@ def test_a_file_that_cannot_be_moved_aside_is_one_sentence(make_config, tmp_path
     out.mkdir()
     (out / "tiny.safetensors").write_bytes(b"somebody's")
     (out / "replaced").write_text("a file where the folder should be", encoding="utf-8")
-    with pytest.raises(RunError, match="replaced|tiny"):
+    with pytest.raises(RunError, match="tiny"):
         train(make_config(max_train_epochs=1))
     assert (out / "tiny.safetensors").read_bytes() == b"somebody's"
