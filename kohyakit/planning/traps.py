@@ -6,6 +6,7 @@ decides are in config/rules.py.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -30,6 +31,23 @@ def missing_files(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Probl
         name = config[option]
         if name and not Path(name).exists():
             yield Problem(shown(name), "there is no such file or folder", f"correct {option}", "file_missing")
+
+
+def output_folder(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """The first save would fail, after the first epoch."""
+    if not config.saving.output_dir:
+        return
+    wanted = Path(config.saving.output_dir)
+    there = next((folder for folder in (wanted, *wanted.parents) if folder.exists()), None)
+    if there is None:
+        what = "there is no such drive"
+    elif not there.is_dir():
+        what = f"nothing can be saved there, as {shown(there)} is a file"
+    elif not os.access(there, os.W_OK):
+        what = f"nothing can be saved there, as {shown(there)} may not be written to"
+    else:
+        return
+    yield Problem(shown(wanted), what, "choose another output_dir", "output_dir_unusable")
 
 
 def images_without_bucket(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
@@ -271,6 +289,7 @@ def repaired_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Pr
 
 TRAPS: tuple[Trap, ...] = (
     missing_files,
+    output_folder,
     images_without_bucket,
     bucket_step,
     default_length,

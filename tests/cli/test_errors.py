@@ -185,9 +185,24 @@ def test_an_output_dir_that_cannot_be_written(project):
     pytest.importorskip("torch")
     (project / "out").write_text("a file, not a folder", encoding="utf-8")
     before = tree(project)
-    done = kohyakit("train", "preset.json", "--quiet", cwd=project)
-    refused(done, r".*out.*: runs cannot be kept there \(.+\); choose another output_dir")
+    for output_dir in ("out", "out/below"):
+        options = ["--set", f"output_dir={output_dir}"]
+        done = kohyakit("train", "preset.json", "--quiet", *options, cwd=project)
+        refused(done, r"out.*: nothing can be saved there, as out is a file; choose another output_dir")
+        done = kohyakit("check", "preset.json", *options, cwd=project)
+        assert done.returncode == 1
+        assert "[output_dir_unusable]" in done.stdout
     assert tree(project) == before
+
+
+def test_an_output_dir_that_may_not_be_written(project):
+    pytest.importorskip("torch")
+    locked = project / "locked"
+    locked.mkdir(mode=0o555)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    done = kohyakit("train", "preset.json", "--quiet", "--set", "output_dir=locked/out", cwd=project)
+    refused(done, r"locked/out: nothing can be saved there, as locked may not be written to; .*")
 
 
 @pytest.mark.parametrize(
