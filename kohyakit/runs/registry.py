@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -99,12 +101,13 @@ def start(
         process=this_process(),
     )
     parent_run = _parent(runs, parent, record)
-    folder, name = claim_folder(output_dir, chosen or _name_for(record, parent_run, runs), fixed=chosen is not None)
-    record = replace(record, version=str(name), parent=str(parent_run.version) if parent_run else "")
+    record = replace(record, parent=str(parent_run.version) if parent_run else "")
+    free = chosen or _name_for(record, parent_run, runs)
+    folder, name = claim_folder(output_dir, free, fixed=chosen is not None, record=record)
+    record = replace(record, version=str(name))
     run = Run(folder, record, clock=clock)
     run.owned = True
     try:
-        write_json(folder / RUN_FILE, record.to_json())
         _write_materials(run, config, plan, images)
         if parent_run is not None:
             run.update(changes=_changes(parent_run, run, config))
@@ -234,23 +237,47 @@ def _name_for(record: Record, parent: Run | None, runs: Sequence[Run]) -> Versio
     return next_version(base, bool(same), [run.version for run in runs])
 
 
-def claim_folder(project: Path, name: Version, *, fixed: bool = False) -> tuple[Path, Version]:
-    """Claim the folder; when another training took the name in the same moment, the next letter."""
+def claim_folder(
+    project: Path, name: Version, *, fixed: bool = False, record: Record | None = None
+) -> tuple[Path, Version]:
+    """Claim the folder; when another training took the name in the same moment, the next letter.
+
+    record: stands in the folder from the moment others see it, so that a training which starts beside this one
+    knows what it is compared with; its version becomes the name.
+    """
+    runs = project / RUNS_DIR
+    fresh = runs / f".new-{uuid.uuid4().hex}"
     try:
-        (project / RUNS_DIR).mkdir(parents=True, exist_ok=True)
-        while True:
-            folder = project / RUNS_DIR / str(name)
-            try:
-                folder.mkdir()
-                return folder, name
-            except FileExistsError:
-                if fixed:
-                    cure = "leave --version out for the next free one"
-                    raise RunError(Problem(str(name), "there is a run of this name already", cure)) from None
-                name = Version(name.number, name.letter + 1)
+        runs.mkdir(parents=True, exist_ok=True)
+        while not _take(runs / str(name), name, fresh, record):
+            if fixed:
+                cure = "leave --version out for the next free one"
+                raise RunError(Problem(str(name), "there is a run of this name already", cure))
+            name = Version(name.number, name.letter + 1)
     except OSError as error:
         what = f"runs cannot be kept there ({error.strerror})"
         raise RunError(Problem(str(project), what, "choose another output_dir")) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return runs / str(name), name
+
+
+def _take(folder: Path, name: Version, fresh: Path, record: Record | None) -> bool:
+    """Whether the folder is this training's now. A rename never replaces a folder that holds something."""
+    try:
+        if record is None:
+            folder.mkdir()
+            return True
+        if folder.exists():
+            return False
+        fresh.mkdir(exist_ok=True)
+        write_json(fresh / RUN_FILE, replace(record, version=str(name)).to_json())
+        fresh.rename(folder)
+        return True
+    except OSError:
+        if folder.exists():
+            return False
+        raise
 
 
 def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerprint) -> None:

@@ -63,7 +63,7 @@ def refused(done: subprocess.CompletedProcess[str], *sentences: str) -> None:
 
 
 FILES = {
-    "comma.json": (b'{"LoRA_type": "Standard",\n}', r"comma\.json: line 2, column 1: is not valid JSON \(.*\); .+"),
+    "comma.json": (b'{"LoRA_type": "Standard",\n}', r"comma\.json: line \d, column \d+: is not valid JSON \(.*\); .+"),
     "quotes.json": (b"{'LoRA_type': 1}", r"quotes\.json: line 1, column 2: is not valid JSON .*single quotes.*"),
     "list.json": (b"[1, 2]", r"list\.json: holds a list, but .* object .*"),
     "wide.json": ('{"LoRA_type": "Standard"}'.encode("utf-16"), r"wide\.json: is UTF-16, but UTF-8 was wanted; .*"),
