@@ -76,7 +76,7 @@ class Progress(Quiet):
 
     def __init__(self, total: int, done: int, *, show: bool, what: str = "training", unit: str = "step") -> None:
         self._bar: Any = None
-        if show:
+        if show and total:
             from tqdm import tqdm
 
             layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}"
