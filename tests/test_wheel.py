@@ -132,7 +132,7 @@ def test_check_works_with_the_three_dependencies_alone(installed, picture, tmp_p
 
 @pytest.mark.parametrize(
     ("args", "extra"),
-    [(["audit", "img"], "audit"), (["train", "sd15-subject.toml"], "train|audit"), (["dashboard"], "dashboard"),
+    [(["audit", "img"], "audit"), (["dashboard"], "dashboard"),
      (["demo"], "all"), (["repair", "img"], "audit")],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
