@@ -138,10 +138,15 @@ def test_check_works_with_the_three_dependencies_alone(installed, picture, tmp_p
 )  # fmt: skip
 def test_what_needs_an_extra_names_it(installed, picture, tmp_path, args, extra):
     picture("img/2_sks dog/a.png", (512, 512))
-    settings = "train_data_dir = 'img'\npretrained_model_name_or_path = 'img'\nnetwork_module = 'networks.lora'\n"
-    (tmp_path / "sd15-subject.toml").write_text(settings, encoding="utf-8")
+    for part in ("unet", "text_encoder"):
+        (tmp_path / "base" / part).mkdir(parents=True)
+        (tmp_path / "base" / part / "config.json").write_text("{}", encoding="utf-8")
+    settings = "train_data_dir = 'img'\npretrained_model_name_or_path = 'base'\nnetwork_module = 'networks.lora'\n"
+    settings += "resolution = '512,512'\noutput_dir = 'out'\nnetwork_dim = 8\nnetwork_alpha = 4\n"
+    (tmp_path / "ready.toml").write_text(settings, encoding="utf-8")
     done = kohyakit(installed, tmp_path, *args)
     assert done.returncode == 2, done.stdout + done.stderr
     assert re.search(rf'needs the package \w+.*pip install "kohyakit\[({extra})\]"', done.stderr), done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "kohyakit-demo").exists(), "a walk that cannot go on leaves nothing behind"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"img", "base", "ready.toml"}, "what cannot go on leaves nothing behind"
