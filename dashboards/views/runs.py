@@ -4,7 +4,7 @@ import streamlit as st
 
 from kohyakit.dashboard import store, widgets
 from kohyakit.dashboard.page import keep_pick, nothing, open_page
-from kohyakit.dashboard.rows import table_rows
+from kohyakit.dashboard.rows import rows_text
 from kohyakit.dashboard.search import filtered
 from kohyakit.dashboard.words import count, plain
 from kohyakit.runs.run import RUNNING
@@ -64,7 +64,7 @@ def table(runs, summaries, text: str) -> list[str]:
     if st.session_state.get("table_pick") != picked:
         # The pick came from elsewhere (the address, another page): a fresh table takes it over.
         st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
-    rows = table_rows(shown, summaries, opened.picture_url)
+    rows = rows_text(shown, summaries, opened.picture_url)
     now = widgets.runs_table(rows, picked, key=f"runs_{st.session_state['table_round']}")
     now = [name for name in now if name in known]
     st.session_state["table_pick"] = now

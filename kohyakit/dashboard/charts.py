@@ -14,13 +14,10 @@ _AXIS_NAMES = {**AXES, "time": "Hours of training"}
 
 def curve_chart(lines: Sequence[Line], *, axis: str, log: bool = False, title: str = "") -> dict[str, Any]:
     """The option of one chart, plain data. lines: as `curves.drawn` gives them."""
-    series: list[dict[str, Any]] = []
-    for line in lines:
-        if line.smooth is not None:
-            series.append(_series(line, line.y, log, behind=True))
-    series += [_series(line, line.smooth if line.smooth is not None else line.y, log) for line in lines]
+    behind = [_series(line, place, raw=True) for place, line in enumerate(lines) if line.smooth is not None]
     return {
         "animation": False,
+        "dataset": [{"source": _columns(line, log)} for line in lines],
         "aria": {
             "label": {
                 "description": f"{title} of {', '.join(line.run for line in lines)}, over {_AXIS_NAMES[axis].lower()}"
@@ -70,7 +67,7 @@ def curve_chart(lines: Sequence[Line], *, axis: str, log: bool = False, title: s
             "axisLabel": {"hideOverlap": True, "showMaxLabel": False},
         },
         "yAxis": {"type": "log", **_log_bounds(lines)} if log else {"type": "value", "scale": True, "splitNumber": 4},
-        "series": series,
+        "series": [*behind, *(_series(line, place) for place, line in enumerate(lines))],
     }
 
 
@@ -83,28 +80,36 @@ def _log_bounds(lines: Sequence[Line]) -> dict[str, float]:
     return {"min": float(f"{known.min() * 0.9:.2g}"), "max": float(f"{known.max() * 1.1:.2g}")} if len(known) else {}
 
 
-def _series(line: Line, values: np.ndarray, log: bool, *, behind: bool = False) -> dict[str, Any]:
-    style = {"color": line.colour, "width": 1 if behind else 2, "type": line.dash, "opacity": 0.25 if behind else 1}
+def _series(line: Line, place: int, *, raw: bool = False) -> dict[str, Any]:
+    """One drawn line of the dataset at `place`. raw: the line behind the smooth one."""
+    style = {"color": line.colour, "width": 1 if raw else 2, "type": line.dash, "opacity": 0.25 if raw else 1}
     made: dict[str, Any] = {
         "type": "line",
-        "data": _pairs(line.x, values, log),
-        "showSymbol": len(values) == 1,
+        "datasetIndex": place,
+        "encode": {"x": "x", "y": "y" if raw or line.smooth is None else "smooth"},
+        "showSymbol": len(line.x) == 1,
         "lineStyle": style,
         "itemStyle": {"color": line.colour},
         "emphasis": {"disabled": True},
     }
-    if behind:
+    if raw:
         return {**made, "name": f"{line.run} raw", "silent": True, "tooltip": {"show": False}, "z": 1}
     return {**made, "name": line.run, "z": 2}
 
 
-def _pairs(x: np.ndarray, y: np.ndarray, log: bool) -> list[list[float | None]]:
-    """Points for JSON: short numbers, None for a gap, and on a log scale for what is not above 0."""
-    good = np.isfinite(y) & (y > 0 if log else True)
-    pairs: list[list[float | None]] = np.stack([_short(x, 8), _short(np.where(good, y, 0), 6)], axis=1).tolist()
+def _columns(line: Line, log: bool) -> dict[str, list[float | None]]:
+    """x, y and smooth as columns: half the text, and a fifth of the browser's work, of a pair a point."""
+    columns = {"x": _column(line.x, 8, False), "y": _column(line.y, 6, log)}
+    return columns if line.smooth is None else {**columns, "smooth": _column(line.smooth, 6, log)}
+
+
+def _column(values: np.ndarray, digits: int, log: bool) -> list[float | None]:
+    """Numbers for JSON, short, None for a gap, and on a log scale for what is not above 0."""
+    good = np.isfinite(values) & (values > 0 if log else True)
+    column: list[float | None] = _short(np.where(good, values, 0), digits).tolist()
     for place in np.flatnonzero(~good).tolist():
-        pairs[place][1] = None
-    return pairs
+        column[place] = None
+    return column
 
 
 def _short(values: np.ndarray, digits: int) -> np.ndarray:

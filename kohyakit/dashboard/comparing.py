@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import streamlit as st
 
@@ -88,12 +89,24 @@ def _controls() -> Look:
 def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int) -> list[Problem]:
     drawn, problems = drawn_lines(runs, tag, look)
     if drawn:
-        option = charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag))
-        st.echarts_chart(option, height=height, key=f"chart_{tag}")
+
+        def make() -> dict[str, Any]:
+            return charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag))
+
+        key = ("option", *_key(runs, tag, look), look.log)
+        st.echarts_chart(_drawn.get(key, _stamp(runs), make), height=height, key=f"chart_{tag}")
     return problems
 
 
 _drawn = Memo(200)
+
+
+def _key(runs: Sequence[Run], tag: str, look: Look) -> tuple:
+    return (*(str(run.folder) for run in runs), tag, look.axis, look.smoothing, look.part)
+
+
+def _stamp(runs: Sequence[Run]) -> tuple:
+    return tuple(store.log_stamp(run) for run in runs)
 
 
 def drawn_lines(runs: Sequence[Run], tag: str, look: Look = Look()) -> tuple[list[Line], list[Problem]]:
@@ -110,8 +123,7 @@ def drawn_lines(runs: Sequence[Run], tag: str, look: Look = Look()) -> tuple[lis
         points = DRAWN_POINTS // 4 if tag_group(tag) == "lr" else DRAWN_POINTS  # small charts of smooth lines
         return lines_as_drawn.drawn(lines, smoothing=smoothing, window=window, points=points), problems
 
-    key = (*(str(run.folder) for run in runs), tag, look.axis, look.smoothing, look.part)
-    return _drawn.get(key, tuple(store.log_stamp(run) for run in runs), make)
+    return _drawn.get(_key(runs, tag, look), _stamp(runs), make)
 
 
 def _statements(runs: Sequence[Run], most: int = 6) -> None:

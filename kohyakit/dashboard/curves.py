@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 AXES = {"step": "Steps", "epoch": "Epochs", "images": "Images seen", "time": "Time"}
-DRAWN_POINTS = 12_000
-"""Points of all lines of one chart together; more than a screen has columns, few enough to draw at once."""
+DRAWN_POINTS = 8_000
+"""Points of all lines of one chart together, raw and smooth; few enough to draw twenty runs at once."""
+MOST_BEHIND = 8
+"""Smooth lines of one chart up to which the raw ones stand behind them; of more one sees nothing but a grey band."""
 
 
 @dataclass(frozen=True)
@@ -118,24 +120,22 @@ def thin(x: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
 def drawn(
     lines: list[Line], *, smoothing: float = 0.0, window: tuple[float, float] | None = None, points: int = DRAWN_POINTS
 ) -> list[Line]:
-    """The lines as they go to the browser: smoothed over all points first, then cut to the window, then thinned."""
+    """The lines as they go to the browser: smoothed over all points first, then cut to the window, then thinned.
+
+    Of more than MOST_BEHIND lines the smooth ones stand alone.
+    """
     if not lines:
         return []
-    most = int(np.clip(points / len(lines), 150, 2000))
+    behind = bool(smoothing) and len(lines) <= MOST_BEHIND
+    most = int(np.clip(points / len(lines) / (2 if behind else 1), 150, 2000))
     result = []
     for line in lines:
         curve = smoothed(line.y, smoothing) if smoothing else None
-        x, y = line.x, line.y
-        if window is not None:
-            inside = (x >= window[0]) & (x <= window[1])
-            x, y = x[inside], y[inside]
-            curve = curve[inside] if curve is not None else None
+        inside = slice(None) if window is None else (line.x >= window[0]) & (line.x <= window[1])
+        x, y = line.x[inside], (line.y if behind or curve is None else curve)[inside]
         kept = thin(x, y, most)
-        result.append(
-            Line(
-                line.run, line.tag, x[kept], y[kept], line.colour, line.dash, curve[kept] if curve is not None else None
-            )
-        )
+        smooth = curve[inside][kept] if behind and curve is not None else None
+        result.append(replace(line, x=x[kept], y=y[kept], smooth=smooth))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -47,14 +48,14 @@ class Memo:
                 self._items.popitem(last=False)
 
 
-def stamp_of(*paths: Path) -> Stamp:
+def stamp_of(*paths: Path | str) -> Stamp:
     """Name, size and time of each path; a missing one counts as such."""
     return tuple(_one(path) for path in paths)
 
 
-def _one(path: Path) -> tuple:
+def _one(path: Path | str) -> tuple:
     try:
-        stat = path.stat()
-    except OSError:
+        stat = os.stat(path)
+    except (OSError, ValueError):
         return (str(path), None)
     return (str(path), stat.st_size, stat.st_mtime_ns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -82,27 +81,21 @@ def keep_pick(names: Iterable[str]) -> None:
 
 def pick_runs(opened: Opened, *, key: str, most: int = 20) -> tuple[Run, ...]:
     """The pick as a field on a page that compares; changing it changes the address."""
-    known = [run.record.version for run in opened.runs]
+    labels = {run.record.version: f"{run.record.version}  {run.record.name}".strip() for run in opened.runs}
     field = f"pick_{key}"
     st.session_state[field] = [run.record.version for run in opened.picked][:most]
     names = st.multiselect(
         "Runs",
-        known,
+        list(labels),
         key=field,
         max_selections=most,
-        format_func=partial(_run_label, opened),
+        format_func=labels.__getitem__,
         placeholder="Pick runs",
         label_visibility="collapsed",
         on_change=lambda: keep_pick(st.session_state[field]),
     )
     by_version = {run.record.version: run for run in opened.runs}
     return tuple(by_version[name] for name in names)
-
-
-def _run_label(opened: Opened, version: str) -> str:
-    run = next((run for run in opened.runs if run.record.version == version), None)
-    name = run.record.name if run else ""
-    return f"{version}  {name}".strip()
 
 
 def _choose_folder(place, project: Project, folders: Sequence[Path]) -> Path:

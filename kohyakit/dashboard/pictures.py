@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,8 +36,11 @@ class Picture:
 def url(project: Project, path: Path, width: int | None = None, *, upright: bool = True) -> str:
     """Address of a picture; changes with the file, so a browser may keep what it has. Empty outside the project."""
     try:
-        name = f"{_folder_name(project, path.parent)}{path.name}" if not path.is_symlink() else project.name(path)
-        version = path.stat().st_mtime_ns // 1000
+        name = f"{_folder_name(project, path.parent)}{path.name}"
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            name, found = project.name(path), os.stat(path)
+        version = found.st_mtime_ns // 1000
     except Outside:
         return ""
     except OSError:
@@ -61,17 +66,17 @@ def read(project: Project, name: str, width: int | None = None, *, upright: bool
     """The picture, or a drawn card that says why there is none. Raises Outside for a path out of the project."""
     path = project.inside(name)
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError:
         return _card("not there any more", f"{path.name} was moved or deleted")
     if not path.is_file():
         return _card("not a picture", path.name)
     if width:
         width = next((w for w in WIDTHS if w >= width), WIDTHS[-1])
-    key, stamp = (str(path), width, upright), (stat.st_mtime_ns, stat.st_size)
+    key, stamp = (str(path), width, upright), (found.st_mtime_ns, found.st_size)
     kept = _CACHE.peek(key, stamp)
     if kept is None:
-        kept = _make(path, width, upright, age=time.time() - stat.st_mtime)
+        kept = _make(path, width, upright, age=time.time() - found.st_mtime)
         if width and not kept.note:
             _CACHE.put(key, stamp, kept)
     return kept

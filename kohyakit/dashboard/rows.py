@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 
 from kohyakit.dashboard import theme
 from kohyakit.dashboard.family import tree
+from kohyakit.dashboard.memo import Memo
 from kohyakit.dashboard.samples import last_sample
 from kohyakit.dashboard.store import Summary
 from kohyakit.dashboard.words import duration, number, when
@@ -31,6 +33,21 @@ _STATUS_TEXT = {LOST: "process gone", UNREADABLE: "unreadable"}
 
 PictureUrl = Callable[[Path, int | None], str]
 
+_texts = Memo(16)
+
+
+def rows_text(runs: Sequence[Run], summaries: Mapping[str, Summary | None], picture_url: PictureUrl) -> str:
+    """`table_rows` as the JSON that goes to the browser; made again only when something in it has changed."""
+    thumbs = [_thumb(run, picture_url) for run in runs]
+    told = [(run.record, run.status, summaries.get(run.record.version)) for run in runs]
+
+    def make() -> str:
+        return json.dumps(table_rows(runs, summaries, picture_url), separators=(",", ":"))
+
+    if any(status == RUNNING for _, status, _ in told):  # its row says how long it has taken
+        return make()
+    return _texts.get(tuple(run.folder for run in runs), (*told, *thumbs), make)
+
 
 def table_rows(
     runs: Sequence[Run], summaries: Mapping[str, Summary | None], picture_url: PictureUrl
@@ -47,7 +64,6 @@ def table_rows(
 
 def _row(run: Run, summary: Summary | None, picture_url: PictureUrl) -> dict[str, Any]:
     record, status = run.record, run.status
-    sample = last_sample(run)
     return {
         "id": record.version,
         "version": record.version,
@@ -62,8 +78,13 @@ def _row(run: Run, summary: Summary | None, picture_url: PictureUrl) -> dict[str
         "images": record.image_count or None,
         "changed": changed(run),
         **_loss(summary),
-        "thumb": picture_url(sample.path, 160) if sample else "",
+        "thumb": _thumb(run, picture_url),
     }
+
+
+def _thumb(run: Run, picture_url: PictureUrl) -> str:
+    sample = last_sample(run)
+    return picture_url(sample.path, 160) if sample else ""
 
 
 def _loss(summary: Summary | None) -> dict[str, Any]:

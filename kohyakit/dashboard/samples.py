@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,18 +46,24 @@ class Sample:
 
 def samples_of(run: Run) -> tuple[Sample, ...]:
     """A run's samples by step, then prompt; () when its folder is gone or empty. Nothing is decoded."""
-    folder = run.samples or run.project / "sample"
-    stamp = (*stamp_of(folder, folder / INDEX_FILE), run.record.started, run.record.ended)
-    return _CACHE.get(str(run.folder), stamp, lambda: _read(run, folder))
+    return _seen(run)[0]
 
 
 def last_sample(run: Run) -> Sample | None:
     """The newest sample: of the last step the first prompt."""
-    found = samples_of(run)
-    if not found:
-        return None
-    last = max(position(sample) for sample in found)
-    return min((s for s in found if position(s) == last), key=lambda s: s.index)
+    return _seen(run)[1]
+
+
+def _seen(run: Run) -> tuple[tuple[Sample, ...], Sample | None]:
+    folder = run.samples or run.project / "sample"
+    stamp = stamp_of(folder, folder / INDEX_FILE)
+
+    def make() -> tuple[tuple[Sample, ...], Sample | None]:
+        found = _of_run(run, _FOLDERS.get(str(folder), stamp, lambda: _read(folder)))
+        last = max((position(sample) for sample in found), default=0)
+        return found, min((s for s in found if position(s) == last), key=lambda s: s.index, default=None)
+
+    return _CACHE.get(str(run.folder), (*stamp, run.record.started, run.record.ended), make)
 
 
 def position(sample: Sample) -> int:
@@ -76,25 +83,55 @@ def strengths(samples: Iterable[Sample]) -> tuple[float, ...]:
     return tuple(sorted({s.strength for s in samples if s.strength is not None}))
 
 
-_CACHE = Memo(600)
+_CACHE, _FOLDERS = Memo(5000), Memo(8)
 
 
-def _read(run: Run, folder: Path) -> tuple[Sample, ...]:
+@dataclass(frozen=True)
+class _Named:
+    """A picture that the index does not tell of, by its name. time: when it was drawn, None for no real time."""
+
+    name: str
+    match: re.Match[str]
+    time: datetime | None
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of samples, read once for all the runs that draw into it.
+
+    listed: owner as the index names it, "" for nobody -> (name, entry); named: the stem of a name -> pictures.
+    """
+
+    path: Path
+    listed: Mapping[str, Sequence[tuple[str, dict[str, Any]]]]
+    named: Mapping[str, Sequence[_Named]]
+
+
+def _read(folder: Path) -> _Folder:
     try:
-        names = sorted(
-            entry.name for entry in folder.iterdir() if entry.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
-        )
+        names = {name for name in os.listdir(folder) if name.lower().endswith((".png", ".jpg", ".jpeg", ".webp"))}
     except OSError:
-        return ()
-    indexed = dict(_indexed(run, folder, set(names)))
-    named = (_from_name(run, folder, name) for name in names if name not in indexed)
-    mine = [s for s in indexed.values() if s is not None] + [s for s in named if s is not None]
-    return tuple(sorted(mine, key=lambda s: (position(s), s.index, s.path.name)))
+        names = set()
+    entries = dict(_indexed(folder, names))
+    listed: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for name, entry in entries.items():
+        listed.setdefault(str(entry.get("run") or ""), []).append((name, entry))
+    named: dict[str, list[_Named]] = {}
+    for name in names - entries.keys():
+        if match := _NAME.fullmatch(name):
+            named.setdefault(match["stem"], []).append(_Named(name, match, _moment(match["time"])))
+    return _Folder(folder, listed, named)
 
 
-def _indexed(run: Run, folder: Path, names: set[str]) -> Iterable[tuple[str, Sample | None]]:
-    """Each line of the index whose file lies beside it. A line cut off by a killed training is passed over,
-    and one of another run is known not to be ours."""
+def _moment(stamp: str) -> datetime | None:
+    try:
+        return datetime.strptime(stamp, "%Y%m%d%H%M%S").astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _indexed(folder: Path, names: set[str]) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Each line of the index whose file lies beside it; one cut off by a killed training is passed over."""
     try:
         lines = (folder / INDEX_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -107,12 +144,16 @@ def _indexed(run: Run, folder: Path, names: set[str]) -> Iterable[tuple[str, Sam
         name = entry.get("file") if isinstance(entry, dict) else None
         # Only a plain name counts: the index must not be able to point out of its own folder.
         if isinstance(name, str) and name in names:
-            yield name, _from_entry(folder / name, entry) if _belongs(run, entry) else None
+            yield name, entry
 
 
-def _belongs(run: Run, entry: dict[str, Any]) -> bool:
-    owner = entry.get("run")
-    return owner in (None, "") or str(owner) in (run.record.version, run.folder.name)
+def _of_run(run: Run, folder: _Folder) -> tuple[Sample, ...]:
+    owners = dict.fromkeys(("", run.record.version, run.folder.name))
+    found = [_from_entry(folder.path / name, entry) for owner in owners for name, entry in folder.listed.get(owner, ())]
+    stem = run.record.output_name
+    named = folder.named.get(stem, ()) if stem else (one for group in folder.named.values() for one in group)
+    found += _from_names(run, folder.path, named)
+    return tuple(sorted(found, key=lambda s: (position(s), s.index, s.path.name)))
 
 
 def _from_entry(path: Path, entry: dict[str, Any]) -> Sample:
@@ -131,20 +172,16 @@ def _from_entry(path: Path, entry: dict[str, Any]) -> Sample:
     )
 
 
-def _from_name(run: Run, folder: Path, name: str) -> Sample | None:
-    """A sample of this run told by its name: the same output_name, drawn while the run went on."""
-    match = _NAME.fullmatch(name)
-    if (
-        match is None
-        or (run.record.output_name and match["stem"] != run.record.output_name)
-        or not _during(run, match["time"])
-    ):
-        return None
-    per_epoch = steps_per_epoch(run)
-    epoch = int(match["at"][1:]) if match["at"].startswith("e") else None
-    step = int(match["at"]) if epoch is None else (round(epoch * per_epoch) if per_epoch else None)
-    seed = int(match["seed"]) if match["seed"] else None
-    return Sample(folder / name, int(match["index"]), step, epoch, seed=seed, time=match["time"])
+def _from_names(run: Run, folder: Path, named: Iterable[_Named]) -> Iterator[Sample]:
+    """Samples of this run told by their names: the same output_name, drawn while the run went on."""
+    first, last = _time(run.record.started), _time(run.record.ended)
+    mine = [one for one in named if one.time is None or _within(one.time, first, last)]
+    per_epoch = steps_per_epoch(run) if mine else None
+    for name, match in ((one.name, one.match) for one in mine):
+        epoch = int(match["at"][1:]) if match["at"].startswith("e") else None
+        step = int(match["at"]) if epoch is None else (round(epoch * per_epoch) if per_epoch else None)
+        seed = int(match["seed"]) if match["seed"] else None
+        yield Sample(folder / name, int(match["index"]), step, epoch, seed=seed, time=match["time"])
 
 
 def steps_per_epoch(run: Run) -> float | None:
@@ -158,16 +195,17 @@ def steps_per_epoch(run: Run) -> float | None:
     return None
 
 
-def _during(run: Run, stamp: str) -> bool:
-    """Whether a name's local time lies within the run, a minute either side; yes where the run keeps no times."""
+def _time(text: str) -> datetime | None:
     try:
-        moment = datetime.strptime(stamp, "%Y%m%d%H%M%S").astimezone()
-        started = datetime.fromisoformat(run.record.started) if run.record.started else None
-        ended = datetime.fromisoformat(run.record.ended) if run.record.ended else None
-    except ValueError:
-        return True
-    late = started is not None and (started - moment).total_seconds() > 60
-    early = ended is not None and (moment - ended).total_seconds() > 60
+        return datetime.fromisoformat(text).astimezone() if text else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _within(moment: datetime, first: datetime | None, last: datetime | None) -> bool:
+    """Whether a name's local time lies within the run, a minute either side; yes where the run keeps no times."""
+    late = first is not None and (first - moment).total_seconds() > 60
+    early = last is not None and (moment - last).total_seconds() > 60
     return not (late or early)
 
 

@@ -26,12 +26,14 @@ STREAMLIT_OPTIONS = {
     "client.toolbarMode": "minimal",
     "global.developmentMode": False,
     "runner.magicEnabled": False,
+    "runner.postScriptGC": False,
     "server.enableStaticServing": False,
     "server.fileWatcherType": "none",
     "server.headless": True,
     "server.showEmailPrompt": False,
 }
-"""Nothing is sent anywhere, nothing is watched, no traceback is shown to a person."""
+"""Nothing is sent anywhere, nothing is watched, no traceback is shown to a person; Python collects its garbage itself,
+which Streamlit would have it do in full after every click."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,12 @@ def serve(
                     threading.Thread(target=webbrowser.open, args=(where.url,), daemon=True).start()
 
     config = uvicorn.Config(
-        application, log_level="warning", access_log=False, use_colors=False, ws_max_size=64 * 1024 * 1024
+        application,
+        log_level="warning",
+        access_log=False,
+        use_colors=False,
+        ws_max_size=64 * 1024 * 1024,
+        ws_per_message_deflate=False,
     )
     config.timeout_graceful_shutdown = 2
     Server(config).run(sockets=[listener])

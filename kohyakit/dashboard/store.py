@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -71,24 +72,25 @@ def run_projects(root: Path) -> tuple[Path, ...]:
 
 def runs_of(project: Path) -> tuple[Run, ...]:
     """Every run of a project; read again only when a record changed. The status is looked up anew by each Run."""
-    folder = project / RUNS_DIR
+    folder = str(project / RUNS_DIR)
     try:
-        stamp = stamp_of(*(entry / RUN_FILE for entry in sorted(folder.iterdir()) if entry.is_dir()))
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError:
         return ()
-    return _runs.get(
-        str(project), (folder.stat().st_mtime_ns if folder.exists() else 0, *stamp), lambda: list_runs(project)
-    )
+    stamp = stamp_of(folder, *(os.path.join(folder, name, RUN_FILE) for name in names))
+    return _runs.get(str(project), stamp, lambda: list_runs(project))
 
 
 def log_stamp(run: Run) -> Stamp:
     """Sizes and times of the run's event files."""
-    files: list[Path] = []
-    for folder in run.logs:
-        try:
-            files += [path for path in folder.rglob("*tfevents*") if path.is_file()]
-        except OSError:
-            continue
+    files = [
+        os.path.join(place, name)
+        for folder in run.logs
+        for place, _, names in os.walk(folder)
+        for name in names
+        if "tfevents" in name
+    ]
     return stamp_of(*sorted(files))
 
 

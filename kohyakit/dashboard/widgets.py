@@ -25,12 +25,12 @@ def _component(name: str):
     return st.components.v2.component(f"kohyakit_{name}", css=css, js=_part(f"{name}.js"))
 
 
-def runs_table(rows: Sequence[dict[str, Any]], picked: Sequence[str], *, key: str) -> list[str]:
-    """Draw the table and return the ids that are picked now, those of hidden rows too. `picked` is where it starts; a
-    new key starts it anew.
+def runs_table(rows: str, picked: Sequence[str], *, key: str) -> list[str]:
+    """Draw the table and return the ids that are picked now, those of hidden rows too. rows: as `rows.rows_text` gives
+    them. `picked` is where it starts; a new key starts it anew.
     """
     result = _component("runs_table")(
-        data={"rows": list(rows), "picked": list(picked)},
+        data={"rows": rows, "picked": list(picked)},
         default={"picked": list(picked)},
         key=key,
         on_picked_change=lambda: None,

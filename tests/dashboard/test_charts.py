@@ -21,15 +21,17 @@ def lines() -> list[Line]:
 
 def test_points_gaps_and_short_numbers() -> None:
     option = curve_chart(lines(), axis="step")
-    assert option["series"][0]["data"] == [
-        [0.0, 0.123457], [1.0, None], [2.0, 1e-7], [3.0, 0.0], [4.0, -2.5], [5.0, 123457.0], [6.0, None]]  # fmt: skip
+    assert option["dataset"][0]["source"] == {
+        "x": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        "y": [0.123457, None, 1e-7, 0.0, -2.5, 123457.0, None],
+    }
+    assert [series["datasetIndex"] for series in option["series"]] == [0, 1]
     json.dumps(option, allow_nan=False)
 
 
 def test_a_log_scale_shows_only_what_it_can() -> None:
     option = curve_chart(lines(), axis="epoch", log=True)
-    shown = [y for _, y in option["series"][0]["data"] if y is not None]
-    assert shown == [0.123457, 1e-7, 123457.0]
+    assert option["dataset"][0]["source"]["y"] == [0.123457, None, 1e-7, None, None, 123457.0, None]
     assert option["yAxis"]["min"] == pytest.approx(9e-8)
     assert option["yAxis"]["max"] == pytest.approx(2 * 123457 * 1.1, rel=0.05)
     json.dumps(
@@ -42,6 +44,7 @@ def test_the_raw_line_stays_behind_and_out_of_the_hover() -> None:
     behind = [series for series in option["series"] if series.get("silent")]
     assert [series["name"] for series in behind] == ["1a raw", "2b raw"]
     assert not any(series["tooltip"]["show"] for series in behind)
+    assert [series["encode"]["y"] for series in option["series"]] == ["y", "y", "smooth", "smooth"]
     assert option["legend"]["data"] == ["1a", "2b"]
     assert option["tooltip"]["trigger"] == "axis"
 

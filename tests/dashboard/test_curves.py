@@ -95,6 +95,19 @@ def test_drawn_smooths_before_it_thins() -> None:
     assert line.y.min() == y.min()
 
 
+def test_many_lines_are_drawn_smooth_alone() -> None:
+    """Of nine lines the raw ones would hide everything; the smooth ones keep their own lowest and highest point."""
+    y = np.random.default_rng(3).normal(size=20_000)
+    lines = [Line(str(i), "loss", np.arange(20_000.0), y + i, "#000") for i in range(9)]
+    assert all(line.smooth is not None for line in drawn(lines[:8], smoothing=0.9))
+    for number, line in enumerate(drawn(lines, smoothing=0.9)):
+        full = smoothed(y + number, 0.9)
+        assert line.smooth is None
+        assert (line.y.min(), line.y.max()) == (full.min(), full.max())
+        np.testing.assert_array_equal(line.y, full[line.x.astype(int)])
+    assert drawn(lines)[0].y.max() == y.max()  # smoothing 0 shows the raw lines of any number of runs
+
+
 def test_a_window_is_thinned_anew() -> None:
     x = np.arange(100_000, dtype=float)
     (line,) = drawn([Line("1a", "loss", x, np.sin(x), "#000")], window=(500, 900))

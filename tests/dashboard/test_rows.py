@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from kohyakit.dashboard import store
 from kohyakit.dashboard.family import tree
 from kohyakit.dashboard.page import parse_pick
-from kohyakit.dashboard.rows import table_rows
+from kohyakit.dashboard.rows import rows_text, table_rows
 from kohyakit.dashboard.search import filtered
 
 
@@ -69,6 +70,27 @@ def test_rows_of_the_small_project(project: Path) -> None:
     assert rows["2c"]["status_text"] == "unreadable"
     assert rows["2c"]["last"] is None
     json.dumps(list(rows.values()))  # goes to the browser as it is
+
+
+def test_the_rows_text_is_kept_until_something_in_it_changes(project: Path, made: ModuleType) -> None:
+    def text(name: str = "") -> str:
+        runs = store.runs_of(project)
+        return rows_text(runs, store.summaries(runs, seconds=60), lambda path, width: f"{name}{path.name}@{width}")
+
+    def row(version: str) -> dict:
+        return next(row for row in json.loads(text()) if row["id"] == version)
+
+    assert text() is text()
+    runs = store.runs_of(project)
+    assert json.loads(text()) == table_rows(runs, store.summaries(runs), lambda path, width: f"{path.name}@{width}")
+    assert json.loads(text("other/"))[0]["thumb"].startswith("other/")
+    runs[1].update(name="the good one")
+    assert row("1b")["name"] == "the good one"
+    made.write_samples(project, "1b", ["a boat"], steps=[9999], per_epoch=50)
+    assert row("1b")["thumb"].startswith("1b_009999")
+    made.write_events(runs[0].logs[0], made.loss_curves(310, seed=5))
+    last = made.loss_curves(310, seed=5)["loss/average"][-1][1]
+    assert row("1a")["last"] == pytest.approx(last, rel=1e-5)
 
 
 def test_rows_before_anything_is_read(project: Path) -> None:

@@ -5,6 +5,14 @@ const COLUMNS = [
 ];
 const states = new WeakMap();
 
+// The browser's own lazy loading asks for pictures three screens ahead.
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) {
+    near.unobserve(entry.target);
+    entry.target.src = entry.target.dataset.src;
+  }
+}, { rootMargin: "400px" });
+
 function el(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -77,10 +85,10 @@ function buildRow(row, state) {
   const thumb = el("div", "thumb");
   if (row.thumb) {
     const image = el("img");
-    image.loading = "lazy";
     image.decoding = "async";
     image.alt = `last sample of ${row.version}`;
-    image.src = row.thumb;
+    image.dataset.src = row.thumb;
+    near.observe(image);
     image.onclick = (event) => { event.stopPropagation(); enlarge(state, row); };
     thumb.append(image);
   }
@@ -198,6 +206,5 @@ export default function (component) {
     state.picked = new Set(data.picked);
   }
   state.send = (ids) => setStateValue("picked", ids);
-  const seen = JSON.stringify(data.rows);
-  if (seen !== state.seen) { state.seen = seen; state.rows = data.rows; draw(state); } else mark(state);
+  if (data.rows !== state.seen) { state.seen = data.rows; state.rows = JSON.parse(data.rows); draw(state); } else mark(state);
 }
