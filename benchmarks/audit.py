@@ -24,7 +24,9 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean, median
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
@@ -261,12 +263,14 @@ def make_photos(source: Path, folder: Path, count: int) -> None:
 
 
 def _decode(path: str) -> None:
-    """The floor: read the file, decode it at the scale of the checks, do nothing else."""
+    """The floor: read the file, decode it at the scale that the checks need, do nothing else."""
     import simplejpeg
+
+    from kohyakit.dataset.decode.look import reduction
 
     data = Path(path).read_bytes()
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    factor = next((f for f in (8, 4, 2) if max(width, height) >= f * 1024), 1)
+    factor = reduction(width, height)
     simplejpeg.decode_jpeg(
         data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor), min_factor=factor
     )
@@ -302,22 +306,27 @@ def run_speed(arguments: argparse.Namespace) -> None:
     folder, workers = work / "photos", default_workers()
     for path in folder.iterdir():  # a warm cache for everybody
         path.read_bytes()
-    runs = {f"floor: decode once, {workers} threads": lambda: floor(folder, workers)}
-    runs["kohyakit, all checks"] = lambda: audit_dataset(folder)
-    if arguments.peers:
-        for tool in ("imagehash", "imagededup", "cleanvision"):
-            runs[tool] = lambda tool=tool: find_peer(arguments.peers, tool, folder, str(workers))
     count = len(list(folder.iterdir()))
-    base = None
     print(f"{count} photos\n{'':36}{'wall s':>9}{'CPU s':>9}{'images/s':>10}{'x floor':>9}")
-    for name, act in runs.items():
-        rounds = [timed(act) for _ in range(arguments.rounds if "floor" in name or "kohyakit" in name else 1)]
-        wall, cpu = min(rounds)
-        base = base or (wall, cpu)
-        print(
-            f"{name:36}{wall:9.1f}{cpu:9.1f}{count / wall:10.1f}{wall / base[0]:9.2f}  (CPU {cpu / base[1]:.2f})",
-            flush=True,
-        )
+
+    def show(name: str, wall: float, cpu: float, times: float = 1.0, cpu_times: float = 1.0) -> None:
+        print(f"{name:36}{wall:9.1f}{cpu:9.1f}{count / wall:10.1f}{times:9.2f}  (CPU {cpu_times:.2f})", flush=True)
+
+    # in turn, as the machine's speed changes from minute to minute; each audit beside the floors before and after
+    floors, audits = [timed(lambda: floor(folder, workers))], []
+    for _ in range(arguments.rounds):
+        audits.append(timed(lambda: audit_dataset(folder)))
+        floors.append(timed(lambda: floor(folder, workers)))
+    beside = [tuple(mean(pair) for pair in zip(*two, strict=True)) for two in pairwise(floors)]
+    ratios = [tuple(a / f for a, f in zip(*both, strict=True)) for both in zip(audits, beside, strict=True)]
+    base = tuple(median(values) for values in zip(*floors, strict=True))
+    show(f"floor: decode once, {workers} threads", *base)
+    audit = (median(values) for values in zip(*audits, strict=True))
+    show("kohyakit, all checks", *audit, *(median(values) for values in zip(*ratios, strict=True)))
+    print("    each time:", ", ".join(f"{wall:.2f} (CPU {cpu:.2f})" for wall, cpu in ratios))
+    for tool in ("imagehash", "imagededup", "cleanvision") if arguments.peers else ():
+        wall, cpu = timed(lambda tool=tool: find_peer(arguments.peers, tool, folder, str(workers)))
+        show(tool, wall, cpu, wall / base[0], cpu / base[1])
     shutil.rmtree(work)
 
 
@@ -372,7 +381,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="PHOTOS WORK, or WORK alone for `many`")
     parser.add_argument("--peers", help="a Python with imagehash, imagededup and cleanvision")
     parser.add_argument("--count", type=int, default=None)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--show", action="store_true", help="name the false and missed pairs")
     arguments = parser.parse_args()
     arguments.photos, arguments.work = arguments.folders[0], arguments.folders[-1]

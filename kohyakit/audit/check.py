@@ -64,26 +64,38 @@ class Picture:
     @cached_property
     def large(self) -> np.ndarray:
         """Luma as stored, [h, w] uint8, at most 1024 pixels on the longer side."""
+        return self.large_rows(0, self.large_size[0])
+
+    @cached_property
+    def large_size(self) -> tuple[int, int]:
+        """(height, width) of `large`."""
+        return _fitted(self.rgb.shape[:2], LARGE)
+
+    def large_rows(self, top: int, bottom: int) -> np.ndarray:
+        """Some rows of `large` without the cost of the others."""
         import cv2
 
-        grey = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
-        return _shrunk(
-            grey, LARGE, cv2.INTER_LINEAR
-        )  # by less than two: averaging areas would cost as much as decoding
+        height, width = self.large_size
+        first, last = (round(row * self.rgb.shape[0] / height) for row in (top, bottom))
+        grey = cv2.cvtColor(self.rgb[first:last], cv2.COLOR_RGB2GRAY)
+        if grey.shape == (bottom - top, width):
+            return grey
+        # smaller by less than two: averaging areas would cost as much as decoding
+        return cv2.resize(grey, (width, bottom - top), interpolation=cv2.INTER_LINEAR)
 
     @cached_property
     def small(self) -> np.ndarray:
         """Luma, upright, [h, w] uint8, at most 256 pixels on the longer side."""
-        import cv2
-
         from kohyakit.dataset.decode import upright
 
-        picture = self.large
-        while max(picture.shape) >= 2 * SMALL:
-            picture = cv2.resize(
-                picture, (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2)), interpolation=cv2.INTER_AREA
-            )
-        return upright(_shrunk(picture, SMALL, cv2.INTER_AREA), self.orientation)
+        return upright(self._grey, self.orientation)
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """Share of `small` at each grey level or below, [256]."""
+        import cv2
+
+        return cv2.calcHist([self._grey], [0], None, [256], [0, 256]).ravel().cumsum() / self._grey.size
 
     @cached_property
     def small_rgb(self) -> np.ndarray:
@@ -92,21 +104,30 @@ class Picture:
 
         from kohyakit.dataset.decode import upright
 
-        coarse = _shrunk(self.rgb, SMALL, cv2.INTER_LINEAR)
-        return upright(cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_AREA), self.orientation)
+        return upright(cv2.resize(self._coarse, (64, 64), interpolation=cv2.INTER_AREA), self.orientation)
+
+    @cached_property
+    def _grey(self) -> np.ndarray:
+        import cv2
+
+        return cv2.cvtColor(self._coarse, cv2.COLOR_RGB2GRAY)
+
+    @cached_property
+    def _coarse(self) -> np.ndarray:
+        """The picture as stored, [h, w, 3] uint8, at most 256 pixels on the longer side."""
+        import cv2
+
+        height, width = _fitted(self.rgb.shape[:2], SMALL)
+        return cv2.resize(self.rgb, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 LARGE, SMALL = 1024, 256
 
 
-def _shrunk(picture: np.ndarray, longest: int, how: int) -> np.ndarray:
-    import cv2
-
-    height, width = picture.shape[:2]
-    share = longest / max(height, width)
-    if share >= 1:
-        return picture
-    return cv2.resize(picture, (max(1, round(width * share)), max(1, round(height * share))), interpolation=how)
+def _fitted(size: tuple[int, ...], longest: int) -> tuple[int, int]:
+    """(height, width) made smaller so that the longer side has `longest` pixels; a smaller picture keeps its size."""
+    share = min(1.0, longest / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 @dataclass(frozen=True)

@@ -129,33 +129,43 @@ def _smoother(sigma: float) -> np.ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def agreement(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, chunk: int = 2048) -> np.ndarray:
+def agreement(
+    whole: np.ndarray, part: np.ndarray, windows: np.ndarray, *, enough: float = 2.0, chunk: int = 2048
+) -> np.ndarray:
     """How well `part` fits into `whole` near the given window: correlation of detail, -1 to 1, float32 [n].
 
-    whole, part: uint8 [n, 32, 32]. windows: index into WINDOWS [n], where the fit starts; place and scale are then
-    refined along both axes (Gauss-Newton on the squared difference, brightness and contrast free; Baker and
-    Matthews 2004).
+    whole, part: uint8 [n, 32, 32]. windows: index into WINDOWS [n], where the fit starts; where that is not `enough`,
+    place and scale are refined along both axes (Gauss-Newton on the squared difference, brightness and contrast free;
+    Baker and Matthews 2004).
     """
     scores = np.empty(len(whole), np.float32)
-    starts = np.array([(y[0], y[1], x[0], x[1]) for y, x in WINDOWS])
+    starts = np.array([(y[0], y[1], x[0], x[1]) for y, x in WINDOWS])[windows]
     for at in range(0, len(whole), chunk):
-        piece = slice(at, at + chunk)
-        scores[piece] = _fit(whole[piece].astype(np.float32), part[piece].astype(np.float32), starts[windows[piece]])
+        rows = np.arange(at, min(at + chunk, len(whole)))
+        scores[rows] = _match(whole[rows], part[rows], starts[rows])
+        rows = rows[scores[rows] < enough]
+        if len(rows):
+            scores[rows] = np.maximum(scores[rows], _fit(whole[rows], part[rows], starts[rows]))
     return scores
+
+
+def _match(whole: np.ndarray, part: np.ndarray, place: np.ndarray) -> np.ndarray:
+    return _correlation(_detail(_cut(whole.astype(np.float32), place)), _detail(part.astype(np.float32)))
 
 
 _STEPS = 5
 
 
 def _fit(whole: np.ndarray, part: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The agreement after the window `start` has moved to where it fits best."""
+    whole, part = whole.astype(np.float32), part.astype(np.float32)
     smooth = _smoother(1.0)
     soft_whole = smooth @ whole @ smooth.T
     target = _normal(smooth @ part @ smooth.T)
     place = start.copy()
     for _ in range(_STEPS):
         place = np.clip(place + _step(soft_whole, target, place), (-0.06, 0.7, -0.06, 0.7), (0.3, 1.06, 0.3, 1.06))
-    fitted = _correlation(_detail(_cut(whole, place)), _detail(part))
-    return np.maximum(fitted, _correlation(_detail(_cut(whole, start)), _detail(part)))
+    return _match(whole, part, place)
 
 
 def _cut(pictures: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ def _join(groups: _Groups, sketches: np.ndarray, pairs: tuple, least_agreement: 
         roots = groups.roots()
         apart = roots[i] != roots[j]
         i, j, w = i[apart], j[apart], w[apart]
-        same = agreement(sketches[i], turn(sketches[j], position), w) >= least_agreement
+        same = agreement(sketches[i], turn(sketches[j], position), w, enough=least_agreement) >= least_agreement
         for a, b in zip(i[same], j[same], strict=True):
             groups.merge(int(a), int(b))
 

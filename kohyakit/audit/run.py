@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,6 @@ def audit_dataset(
     Nothing is changed on disk. Raises DatasetError for a folder that cannot be read, ConfigError for settings,
     thresholds or check names that do not exist, with all problems at once.
     """
-    from kohyakit.audit.report import AuditReport
-
     _need_packages()
     if isinstance(config, (str, Path)):
         from kohyakit.formats import load
@@ -62,15 +61,16 @@ def audit_dataset(
     tree = find_tree(dir, reg_dir)
     pairing = pair(tree, settings.caption_extension)
     survey = _look(tree, pairing, settings, chosen, workers, progress)
+    from kohyakit.audit.report import AuditReport
+
     return AuditReport.of(survey, judge(survey, chosen), chosen)
 
 
 def _need_packages() -> None:
+    """Only looked for: pandas takes longer to import than a worker to start, so the workers come first."""
     for package in ("numpy", "pandas", "PIL", "cv2", "simplejpeg"):
-        try:
-            __import__(package)
-        except ModuleNotFoundError as error:
-            raise MissingExtra("the audit", package, "audit") from error
+        if find_spec(package) is None:
+            raise MissingExtra("the audit", package, "audit")
 
 
 def _tasks(tree: Tree, pairing: Pairing) -> Iterator[Task]:
@@ -94,6 +94,8 @@ def _look(
     opened = open_all(_tasks(tree, pairing), [c.measure for c in measured], quick=settings.quick, workers=workers)
     with _shown(progress, total) as step:
         for count, one in enumerate(opened, start=1):
+            if count == 1:
+                import kohyakit.audit.report  # noqa: F401  takes pandas along, while the workers are at work
             rows.add(one)
             step(count, total)
     return make_survey(tree, pairing, settings, rows)

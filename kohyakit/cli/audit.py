@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ def audit(dir: Path, pairs: tuple[str, ...], thresholds: Path | None, html: Path
     """
     from kohyakit.audit.run import audit_dataset
 
+    _can_write(path for path in (html, csv, parquet) if path is not None)
     report = audit_dataset(
         dir, checks=checks or None, thresholds=_thresholds(pairs, thresholds), progress=sys.stderr.isatty(), **asked
     )
@@ -74,6 +77,20 @@ def _print(report: Any, everything: bool) -> None:
     width = min(shutil.get_terminal_size((80, 24)).columns, 120)
     rows = None if everything else 8
     click.echo(as_text(report, width=width, rows=rows, paint=lambda text, kind: click.style(text, **colours[kind])))
+
+
+def _can_write(paths: Iterable[Path]) -> None:
+    """Said before an hour of opening pictures, not after it."""
+    from kohyakit.errors import ConfigError, Problem
+
+    problems = []
+    for path in paths:
+        if os.path.isdir(path):
+            problems.append(Problem(str(path), "is a folder, but a file is to be written", "name a file in it"))
+        elif not os.path.isdir(path.absolute().parent):
+            problems.append(Problem(str(path), "its folder does not exist", "make it first, or name another"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def _written(path: Path, write: Any) -> str:

@@ -310,11 +310,26 @@ def test_the_terminal_table_fits_80_columns_worst_first(project: Path) -> None:
     assert lines[-1].startswith("1 error, ")
 
 
-def test_files_that_cannot_be_written_are_one_sentence(project: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_be_written_are_told_before_anything_is_opened(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kohyakit.audit import run as audit_run
+    from kohyakit.errors import ConfigError
+
+    monkeypatch.setattr(audit_run, "find_tree", lambda *_: pytest.fail("the pictures were looked at"))
+    with pytest.raises(ConfigError) as refused:
+        run(project, "--html", tmp_path / "nowhere" / "r.html", "--csv", tmp_path)
+    assert [problem.what for problem in refused.value.problems] == [
+        "its folder does not exist",
+        "is a folder, but a file is to be written",
+    ]
+
+
+def test_a_file_that_cannot_be_written_after_all_is_one_sentence(project: Path, tmp_path: Path) -> None:
     from kohyakit.errors import KohyakitError
 
     with pytest.raises(KohyakitError, match="cannot be written"):
-        run(project, "--html", tmp_path / "nowhere" / "r.html", "--workers", 0, "--check", "layout")
+        run(project, "--html", tmp_path / ("x" * 300 + ".html"), "--workers", 0, "--check", "layout")
 
 
 def test_list_checks_names_every_threshold() -> None:

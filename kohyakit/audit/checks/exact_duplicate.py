@@ -6,17 +6,20 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
-from kohyakit.audit.duplicates import best_first, group_issues
+from kohyakit.audit.duplicates import Member, group_issues, members_of
 
 if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:
-    images = survey.images[survey.images["digest"] != ""]
-    copied = images[images.duplicated("digest", keep=False)]
-    for number, (_, members) in enumerate(copied.groupby("digest", sort=False), start=1):
-        members = best_first(members)
+    images = survey.images
+    copied = images.index[(images["digest"] != "") & images.duplicated("digest", keep=False)]
+    groups: dict[str, list[Member]] = {}
+    for member in members_of(images, copied):
+        groups.setdefault(member.digest, []).append(member)
+    in_order = sorted(groups.values(), key=lambda members: min(member.row for member in members))
+    for number, members in enumerate(in_order, start=1):
         notes = ["the same file as"] * (len(members) - 1)
         yield from group_issues(survey, "exact_duplicate", f"exact-{number}", members, notes)
 

@@ -6,19 +6,17 @@ detail are left out: all of them look alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kohyakit.audit import likeness
 from kohyakit.audit.check import Check, Issue, Threshold
-from kohyakit.audit.duplicates import best_first, group_issues
+from kohyakit.audit.duplicates import Member, best_first, group_issues, members_of
 from kohyakit.audit.neighbours import same_picture_groups
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kohyakit.audit.survey import Survey
 
 
@@ -33,45 +31,45 @@ def judge(survey: Survey) -> Iterable[Issue]:
     groups = same_picture_groups(
         sketches, int(survey.limit("near_duplicate_distance")), survey.limit("near_duplicate_agreement"), rows=rows
     )
-    twins = images.groupby(digest).indices  # digest -> positions of the same file
-    for number, group in enumerate(groups, start=1):
-        positions = [place for row in group for place in twins[digest.iloc[row]]]
-        members = best_first(images.iloc[positions])
-        notes = list(_notes(members, sketches[members.index.to_numpy()]))
+    twins = images.groupby(digest).indices  # digest -> places of the same file
+    places = [[place for row in group for place in twins[digest.iloc[row]]] for group in groups]
+    known = {member.row: member for member in members_of(images, (place for group in places for place in group))}
+    rows = np.array(sorted(known), dtype=int)
+    windows = np.stack([likeness.hashes(sketches, w, rows) for w in range(len(likeness.WINDOWS))])
+    turned = np.stack([likeness.turned_hashes(sketches, p, rows) for p in range(len(likeness.POSITIONS))])
+    for number, group in enumerate(places, start=1):
+        members = best_first(known[place] for place in group)
+        kept, *others = np.searchsorted(rows, [member.row for member in members])
+        hows = (_how(windows[:, kept], turned[:, kept], windows[:, at], turned[:, at]) for at in others)
+        notes = [_note(members[0], member, *how) for member, how in zip(members[1:], hows, strict=True)]
         yield from group_issues(survey, "near_duplicate", f"near-{number}", members, notes)
 
 
-def _notes(members: pd.DataFrame, sketches: np.ndarray) -> Iterator[str]:
-    """How each member after the first differs from it, in words."""
-    keep = members.iloc[0]
-    windows = np.stack([likeness.hashes(sketches, w) for w in range(len(likeness.WINDOWS))])
-    turned = np.stack([likeness.turned_hashes(sketches, p) for p in range(len(likeness.POSITIONS))])
-    for place in range(1, len(members)):
-        row = members.iloc[place]
-        part = np.bitwise_count(windows[:, :1] ^ turned[None, :, place])  # [window, position]: cut out of the kept one
-        whole = np.bitwise_count(windows[:, place, None] ^ turned[:, 0][None])  # the kept one is the cut-out
-        window, position = np.unravel_index(np.argmin(part), part.shape)
-        other = np.unravel_index(np.argmin(whole), whole.shape)
-        if whole.min() < part.min():
-            window, position = other
-        words = []
-        if position == likeness.MIRRORED:
-            words.append("mirrored")
-        elif position:
-            words.append("turned")
-        if window:
-            words.append("cropped")
-        if row["digest"] == keep["digest"]:
-            words.append("the same file")
-        elif (row["shown_width"], row["shown_height"]) not in (
-            (keep["shown_width"], keep["shown_height"]),
-            (keep["shown_height"], keep["shown_width"]),
-        ):
-            words.append(f"{row['shown_width']}x{row['shown_height']}" if not window else "")
-        if row["orientation"] != keep["orientation"]:
-            words.append("with another EXIF orientation")
-        said = ", ".join(word for word in words if word) or "saved again"
-        yield f"the same picture ({said}) as"
+def _how(kept_windows: np.ndarray, kept_turned: np.ndarray, windows: np.ndarray, turned: np.ndarray) -> tuple[int, int]:
+    """(window, position) of likeness in which a member is most like the kept one, whichever is the cut-out."""
+    part = np.bitwise_count(kept_windows[:, None] ^ turned)
+    whole = np.bitwise_count(windows[:, None] ^ kept_turned)
+    nearest = whole if whole.min() < part.min() else part
+    window, position = np.unravel_index(np.argmin(nearest), nearest.shape)
+    return int(window), int(position)
+
+
+def _note(keep: Member, member: Member, window: int, position: int) -> str:
+    """How a member differs from the kept one, in words."""
+    words = []
+    if position == likeness.MIRRORED:
+        words.append("mirrored")
+    elif position:
+        words.append("turned")
+    if window:
+        words.append("cropped")
+    if member.digest == keep.digest:
+        words.append("the same file")
+    elif not window and member.shown not in (keep.shown, keep.shown[::-1]):
+        words.append(f"{member.shown[0]}x{member.shown[1]}")
+    if member.orientation != keep.orientation:
+        words.append("with another EXIF orientation")
+    return f"the same picture ({', '.join(words) or 'saved again'}) as"
 
 
 CHECK = Check(

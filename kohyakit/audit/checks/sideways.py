@@ -46,7 +46,7 @@ def _chances(rgb: np.ndarray) -> np.ndarray:
     down = np.stack([rows, turned[:, ::-1], rows[:, ::-1], turned])
     uneven = np.log(np.array([np.diff(rows[0]).std(), np.diff(columns[0]).std()]) + _TINY)
     uneven = (uneven[0] - uneven[1]) * np.array([1, -1, 1, -1])
-    mirror = _likeness(maps[0], maps[0][:, ::-1]) - _likeness(maps[0], maps[0][::-1])
+    mirror = _likeness_to_mirrored(maps[0])
     scores = _features(down, mirror * np.array([1, -1, 1, -1]), uneven) @ _WEIGHTS
     weights = np.exp(scores - scores.max())
     return weights / weights.sum()
@@ -60,10 +60,20 @@ def _maps(rgb: np.ndarray) -> np.ndarray:
     red, green, blue = cv2.split(colour)
     luma = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
     saturation = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
-    down, across = np.gradient(cv2.GaussianBlur(luma, (0, 0), 0.8))
-    return np.stack(
-        [luma, saturation, blue - (red + green) / 2, green - (red + blue) / 2, np.abs(across), np.abs(down)]
-    )
+    smooth = cv2.GaussianBlur(luma, (0, 0), 0.8)
+    maps = np.empty((6, *luma.shape), np.float32)
+    maps[0], maps[1] = luma, saturation
+    maps[2], maps[3] = blue - (red + green) / 2, green - (red + blue) / 2
+    maps[4], maps[5] = _slopes(smooth.T).T, _slopes(smooth)
+    return maps
+
+
+def _slopes(luma: np.ndarray) -> np.ndarray:
+    """How much neighbours above and below differ, a half each; at the ends the one step there is."""
+    found = np.empty_like(luma)
+    found[1:-1] = (luma[2:] - luma[:-2]) / 2
+    found[0], found[-1] = luma[1] - luma[0], luma[-1] - luma[-2]
+    return np.abs(found)
 
 
 def _features(down: np.ndarray, mirror: np.ndarray, uneven: np.ndarray) -> np.ndarray:
@@ -76,9 +86,10 @@ def _features(down: np.ndarray, mirror: np.ndarray, uneven: np.ndarray) -> np.nd
     return np.concatenate([against[:, :, 0], against[:, :, 1], against[:, :, 2] + against[:, :, 3], rest], axis=1)
 
 
-def _likeness(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+def _likeness_to_mirrored(luma: np.ndarray) -> float:
+    """Correlation with itself left for right, less that with itself top for bottom."""
+    away = luma - luma.mean()
+    return float((away * (away[:, ::-1] - away[::-1])).sum() / ((away * away).sum() + 1e-6))
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

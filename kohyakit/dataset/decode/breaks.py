@@ -12,6 +12,7 @@ Nothing here is certain, so what it finds is a warning. Thresholds: docs/audit-d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kohyakit.dataset.decode.jpeg import JpegHeader
@@ -75,17 +76,18 @@ def break_verdict(found: Break, header: JpegHeader) -> Verdict:
 
 def scrambled(header: JpegHeader) -> bool:
     """Whether a quantisation table that the picture uses looks like noise: it jumps, and does not grow."""
+    tables = (header.quantisation.get(number) for number in set(header.tables_used))
+    return any(table is not None and _noisy(table) for table in tables)
+
+
+@lru_cache(maxsize=256)  # a camera writes the same few tables into all its photos
+def _noisy(table: tuple[int, ...]) -> bool:
     import numpy as np
 
-    growth_axis = np.log2(np.arange(1, 65))
-    for number in set(header.tables_used):
-        table = header.quantisation.get(number)
-        if table is None:
-            continue
-        logs = np.log2(np.maximum(1, np.asarray(table, dtype=float)))
-        if np.abs(np.diff(logs)).mean() > ROUGHNESS and np.corrcoef(logs, growth_axis)[0, 1] < GROWTH:
-            return True
-    return False
+    logs = np.log2(np.maximum(1, np.asarray(table, dtype=float)))
+    if np.abs(np.diff(logs)).mean() <= ROUGHNESS:
+        return False
+    return bool(np.corrcoef(logs, np.log2(np.arange(1, 65)))[0, 1] < GROWTH)
 
 
 def grey_tail(rgb: np.ndarray, least: int) -> float:
@@ -95,7 +97,7 @@ def grey_tail(rgb: np.ndarray, least: int) -> float:
     def grey(part: np.ndarray) -> np.ndarray:
         return (np.abs(part.astype(np.int16) - _GREY) <= 2).all(axis=-1)
 
-    if rgb.shape[0] < 2 or not grey(rgb[-1]).all() or grey(rgb[0]).mean() > 0.5:
+    if rgb.shape[0] < 2 or not grey(rgb[-1, :1]).all() or not grey(rgb[-1]).all() or grey(rgb[0]).mean() > 0.5:
         return 0.0
     painted = ~grey(rgb).all(axis=1)
     rows = int(np.argmax(painted[::-1])) if painted.any() else 0
@@ -112,24 +114,42 @@ def repeated_unit(rgb: np.ndarray, height: int, width: int) -> int | None:
     if min(height, width) < 2 or rgb.shape[0] < height or rgb.shape[1] < (_REPEATS + 1) * width:
         return None
     rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
-    runs, lines = np.ones((rows, 1), dtype=bool), []
+    green = rgb[: rows * height, : columns * width, 1]
+    where = np.arange(rows)
+    runs = _equal_runs(green[height // 4 :: height, ::width], 1)  # one pixel a unit rules most rows out
+    lines = []
     for at in (height // 4, height // 2):
-        if not runs.any():
+        where, runs = where[runs.any(axis=1)], runs[runs.any(axis=1)]
+        if not len(where):
             return None
-        line = np.ascontiguousarray(rgb[at : rows * height : height, : columns * width, 1])
-        here, there = line[:, width:], line[:, :-width]
-        unlike = np.maximum(here, there) - np.minimum(here, there) > 2
-        changes = np.zeros((rows, columns), dtype=np.int32)
-        for place in range(width):
-            changes[:, 1:] += unlike[:, place::width]
-        sums = np.cumsum(changes, axis=1, dtype=np.int32)
-        runs = runs & (sums[:, _REPEATS:] == sums[:, :-_REPEATS])
-        lines.append(line.reshape(rows, columns, width))
-    for row in np.flatnonzero(runs.any(axis=1)):  # most are a plain sky; a pattern has strength
-        start = int(np.argmax(runs[row]))
-        if max(int(np.ptp(line[row, start])) for line in lines) >= 8:
-            return int(row)
-    return None
+        line = np.ascontiguousarray(green[where * height + at])
+        runs = runs & _equal_runs(line, width)
+        lines.append((where, line.reshape(len(where), columns, width)))
+    # most are a plain sky; a pattern has strength
+    found = np.flatnonzero(runs.any(axis=1))
+    starts = runs[found].argmax(axis=1)
+    strength = [np.ptp(line[np.searchsorted(at, where[found]), starts], axis=1) for at, line in lines]
+    strong = np.flatnonzero(np.maximum(*strength) >= 8)
+    return int(where[found[strong[0]]]) if len(strong) else None
+
+
+def _equal_runs(line: np.ndarray, width: int) -> np.ndarray:
+    """Where `_REPEATS` units in a row each equal the one before: bool [rows, units - _REPEATS].
+
+    line: uint8 [rows, units * width], a line of pixels through each row of units.
+    """
+    import numpy as np
+
+    here, there = line[:, width:], line[:, :-width]
+    equal = np.maximum(here, there) - np.minimum(here, there) <= 2
+    if width > 1:
+        equal = equal.reshape(len(line), -1, width)
+        equal = np.logical_and.reduce([equal[:, :, place] for place in range(width)])
+    length = 1
+    while length < _REPEATS:  # a run of n and another n further on are a run of 2n
+        more = min(length, _REPEATS - length)
+        equal, length = equal[:, : equal.shape[1] - more] & equal[:, more:], length + more
+    return equal
 
 
 def find_break(header: JpegHeader, rgb: np.ndarray) -> Break | None:
@@ -141,12 +161,13 @@ def find_break(header: JpegHeader, rgb: np.ndarray) -> Break | None:
         return None
     restart_rows, partly = divmod(header.restart_interval, -(-header.width // header.mcu[0]))
     steps = _steps(rgb, height, width)[: 1 if header.components == 1 else 3]
+    unevenness = [_neighbourhood(step, _ROUNDING + _quantum(header, plane) / 2) for plane, step in enumerate(steps)]
+    clipped = [np.clip(step / around, -_CAP, _CAP) for step, around in zip(steps, unevenness, strict=True)]
+    # few units across make chance edges likelier
+    least = max(1.0, (50 / steps.shape[2]) ** 0.5)
     for plane, step in enumerate(steps):
-        unevenness = _neighbourhood(np.abs(step)) + _ROUNDING + _quantum(header, plane) / 2
-        found = _best_path(np.clip(step / unevenness, -_CAP, _CAP), 0 if partly else restart_rows)
-        # few units across make chance edges likelier
-        least = max(1.0, (50 / step.shape[1]) ** 0.5)
-        if found.score >= SHIFT * least and _convinces(found, step, unevenness, _units(rgb, height, width), least):
+        found = _best_path(clipped[plane], 0 if partly else restart_rows)
+        if found.score >= SHIFT * least and _convinces(found, step, unevenness[plane], rgb, header, least):
             return found
     return None
 
@@ -167,11 +188,14 @@ def _units(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     return tall.sum(axis=2) / np.float32(height * width)
 
 
-def _convinces(found: Break, step: np.ndarray, unevenness: np.ndarray, units: np.ndarray, least: float) -> bool:
+def _convinces(
+    found: Break, step: np.ndarray, unevenness: np.ndarray, rgb: np.ndarray, header: JpegHeader, least: float
+) -> bool:
     """Whether a path is a break and no chance, frame, caption bar or row of windows."""
     import numpy as np
 
     row, column = found.row, found.column
+    units = _units(rgb, *unit(header, rgb))
     texture = np.median(np.abs(np.diff(units, axis=1)).mean(axis=2), axis=1)
     if np.median(texture[:row]) < _PLAIN or (row + 1 < len(texture) and np.median(texture[row + 1 :]) < _PLAIN):
         return False  # a frame or a bar: one colour, but for some writing, to the picture's end
@@ -201,33 +225,52 @@ def _steps(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
     columns = rgb.shape[1] // width
     count = len(range(height, rgb.shape[0] - 1, height))
-    if width >= 8 and not width % 2:  # every second pixel of a wide unit says as much
-        rgb, width = rgb[:, : columns * width : 2], width // 2
 
-    def means(channel: int) -> np.ndarray:
-        # 16 bits hold the 3 * 255 * 2 of the worst case; the sum over a unit's width takes 32
-        part = rgb[:, : columns * width, channel]
-        lines = [part[at::height][:count].astype(np.int16) for at in range(height - 2, height + 2)]
-        twice = 3 * (lines[2] - lines[1]) - (lines[3] - lines[0])
-        total = np.zeros((count, columns), dtype=np.int32)
-        for place in range(width):
-            total += twice[:, place::width]
-        return total / np.float32(2 * width)
+    def line(offset: int) -> np.ndarray:
+        return rgb[height + offset :: height, : columns * width][:count]
 
-    red, green, blue = (means(channel) for channel in range(3))
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return np.stack([luma, 0.564 * (blue - luma), 0.713 * (red - luma)])
+    # twice the step of every pixel, at the most 255 * 8: 16 bits hold it, at a third of the cost of floats
+    twice = np.subtract(line(0), line(-1), dtype=np.int16)
+    twice *= 3
+    twice -= line(1)
+    twice += line(-2)
+    means = twice.astype(np.float32).reshape(count * columns, width * 3) @ _means_in_luma_cb_cr(width)
+    return np.ascontiguousarray(means.T).reshape(3, count, columns)
 
 
-def _neighbourhood(values: np.ndarray) -> np.ndarray:
-    """Mean over the two rows above and below (not the own) and two columns either side."""
+@lru_cache(maxsize=16)
+def _means_in_luma_cb_cr(width: int) -> np.ndarray:
+    """[width * 3, 3]: half the mean of `width` RGB pixels (of wide units every second one), as luma, Cb and Cr."""
     import numpy as np
 
-    rows, columns = values.shape
-    padded = np.pad(values, 2, mode="reflect" if min(rows, columns) > 2 else "edge")
-    sums = np.cumsum(np.pad(padded, ((0, 0), (1, 0))), axis=1)
-    spread = (sums[:, 5:] - sums[:, :-5]) / 5
-    return sum(spread[2 + offset : 2 + offset + rows] for offset in (-2, -1, 1, 2)) / 4
+    luma = np.array([0.299, 0.587, 0.114])
+    colours = np.stack([luma, 0.564 * ([0, 0, 1] - luma), 0.713 * ([1, 0, 0] - luma)], axis=1)
+    used = np.arange(width) % 2 == 0 if width >= 8 and not width % 2 else np.full(width, True)
+    return np.kron(used[:, None], colours / (2 * used.sum())).astype(np.float32)
+
+
+def _neighbourhood(step: np.ndarray, more: float) -> np.ndarray:
+    """Mean strength over the two rows above and below (not the own) and two columns either side, plus `more`."""
+    import cv2
+    import numpy as np
+
+    rows, columns = np.array([1, 1, 0, 1, 1]) / 4, np.full(5, 1 / 5)
+    return cv2.sepFilter2D(np.abs(step), -1, columns, rows, delta=more, borderType=cv2.BORDER_REFLECT_101)
+
+
+def _could_break(steps: np.ndarray) -> bool:
+    """Whether any path can reach SHIFT at all; few pictures have one. Looked at from every fourth column, which leaves
+    at most four steps of a path unknown.
+    """
+    import numpy as np
+
+    columns, group = steps.shape[1], 4
+    whole = columns // group * group
+    sums = steps[:, 0:whole:group] + steps[:, 1:whole:group] + steps[:, 2:whole:group] + steps[:, 3:whole:group]
+    before = np.cumsum(sums, axis=1) - sums
+    paths = before[:-1, -1:] + sums[:-1, -1:] - before[:-1] + before[1:]
+    unknown = _CAP * (group + columns - whole)
+    return bool(max(paths.max(initial=0), -paths.min(initial=0)) + unknown >= SHIFT * columns)
 
 
 def _best_path(steps: np.ndarray, restart_rows: int) -> Break:
@@ -243,6 +286,9 @@ def _best_path(steps: np.ndarray, restart_rows: int) -> Break:
     arm = max(2, int(_ARM * columns))
     if rows < 2 or columns < 2 * arm:
         return Break()
+    could = _could_break(steps)
+    if not could and not restart_rows:
+        return Break()
     sums = np.concatenate([np.zeros((rows, 1), np.float32), np.cumsum(steps, axis=1, dtype=np.float32)], axis=1)
     total = sums[:, -1:]
     place = np.arange(columns + 1, dtype=np.float32)
@@ -250,8 +296,8 @@ def _best_path(steps: np.ndarray, restart_rows: int) -> Break:
     before, after = sums[:-1], (total - sums)[1:]
     wide, narrow = np.maximum(columns - place, 1), np.maximum(place, 1)
     best = Break()
-    if np.abs(right + left).max() < SHIFT * columns and not (restart_rows and (np.abs(right) >= SHIFT * wide).any()):
-        return best  # most pictures, at a quarter of the cost
+    if not could and not (np.abs(right) >= SHIFT * wide).any():  # nor one that ends with a restart interval
+        return best
     rest = 0.7 * (np.abs(before) + np.abs(after)) / columns
     for sign in (1, -1):
         weaker = 1.6 * np.minimum(sign * right / wide, sign * left / narrow)
