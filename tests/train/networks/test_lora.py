@@ -76,7 +76,7 @@ def test_limiting_norms_shrinks_only_what_is_too_large():
     model = _Tiny()
     network = LoraNetwork.create(None, model, LoraSettings(dim=2, alpha=2), _fill)
     network.attach()
-    sizes = {name: float(layer.weight_update().norm()) for name, layer in network.layers()}
+    sizes = {name: layer.weight_update().norm().item() for name, layer in network.layers()}
     limit = sum(sizes.values()) / 2
     shrunk, _, largest = network.limit_norms(limit)
     assert shrunk == sum(size > limit for size in sizes.values()) >= 1
