@@ -39,12 +39,12 @@ _texts = Memo(16)
 def rows_text(runs: Sequence[Run], summaries: Mapping[str, Summary | None], picture_url: PictureUrl) -> str:
     """`table_rows` as the JSON that goes to the browser; made again only when something in it has changed."""
     thumbs = [_thumb(run, picture_url) for run in runs]
-    told = [(run.record, run.status, summaries.get(run.record.version)) for run in runs]
+    told = [(run.record, run.problem, run.status, summaries.get(run.record.version)) for run in runs]
 
     def make() -> str:
         return json.dumps(table_rows(runs, summaries, picture_url), separators=(",", ":"))
 
-    if any(status == RUNNING for _, status, _ in told):  # its row says how long it has taken
+    if any(status == RUNNING for _, _, status, _ in told):  # its row says how long it has taken
         return make()
     return _texts.get(tuple(run.folder for run in runs), (*told, *thumbs), make)
 

@@ -86,6 +86,9 @@ def test_the_rows_text_is_kept_until_something_in_it_changes(project: Path, made
     assert json.loads(text("other/"))[0]["thumb"].startswith("other/")
     runs[1].update(name="the good one")
     assert row("1b")["name"] == "the good one"
+    before = row("2c")["status_note"]  # a record that cannot be read
+    (project / "runs" / "2c" / "run.json").unlink()
+    assert row("2c")["status_note"] != before
     made.write_samples(project, "1b", ["a boat"], steps=[9999], per_epoch=50)
     assert row("1b")["thumb"].startswith("1b_009999")
     made.write_events(runs[0].logs[0], made.loss_curves(310, seed=5))
