@@ -266,14 +266,11 @@ def _decode(path: str) -> None:
     """The floor: read the file, decode it at the scale that the checks need, do nothing else."""
     import simplejpeg
 
-    from kohyakit.dataset.decode.look import reduction
+    from kohyakit.dataset.decode.look import reduced_eighths, scaled
 
     data = Path(path).read_bytes()
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    factor = reduction(width, height)
-    simplejpeg.decode_jpeg(
-        data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor), min_factor=factor
-    )
+    simplejpeg.decode_jpeg(data, "RGB", **scaled(width, height, reduced_eighths(width, height)))
 
 
 def floor(folder: Path, workers: int) -> None:

@@ -53,7 +53,7 @@ class Threshold:
 class Picture:
     """One picture as the measures see it, from the one decode. Everything is computed at most once.
 
-    rgb: [h, w, 3] uint8 as stored, 1024 to 2047 pixels on the longer side (all of a smaller picture).
+    rgb: [h, w, 3] uint8 as stored, 1000 to 1999 pixels on the longer side (all of a smaller picture).
     scale: its size over the stored size. orientation: EXIF 1 to 8, applied in what is called small.
     """
 
@@ -95,7 +95,8 @@ class Picture:
         """Share of `small` at each grey level or below, [256]."""
         import cv2
 
-        return cv2.calcHist([self._grey], [0], None, [256], [0, 256]).ravel().cumsum() / self._grey.size
+        counts = cv2.calcHist([self._grey], [0], None, [256], [0, 256]).ravel()
+        return counts.cumsum(dtype=float) / self._grey.size
 
     @cached_property
     def small_rgb(self) -> np.ndarray:

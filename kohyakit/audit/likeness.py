@@ -9,9 +9,12 @@ A pair that the hashes propose counts only when the sketches, laid over each oth
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
+
+from kohyakit.audit.pool import default_workers
 
 SIDE = 32
 _LOW = 8  # coefficients a side
@@ -130,22 +133,29 @@ def _smoother(sigma: float) -> np.ndarray:
 
 
 def agreement(
-    whole: np.ndarray, part: np.ndarray, windows: np.ndarray, *, enough: float = 2.0, chunk: int = 2048
+    whole: np.ndarray, part: np.ndarray, windows: np.ndarray, *, enough: float = 2.0, chunk: int = 512
 ) -> np.ndarray:
     """How well `part` fits into `whole` near the given window: correlation of detail, -1 to 1, float32 [n].
 
     whole, part: uint8 [n, 32, 32]. windows: index into WINDOWS [n], where the fit starts; where that is not `enough`,
     place and scale are refined along both axes (Gauss-Newton on the squared difference, brightness and contrast free;
-    Baker and Matthews 2004).
+    Baker and Matthews 2004). chunk: pairs at a time, on each processor.
     """
     scores = np.empty(len(whole), np.float32)
     starts = np.array([(y[0], y[1], x[0], x[1]) for y, x in WINDOWS])[windows]
-    for at in range(0, len(whole), chunk):
-        rows = np.arange(at, min(at + chunk, len(whole)))
+
+    def score(rows: np.ndarray) -> None:
         scores[rows] = _match(whole[rows], part[rows], starts[rows])
         rows = rows[scores[rows] < enough]
         if len(rows):
             scores[rows] = np.maximum(scores[rows], _fit(whole[rows], part[rows], starts[rows]))
+
+    chunks = np.array_split(np.arange(len(whole)), -(-len(whole) // chunk) or 1)
+    if len(chunks) == 1:
+        score(chunks[0])
+    else:  # NumPy lets other threads work meanwhile
+        with ThreadPoolExecutor(default_workers()) as threads:
+            list(threads.map(score, chunks))
     return scores
 
 
@@ -153,30 +163,43 @@ def _match(whole: np.ndarray, part: np.ndarray, place: np.ndarray) -> np.ndarray
     return _correlation(_detail(_cut(whole.astype(np.float32), place)), _detail(part.astype(np.float32)))
 
 
-_STEPS = 5
+_COARSE_STEPS, _FINE_STEPS = 3, 2
 
 
 def _fit(whole: np.ndarray, part: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The agreement after the window `start` has moved to where it fits best."""
+    """The agreement after the window `start` has moved to where it fits best: first at half the size, then at all."""
     whole, part = whole.astype(np.float32), part.astype(np.float32)
     smooth = _smoother(1.0)
-    soft_whole = smooth @ whole @ smooth.T
-    target = _normal(smooth @ part @ smooth.T)
-    place = start.copy()
-    for _ in range(_STEPS):
-        place = np.clip(place + _step(soft_whole, target, place), (-0.06, 0.7, -0.06, 0.7), (0.3, 1.06, 0.3, 1.06))
+    soft_whole, soft_part = smooth @ whole @ smooth.T, smooth @ part @ smooth.T
+    place = start
+    for steps, halve in ((_COARSE_STEPS, True), (_FINE_STEPS, False)):
+        within, target = (_halved(soft) if halve else soft for soft in (soft_whole, soft_part))
+        target = _normal(target)
+        for _ in range(steps):
+            place = np.clip(place + _step(within, target, place), (-0.06, 0.7, -0.06, 0.7), (0.3, 1.06, 0.3, 1.06))
     return _match(whole, part, place)
 
 
+def _halved(pictures: np.ndarray) -> np.ndarray:
+    across = pictures[:, :, 0::2] + pictures[:, :, 1::2]
+    return (across[:, 0::2] + across[:, 1::2]) / 4
+
+
 def _cut(pictures: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The windows `place` [n, 4] (offset and length along y, then x) of pictures, stretched to 32x32, bilinear."""
-    return _sampler(place[:, :2]) @ pictures @ _sampler(place[:, 2:]).transpose(0, 2, 1)
+    """The windows `place` [n, 4] (offset and length along y, then x) of pictures, stretched to their size, bilinear."""
+    side = pictures.shape[1]
+    return _sampler(place[:, :2], side) @ pictures @ _sampler(place[:, 2:], side).transpose(0, 2, 1)
 
 
-def _sampler(axis: np.ndarray) -> np.ndarray:
-    k = np.arange(SIDE)
-    at = np.clip((axis[:, :1] + axis[:, 1:] * (k + 0.5) / SIDE) * SIDE - 0.5, 0, SIDE - 1)
-    return np.maximum(0, 1 - np.abs(at[:, :, None] - k)).astype(np.float32)
+def _sampler(axis: np.ndarray, side: int) -> np.ndarray:
+    """[n, side, side]: cuts a window (offset and length, [n, 2]) out of one axis and stretches it."""
+    k = np.arange(side, dtype=np.float32)
+    axis = axis.astype(np.float32)
+    at = np.clip((axis[:, :1] + axis[:, 1:] * ((k + np.float32(0.5)) / side)) * side - np.float32(0.5), 0, side - 1)
+    weights = at[:, :, None] - k
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    return np.maximum(0, weights, out=weights)
 
 
 def _normal(pictures: np.ndarray) -> np.ndarray:
@@ -186,19 +209,35 @@ def _normal(pictures: np.ndarray) -> np.ndarray:
 
 def _step(whole: np.ndarray, target: np.ndarray, place: np.ndarray) -> np.ndarray:
     """One Gauss-Newton step of the window's offset and length along y and x, in shares of the picture."""
+    side = whole.shape[1]
     seen = _normal(_cut(whole, place))
-    down, across = np.gradient(seen, axis=(1, 2))
-    along = ((np.arange(SIDE) + 0.5) / SIDE).astype(np.float32)
+    down, across = _slopes(seen), _slopes(seen.transpose(0, 2, 1)).transpose(0, 2, 1)
+    miss = target - seen
     # A shift of the offset moves every cell alike; a change of length moves the far end most.
-    cells = (SIDE / np.maximum(place[:, 1], 0.1))[:, None, None].astype(np.float32)
-    cells_x = (SIDE / np.maximum(place[:, 3], 0.1))[:, None, None].astype(np.float32)
-    slopes = np.stack(
-        [down * cells, down * cells * along[:, None], across * cells_x, across * cells_x * along], axis=1
-    ).reshape(len(place), 4, -1)
-    miss = (target - seen).reshape(len(place), -1, 1)
-    normal = slopes @ slopes.transpose(0, 2, 1)
+    move = np.stack([np.ones(side), (np.arange(side) + 0.5) / side], axis=1).astype(np.float32)
+    both = (move[:, :, None] * move[:, None]).reshape(side, 4)
+    normal = np.empty((len(place), 4, 4), np.float32)
+    normal[:, :2, :2] = (np.einsum("nyx,nyx->ny", down, down) @ both).reshape(-1, 2, 2)
+    normal[:, 2:, 2:] = (np.einsum("nyx,nyx->nx", across, across) @ both).reshape(-1, 2, 2)
+    normal[:, :2, 2:] = move.T @ (down * across) @ move
+    normal[:, 2:, :2] = normal[:, :2, 2:].transpose(0, 2, 1)
+    wanted = np.concatenate(
+        [np.einsum("nyx,nyx->ny", down, miss) @ move, np.einsum("nyx,nyx->nx", across, miss) @ move], axis=1
+    )
+    cells = np.repeat((side / np.maximum(place[:, [1, 3]], 0.1)).astype(np.float32), 2, axis=1)
+    normal *= cells[:, :, None] * cells[:, None]
     damp = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4, dtype=np.float32) + 1e-6 * np.eye(4)
-    return np.linalg.solve(normal + damp, slopes @ miss)[:, :, 0].clip(-0.05, 0.05)
+    return np.linalg.solve(normal + damp, (wanted * cells)[:, :, None])[:, :, 0].clip(-0.05, 0.05)
+
+
+def _slopes(pictures: np.ndarray) -> np.ndarray:
+    """Change from row to row: half of that between a row's neighbours, at the ends the one step there is."""
+    found = np.empty_like(pictures)
+    np.subtract(pictures[:, 2:], pictures[:, :-2], out=found[:, 1:-1])
+    found[:, 1:-1] *= np.float32(0.5)
+    np.subtract(pictures[:, 1], pictures[:, 0], out=found[:, 0])
+    np.subtract(pictures[:, -1], pictures[:, -2], out=found[:, -1])
+    return found
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ import numpy as np
 from kohyakit.audit.likeness import POSITIONS, WINDOWS, agreement, hashes, turn, turned_hashes
 
 EXHAUSTIVE = 8000
-_BLOCK = 1 << 22  # pairs at a time
+_BLOCK = 1 << 22  # pairs of hashes at a time
+_FEW = 8192  # pairs of sketches at a time
 _MIRRORS = (0, 1)
 
 
@@ -35,9 +36,21 @@ def same_picture_groups(
     if len(rows) < 2:
         return []
     groups = _Groups(len(sketches))
-    for proposal in _proposals(sketches, rows, distance, exhaustive):
+    for proposal in _together(_proposals(sketches, rows, distance, exhaustive)):
         _join(groups, sketches, proposal, least_agreement)
     return groups.of_several()
+
+
+def _together(proposals: Iterator[tuple]) -> Iterator[np.ndarray]:
+    """Small proposals as larger ones: [whole, part, window, position], each [n]."""
+    waiting: list[np.ndarray] = []
+    for whole, part, window, position in proposals:
+        waiting.append(np.stack([whole, part, np.full(len(whole), window), np.full(len(whole), position)]))
+        if sum(some.shape[1] for some in waiting) >= _FEW:
+            yield np.concatenate(waiting, axis=1)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
 
 
 class _Groups:
@@ -70,27 +83,50 @@ class _Groups:
         return [rows for rows in np.split(order, starts) if len(rows) > 1]
 
 
-def _join(groups: _Groups, sketches: np.ndarray, pairs: tuple, least_agreement: float) -> None:
-    """Compare proposed pairs that are not yet in one group, in pieces, and merge the groups of those that agree."""
-    whole, part, window, position = pairs
-    for at in range(0, len(whole), 8192):
-        i, j, w = whole[at : at + 8192], part[at : at + 8192], window[at : at + 8192]
-        roots = groups.roots()
-        apart = roots[i] != roots[j]
-        i, j, w = i[apart], j[apart], w[apart]
-        same = agreement(sketches[i], turn(sketches[j], position), w, enough=least_agreement) >= least_agreement
-        for a, b in zip(i[same], j[same], strict=True):
-            groups.merge(int(a), int(b))
+def _join(groups: _Groups, sketches: np.ndarray, pairs: np.ndarray, least_agreement: float) -> None:
+    """Compare proposed pairs that are not yet in one group and merge the groups of those that agree.
+
+    One pair decides whether two groups are one, so each round compares a few pairs of each group with earlier ones:
+    one, then two, four, eight. Most of the pairs of a large group are never compared. pairs: as of _together.
+    """
+    a_round = 1
+    while pairs.size:
+        one, other = groups.roots()[pairs[:2]]
+        pairs, later = pairs[:, one != other], np.maximum(one, other)[one != other]
+        asked = _place_among_equals(later) < a_round
+        for some in np.array_split(pairs[:, asked], asked.sum() // _FEW + 1, axis=1):
+            i, j, window, position = some
+            same = agreement(sketches[i], _turned(sketches[j], position), window, enough=least_agreement)
+            for a, b in some[:2, same >= least_agreement].T.tolist():
+                groups.merge(a, b)
+        pairs = pairs[:, ~asked]
+        a_round *= 2
+
+
+def _turned(sketches: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    for position in np.unique(positions):
+        rows = positions == position
+        sketches[rows] = turn(sketches[rows], position)
+    return sketches
+
+
+def _place_among_equals(keys: np.ndarray) -> np.ndarray:
+    """How many equal keys stand before each."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    place = np.empty(len(keys), int)
+    place[order] = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys)))
+    return place
 
 
 def _proposals(sketches: np.ndarray, rows: np.ndarray, distance: int, exhaustive: int) -> Iterator[tuple]:
-    """(whole, part, window, position): `part`, put in that position, may be what is in that window of `whole`."""
+    """(whole [n], part [n], window, position): `part`, put in that position, may be in that window of `whole`."""
     first = hashes(sketches, rows=rows)
     _, kind_first, kind = np.unique(first, return_index=True, return_inverse=True)
     twin_of = rows[kind_first[kind]]
     twins = np.flatnonzero(twin_of != rows)
     if len(twins):  # equal hashes: each is compared with the first of its kind only
-        yield twin_of[twins], rows[twins], np.zeros(len(twins), int), 0
+        yield twin_of[twins], rows[twins], 0, 0
     alone = rows[kind_first]
     search = _by_blocks if len(alone) <= exhaustive else _by_bands
     for window in range(len(WINDOWS)):
@@ -101,14 +137,14 @@ def _proposals(sketches: np.ndarray, rows: np.ndarray, distance: int, exhaustive
                 keep = whole < part if window == 0 else whole != part
                 if keep.any():
                     whole, part = alone[whole[keep]], alone[part[keep]]
-                    yield whole, part, np.full(len(whole), window), position
+                    yield whole, part, window, position
 
 
 def _by_blocks(index: np.ndarray, query: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     rows = max(1, _BLOCK // len(index))
     for at in range(0, len(query), rows):
         apart = np.bitwise_count(query[at : at + rows, None] ^ index[None])
-        part, whole = np.nonzero(apart <= distance)
+        part, whole = np.divmod(np.flatnonzero(apart <= distance), len(index))
         yield whole, part + at
 
 

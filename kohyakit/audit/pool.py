@@ -68,10 +68,14 @@ def open_all(
 
 @dataclass
 class _Worker:
-    """A process and what it works on. `since`: when it began with the first of `pending`."""
+    """A process and what it works on. `since`: when it last answered, or was given work.
+
+    careful: answers file by file, so that it is known on which one a decoder died or hung.
+    """
 
     process: subprocess.Popen[bytes]
     complaints: Any
+    careful: bool = False
     pending: deque[Task] = field(default_factory=deque)
     since: float = 0.0
     answered: bool = False
@@ -137,6 +141,7 @@ class _Crew:
             worker = None
             while not self._stopping and (batch := self._next_batch()):
                 worker = worker or self._hire(number)
+                worker.careful = False
                 worker.pending.extend(batch)
                 worker.since = time.monotonic()
                 while worker.pending and not self._stopping:
@@ -168,7 +173,8 @@ class _Crew:
     def _until_answered(self, worker: _Worker, number: int) -> _Worker:
         """Hand over what is pending and pass its results on; a fresh worker when this one died on a file."""
         try:
-            send(worker.process.stdin, list(worker.pending))
+            tasks = list(worker.pending)
+            send(worker.process.stdin, [[task] for task in tasks] if worker.careful else [tasks])
             while worker.pending:
                 for opened in receive(worker.process.stdout):
                     worker.pending.popleft()
@@ -184,12 +190,14 @@ class _Crew:
             worker.complaints.seek(0)
             lines = worker.complaints.read().decode("utf-8", "replace").strip().splitlines()
             raise RunError(f"the audit's worker process could not start: {lines[-1] if lines else 'no reason given'}")
-        culprit = worker.pending.popleft()
-        late = f"took longer than {self._deadline:.0f} s to decode, so it was given up"
-        self._done.put(crashed(culprit, late if worker.late else "makes the decoder crash"))
+        if worker.careful or len(worker.pending) == 1:
+            culprit = worker.pending.popleft()
+            late = f"took longer than {self._deadline:.0f} s to decode, so it was given up"
+            self._done.put(crashed(culprit, late if worker.late else "makes the decoder crash"))
         rest = worker.pending
         worker.kill()
         fresh = self._hire(number)
+        fresh.careful = True
         fresh.pending.extend(rest)
         fresh.since = time.monotonic()
         return fresh

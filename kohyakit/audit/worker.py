@@ -1,5 +1,7 @@
 """A worker process: reads batches of tasks from its standard input, writes what it found to its standard output.
 
+A batch is a list of lists, and each of these is answered at once.
+
 Started as `python -m kohyakit.audit.worker`, so that a script without a `__main__` guard, a notebook and Windows
 work alike, and a file on which a decoder dies or hangs takes only this process with it.
 """
@@ -46,12 +48,8 @@ def main() -> None:
         from kohyakit.audit.opening import open_safely
 
         while True:
-            tasks = receive(source)
-            if quick:
-                send(answers, [open_safely(task, measures, quick) for task in tasks])
-            else:  # one by one, so that the parent knows on which file a decoder died
-                for task in tasks:
-                    send(answers, [open_safely(task, measures, quick)])
+            for some in receive(source):
+                send(answers, [open_safely(task, measures, quick) for task in some])
     except (EOFError, BrokenPipeError):
         os._exit(0)
 

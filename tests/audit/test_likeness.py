@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kohyakit.audit import likeness
+from kohyakit.audit import likeness, neighbours
 from kohyakit.audit.likeness import POSITIONS, WINDOWS, agreement, hashes, sketch, turn, turned_hashes
 from kohyakit.audit.neighbours import same_picture_groups
 
@@ -93,6 +93,26 @@ def test_planted_copies_are_found_among_many(exhaustive: int) -> None:
 def test_copies_of_copies_come_into_one_group() -> None:
     rows = np.concatenate([SKETCHES[:3], noisy(SKETCHES[:1], 1), noisy(SKETCHES[:1], 2), SKETCHES[:1]])
     assert [g.tolist() for g in same_picture_groups(rows, 14, 0.75)] == [[0, 3, 4, 5]]
+
+
+def test_of_many_copies_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty copies of each of three pictures: 2,340 pairs agree, and less than 40 - 1 of each cannot do."""
+    rng = np.random.default_rng(3)
+    noise = rng.integers(-6, 7, (3, 40, 32, 32))
+    copies = np.clip(SKETCHES[:3, None].astype(int) + noise, 0, 255).astype(np.uint8).reshape(-1, 32, 32)
+    order = rng.permutation(len(copies))
+    compared = 0
+
+    def counted(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, *, enough: float) -> np.ndarray:
+        nonlocal compared
+        compared += len(whole)
+        return agreement(whole, part, windows, enough=enough)
+
+    monkeypatch.setattr(neighbours, "agreement", counted)
+    groups = same_picture_groups(copies[order], 14, 0.75)
+    assert [set(order[group] // 40) for group in sorted(groups, key=lambda g: order[g[0]])] == [{0}, {1}, {2}]
+    assert [len(group) for group in groups] == [40, 40, 40]
+    assert 3 * 39 <= compared < 5 * 120
 
 
 def test_one_picture_or_none_has_no_groups() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kohyakit.dataset.decode import breaks
 
 
-@pytest.mark.parametrize(("height", "width"), [(2, 2), (4, 4), (8, 16), (16, 16)])
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (4, 4), (5, 5), (8, 16), (10, 10), (16, 16)])
 def test_steps_across_the_edges_of_units(height: int, width: int) -> None:
     """Difference over the edge less the mean of the two beside it; of a unit of 8 and more, every second column."""
     rgb = np.random.default_rng(width).integers(0, 256, (5 * height, 6 * width + 1, 3), dtype=np.uint8)
@@ -29,7 +29,7 @@ def test_steps_across_the_edges_of_units(height: int, width: int) -> None:
             assert found[:, row, column] == pytest.approx(wanted, abs=1e-3)
 
 
-@pytest.mark.parametrize("width", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("width", [1, 2, 4, 5, 8, 10, 16])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_runs_of_equal_units(width: int, data: st.DataObject) -> None:
@@ -60,9 +60,11 @@ def test_no_path_is_ruled_out_that_could_be_a_break(seed: int, rows: int, column
         abs(steps[r, c:].sum() + steps[r + 1, :c].sum()) / columns for r in range(rows - 1) for c in range(columns + 1)
     )
     if strongest >= breaks.SHIFT:
-        assert breaks._could_break(steps)
+        assert breaks._could_break(steps[None])[0]
 
 
 def test_most_noise_is_ruled_out_at_once() -> None:
-    steps = np.random.default_rng(0).normal(0, 1, (200, 250)).astype(np.float32)
-    assert not breaks._could_break(steps)
+    steps = np.random.default_rng(0).normal(0, 1, (3, 200, 250)).astype(np.float32)
+    assert not breaks._could_break(steps).any()
+    steps[1, 7] += 3
+    assert breaks._could_break(steps).tolist() == [False, True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import random
 import struct
@@ -268,6 +269,23 @@ def test_facts(tmp_path: Path) -> None:
         )
         assert (found.animated, found.n_frames, found.verdict.ok) == (True, 3, True), format
     assert judged(tmp_path, encoded(landscape().convert("CMYK"))).mode == "CMYK"
+
+
+@pytest.mark.parametrize(
+    ("size", "eighths"),
+    [
+        ((1599, 700), 8), ((1600, 1201), 5), ((700, 1999), 5), ((2000, 3), 4), ((3999, 8), 4), ((4000, 8), 2),
+        ((8001, 9), 1),
+    ],
+)  # fmt: skip
+def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path, size: tuple[int, int], eighths: int) -> None:
+    """To an eighth of libjpeg's own steps, rounded up, so that at least 1000 pixels of the longer side are left."""
+    found = judged(tmp_path, encoded(Image.new("RGB", size, (90, 120, 30))))
+    height, width = (math.ceil(side * eighths / 8) for side in reversed(size))
+    assert found.pixels.rgb.shape == (height, width, 3)
+    assert max(height, width) >= 1000
+    assert found.pixels.scale == pytest.approx(height / size[1])
+    assert np.abs(found.pixels.rgb.astype(int) - (90, 120, 30)).max() <= 2
 
 
 def test_pixels_are_the_picture(tmp_path: Path) -> None:

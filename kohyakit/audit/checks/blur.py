@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
 
 _TILE = 64
+_SURE = 0.5  # a sharpness that needs no further look
+_STAGES = ((4, 8), (2, 4), (0, 1))  # the first strip and the distance of the next, look by look
 _STRUCTURE = 4.0  # mean squared grey levels of coarse detail, below which a tile says nothing
 
 
@@ -29,13 +31,37 @@ def measure(picture: Picture) -> dict[str, float]:
         if min(height, width) < _TILE:
             break
         rows = picture.large_rows if level is None else lambda top, bottom, level=level: level[top:bottom]
-        fine, coarse = _details(height // _TILE, rows)
-        clear = coarse > max(_STRUCTURE, float(np.median(coarse)))
-        if clear.sum() >= 3:
-            ratio = np.sqrt(np.maximum(fine - _ranked(fine, 0.05), 0)[clear] / coarse[clear])
-            return {"sharpness": float(_ranked(ratio, 0.85))}
+        found = _sharpness(height // _TILE, rows)
+        if found == found:
+            return {"sharpness": found}
         level = _half(picture.large if level is None else level)
     return {"sharpness": float("nan")}
+
+
+def _sharpness(strips: int, rows: Callable[[int, int], np.ndarray]) -> float:
+    """From strips a tile high: few where they are clearly sharp, all where the picture may be blurred.
+
+    rows: the picture's rows from one to another.
+    """
+    found, details, seen = float("nan"), [], set()
+    for first, every in _STAGES:
+        places = set(range(first, strips, every)) - seen
+        seen |= places
+        details += [_strip(rows(at * _TILE, (at + 1) * _TILE)) for at in sorted(places)]
+        if details:
+            found = _of_sharpest(*np.concatenate(details, axis=1))
+        if found >= _SURE:
+            break
+    return found
+
+
+def _of_sharpest(fine: np.ndarray, coarse: np.ndarray) -> float:
+    """Fine over coarse detail in the sharpest of the tiles that have structure; NaN where fewer than three have."""
+    clear = coarse > max(_STRUCTURE, _ranked(coarse, 0.5))
+    if clear.sum() < 3:
+        return float("nan")
+    noise = _ranked(fine, 0.05)
+    return float(_ranked(np.sqrt(np.maximum(fine - noise, 0)[clear] / coarse[clear]), 0.85))
 
 
 def _ranked(values: np.ndarray, share: float) -> float:
@@ -49,18 +75,8 @@ def _half(grey: np.ndarray) -> np.ndarray:
     return cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
 
 
-def _details(strips: int, rows: Callable[[int, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Per tile the mean square of fine and of coarse detail.
-
-    From four to six strips a tile high, spread over the picture: the cost matters, and what is sharp is larger.
-    rows: the picture's rows from one to another.
-    """
-    every = max(1, (strips + 1) // 4)
-    found = [_strip(rows(at * _TILE, (at + 1) * _TILE)) for at in range(strips % every // 2, strips, every)]
-    return np.concatenate([fine for fine, _ in found]), np.concatenate([coarse for _, coarse in found])
-
-
 def _strip(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per tile the mean square of fine and of coarse detail."""
     import cv2
 
     width = grey.shape[1] // _TILE * _TILE

@@ -49,7 +49,7 @@ def _missing(survey: Survey) -> Iterator[Issue]:
     some = images.groupby("subset")["caption_path"].agg(lambda paths: (paths != "").any())
     names = {f.relative.replace(os.sep, "/") or ".": f.class_tokens for f in survey.tree.folders}
     extension = survey.pairing.extension
-    for row in images[images["caption_path"] == ""].itertuples():
+    for row in images.loc[images["caption_path"] == "", ["path", "subset"]].itertuples():
         other = survey.pairing.elsewhere.get(row.path)
         if other:
             yield Issue(

@@ -21,16 +21,19 @@ def measure(picture: Picture) -> dict[str, float]:
     brightness: the mean. dark_end, bright_end: the 5th and 99th percentile. blown: the share of pixels at 250 and
     above; 0 where the whole edge is white, because that is a subject on a white ground.
     """
-    grey = picture.small
     levels = picture.levels
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    white_ground = (edge >= 240).mean() > 0.95
+    blown = float(1 - levels[_BLOWN - 1])
     return {
-        "brightness": float(grey.mean()),
-        "dark_end": float(np.searchsorted(levels, 0.05)),
-        "bright_end": float(np.searchsorted(levels, 0.99)),
-        "blown": 0.0 if white_ground else float(1 - levels[_BLOWN - 1]),
+        "brightness": 255 - float(levels[:255].sum()),
+        "dark_end": float(levels.searchsorted(0.05)),
+        "bright_end": float(levels.searchsorted(0.99)),
+        "blown": 0.0 if blown and _on_white(picture.small) else blown,
     }
+
+
+def _on_white(grey: np.ndarray) -> bool:
+    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return bool((edge >= 240).mean() > 0.95)
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

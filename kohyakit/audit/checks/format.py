@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
 
 _CONVERT = "kohyakit repair converts it"
+_LOOKED_AT = [
+    "path", "format", "extension_ok", "extension_wanted", "verdict_severity", "animated", "frames", "alpha", "mode",
+    "bits", "icc", "icc_name",
+]  # fmt: skip
 
 
 def judge(survey: Survey) -> Iterable[Issue]:
-    for row in survey.images[survey.images["format"].notna()].itertuples():
+    for row in survey.images.loc[survey.images["format"].notna(), _LOOKED_AT].itertuples():
         yield from _name(row)
         if row.verdict_severity != "error":
             yield from _frames(row)

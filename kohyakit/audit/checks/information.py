@@ -23,8 +23,9 @@ def measure(picture: Picture) -> dict[str, float]:
     height, width = (max(1, side // 2) for side in picture.small.shape)
     grey = cv2.resize(picture.small, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     smooth = cv2.blur(grey, (max(3, width // 8 | 1), max(3, height // 8 | 1)))
-    brightest = float(np.searchsorted(picture.levels, 0.99))
-    return {"detail": float((grey - smooth).std()) * max(1.0, 200 / max(brightest, 16))}
+    brightest = float(picture.levels.searchsorted(0.99))
+    _, spread = cv2.meanStdDev(cv2.subtract(grey, smooth))
+    return {"detail": float(spread[0, 0]) * max(1.0, 200 / max(brightest, 16))}
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

@@ -32,7 +32,8 @@ def judge(survey: Survey) -> Iterable[Issue]:
         sketches, int(survey.limit("near_duplicate_distance")), survey.limit("near_duplicate_agreement"), rows=rows
     )
     twins = images.groupby(digest).indices  # digest -> places of the same file
-    places = [[place for row in group for place in twins[digest.iloc[row]]] for group in groups]
+    names = digest.to_numpy()
+    places = [[place for row in group for place in twins[names[row]]] for group in groups]
     known = {member.row: member for member in members_of(images, (place for group in places for place in group))}
     rows = np.array(sorted(known), dtype=int)
     windows = np.stack([likeness.hashes(sketches, w, rows) for w in range(len(likeness.WINDOWS))])

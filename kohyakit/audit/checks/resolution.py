@@ -36,9 +36,8 @@ def _small(survey: Survey, images: pd.DataFrame) -> Iterator[Issue]:
     """By area, as buckets count: how much larger the resolution is than the picture."""
     width, height = survey.settings.buckets.resolution
     needed = (width * height / (images["trained_width"] * images["trained_height"]).astype(float)) ** 0.5
-    for row, factor in zip(images.itertuples(), needed, strict=True):
-        if factor <= survey.limit("small_factor"):
-            continue
+    small = needed > survey.limit("small_factor")
+    for row, factor in zip(images[small].itertuples(), needed[small], strict=True):
         if survey.settings.buckets.enable_bucket and survey.settings.buckets.bucket_no_upscale:
             fate = f"would be trained at {row.bucket}"
         else:
@@ -55,15 +54,15 @@ def _small(survey: Survey, images: pd.DataFrame) -> Iterator[Issue]:
 def _shapes(survey: Survey, images: pd.DataFrame) -> Iterator[Issue]:
     ratio = (images["trained_width"] / images["trained_height"]).astype(float)
     extreme = ratio.where(ratio >= 1, 1 / ratio)
-    for row, long in zip(images.itertuples(), extreme, strict=True):
-        if long > survey.limit("aspect_ratio"):
-            yield Issue(
-                row.path,
-                "extreme_aspect_ratio",
-                "warning",
-                f"{row.trained_width}x{row.trained_height} is {long:.1f} times as long as it is wide",
-                "crop it to its subject, or cut it into several pictures",
-            )
+    found = extreme > survey.limit("aspect_ratio")
+    for row, long in zip(images[found].itertuples(), extreme[found], strict=True):
+        yield Issue(
+            row.path,
+            "extreme_aspect_ratio",
+            "warning",
+            f"{row.trained_width}x{row.trained_height} is {long:.1f} times as long as it is wide",
+            "crop it to its subject, or cut it into several pictures",
+        )
 
 
 def _cropped(survey: Survey, images: pd.DataFrame) -> Iterator[Issue]:

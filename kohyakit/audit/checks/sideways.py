@@ -8,6 +8,7 @@ ones. It is worth a look, no more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,17 @@ from kohyakit.audit.check import Check, Issue, Picture, Threshold
 if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
 
-# Top against bottom eighths (outermost, second, third and fourth together) of: luma, saturation, blueness, greenness,
+# Top against bottom eighths (outermost, second, third and fourth together) of: luma, blueness, greenness, saturation,
 # edges across, edges down. Then symmetry, edges across over down, change of luma down over across, edges top over
 # bottom.
-_WEIGHTS = np.array([
-    1.38, 2.34, 6.30, -1.50, 7.76, -0.05,
-    -0.28, -3.46, -0.38, 7.40, 11.15, 3.42,
-    0.48, 1.42, -0.17, -0.48, -0.80, -6.23,
-    0.84, 0.55, 0.11, -0.25,
-])  # fmt: skip
+_OUTERMOST = (1.38, 6.30, -1.50, 2.34, 7.76, -0.05)
+_SECOND = (-0.28, -0.38, 7.40, -3.46, 11.15, 3.42)
+_INNER = (0.48, -0.17, -0.48, 1.42, -0.80, -6.23)
+_SYMMETRY, _DIRECTIONS, _UNEVEN, _ENDS = 0.84, 0.55, 0.11, -0.25
+_TOP = np.array([_OUTERMOST, _SECOND, _INNER, _INNER])
+_WEIGHTS = np.concatenate([_TOP, -_TOP[::-1]]).astype(np.float32)  # [eighth, map]
+# red, green and blue to luma, blueness, greenness
+_COLOURS = np.array([[0.299, 0.587, 0.114], [-0.5, -0.5, 1.0], [-0.5, 1.0, -0.5]], np.float32).T
 _TINY = 1e-3
 
 
@@ -38,58 +41,68 @@ def measure(picture: Picture) -> dict[str, float]:
 
 def _chances(rgb: np.ndarray) -> np.ndarray:
     """Probabilities that a picture [64, 64, 3] uint8 becomes upright by 0, 1, 2, 3 quarter turns to the left."""
-    maps = _maps(rgb)
-    rows = maps.mean(axis=2).reshape(6, 8, 8).mean(axis=2)
-    columns = maps.mean(axis=1).reshape(6, 8, 8).mean(axis=2)
-    turned = columns[[0, 1, 2, 3, 5, 4]]  # edges change their direction with the picture
-    # profiles from top to bottom [turns, map, eighth], and the unevenness of luma along both axes
-    down = np.stack([rows, turned[:, ::-1], rows[:, ::-1], turned])
-    uneven = np.log(np.array([np.diff(rows[0]).std(), np.diff(columns[0]).std()]) + _TINY)
-    uneven = (uneven[0] - uneven[1]) * np.array([1, -1, 1, -1])
-    mirror = _likeness_to_mirrored(maps[0])
-    scores = _features(down, mirror * np.array([1, -1, 1, -1]), uneven) @ _WEIGHTS
+    import cv2
+
+    colour = rgb.astype(np.float32)
+    luma = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    red, green, blue = cv2.split(colour)
+    saturation = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
+    smooth = cv2.GaussianBlur(luma, (7, 7), 0.8)
+    others = cv2.merge([saturation, _slopes(smooth.T).T, _slopes(smooth)])
+    fields = np.concatenate([_eighths(colour) @ _COLOURS, _eighths(others)], axis=2) * np.float32(1 / (8 * 255))
+    rows, columns = fields.sum(axis=1), fields.sum(axis=0)
+    # what all four positions share, but for its sign: turned by a quarter, the height is the width
+    even = _SYMMETRY * _likeness_to_mirrored(luma)
+    even += _DIRECTIONS * _log_ratio(rows[:, 4].sum() / 8, rows[:, 5].sum() / 8)
+    even += _UNEVEN * _log_ratio(_unevenness(rows[:, 0]), _unevenness(columns[:, 0]))
+    standing = _leaning(rows)
+    lying = _leaning(columns[:, [0, 1, 2, 3, 5, 4]])  # edges change their direction with the picture
+    scores = np.array([even + standing, -even - lying, even - standing, -even + lying])
     weights = np.exp(scores - scores.max())
     return weights / weights.sum()
 
 
-def _maps(rgb: np.ndarray) -> np.ndarray:
-    """[6, 64, 64]: luma, saturation, blueness, greenness, edges across, edges down."""
+def _eighths(maps: np.ndarray) -> np.ndarray:
+    """[64, 64, n] as means of eighths by eighths, [8, 8, n]."""
     import cv2
 
-    colour = rgb.astype(np.float32) * np.float32(1 / 255)
-    red, green, blue = cv2.split(colour)
-    luma = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
-    saturation = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
-    smooth = cv2.GaussianBlur(luma, (0, 0), 0.8)
-    maps = np.empty((6, *luma.shape), np.float32)
-    maps[0], maps[1] = luma, saturation
-    maps[2], maps[3] = blue - (red + green) / 2, green - (red + blue) / 2
-    maps[4], maps[5] = _slopes(smooth.T).T, _slopes(smooth)
-    return maps
+    return cv2.resize(maps, (8, 8), interpolation=cv2.INTER_AREA)
+
+
+def _log_ratio(one: float, other: float) -> float:
+    return math.log((one + _TINY) / (other + _TINY))
+
+
+def _leaning(eighths: np.ndarray) -> float:
+    """The score of what differs between the two ends of [8, 6]; the other way round it is the same, less than 0."""
+    first, second, *_, last_but_one, last = eighths[:, 4:].sum(axis=1).tolist()
+    ends = _log_ratio((first + second) / 2, (last_but_one + last) / 2)
+    return float(np.vdot(eighths, _WEIGHTS)) + _ENDS * ends
+
+
+def _unevenness(profile: np.ndarray) -> float:
+    """Standard deviation of the steps from one to the next."""
+    steps = profile[1:] - profile[:-1]
+    return math.sqrt(max(0.0, float(steps @ steps) / len(steps) - (float(steps.sum()) / len(steps)) ** 2))
 
 
 def _slopes(luma: np.ndarray) -> np.ndarray:
     """How much neighbours above and below differ, a half each; at the ends the one step there is."""
-    found = np.empty_like(luma)
-    found[1:-1] = (luma[2:] - luma[:-2]) / 2
-    found[0], found[-1] = luma[1] - luma[0], luma[-1] - luma[-2]
-    return np.abs(found)
+    import cv2
 
-
-def _features(down: np.ndarray, mirror: np.ndarray, uneven: np.ndarray) -> np.ndarray:
-    """[4, 22] in the order of _WEIGHTS, one row a number of turns."""
-    against = down[:, :, :4] - down[:, :, :3:-1]
-    edges = down[:, 4:].sum(axis=1)
-    directions = np.log(down[:, 4].mean(axis=1) + _TINY) - np.log(down[:, 5].mean(axis=1) + _TINY)
-    ends = np.log(edges[:, :2].mean(axis=1) + _TINY) - np.log(edges[:, -2:].mean(axis=1) + _TINY)
-    rest = np.stack([mirror, directions, uneven, ends], axis=1)
-    return np.concatenate([against[:, :, 0], against[:, :, 1], against[:, :, 2] + against[:, :, 3], rest], axis=1)
+    framed = cv2.copyMakeBorder(luma, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
+    found = cv2.absdiff(framed[2:], framed[:-2])
+    found[1:-1] *= np.float32(0.5)
+    return found
 
 
 def _likeness_to_mirrored(luma: np.ndarray) -> float:
     """Correlation with itself left for right, less that with itself top for bottom."""
-    away = luma - luma.mean()
-    return float((away * (away[:, ::-1] - away[::-1])).sum() / ((away * away).sum() + 1e-6))
+    import cv2
+
+    away = luma - np.float32(cv2.mean(luma)[0])
+    likeness = np.vdot(away, cv2.flip(away, 1)) - np.vdot(away, cv2.flip(away, 0))
+    return float(likeness / (np.vdot(away, away) + 1e-3))
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

@@ -45,7 +45,7 @@ class Break:
 
 
 def check_picture(header: JpegHeader, rgb: np.ndarray) -> Verdict:
-    """Judge the decoded picture (uint8 RGB [h, w, 3], at the header's size or reduced by 2, 4 or 8)."""
+    """Judge the decoded picture (uint8 RGB [h, w, 3], at the header's size or some eighths of it)."""
     if scrambled(header):
         what = "its quantisation table is nonsense, so every block is painted wrong"
         return Verdict(False, "warning", "damaged", what)
@@ -97,7 +97,9 @@ def grey_tail(rgb: np.ndarray, least: int) -> float:
     def grey(part: np.ndarray) -> np.ndarray:
         return (np.abs(part.astype(np.int16) - _GREY) <= 2).all(axis=-1)
 
-    if rgb.shape[0] < 2 or not grey(rgb[-1, :1]).all() or not grey(rgb[-1]).all() or grey(rgb[0]).mean() > 0.5:
+    if rgb.shape[0] < 2 or any(abs(value - _GREY) > 2 for value in rgb[-1, 0].tolist()):
+        return 0.0
+    if not grey(rgb[-1]).all() or grey(rgb[0]).mean() > 0.5:
         return 0.0
     painted = ~grey(rgb).all(axis=1)
     rows = int(np.argmax(painted[::-1])) if painted.any() else 0
@@ -116,21 +118,24 @@ def repeated_unit(rgb: np.ndarray, height: int, width: int) -> int | None:
     rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
     green = rgb[: rows * height, : columns * width, 1]
     where = np.arange(rows)
-    runs = _equal_runs(green[height // 4 :: height, ::width], 1)  # one pixel a unit rules most rows out
+    # one pixel a unit rules most rows out
+    runs = _equal_runs(np.ascontiguousarray(green[height // 4 :: height, ::width]), 1)
     lines = []
     for at in (height // 4, height // 2):
-        where, runs = where[runs.any(axis=1)], runs[runs.any(axis=1)]
+        alive = runs.any(axis=1)
+        where, runs = where[alive], runs[alive]
         if not len(where):
             return None
         line = np.ascontiguousarray(green[where * height + at])
-        runs = runs & _equal_runs(line, width)
+        runs &= _equal_runs(line, width)
         lines.append((where, line.reshape(len(where), columns, width)))
-    # most are a plain sky; a pattern has strength
-    found = np.flatnonzero(runs.any(axis=1))
-    starts = runs[found].argmax(axis=1)
-    strength = [np.ptp(line[np.searchsorted(at, where[found]), starts], axis=1) for at, line in lines]
-    strong = np.flatnonzero(np.maximum(*strength) >= 8)
-    return int(where[found[strong[0]]]) if len(strong) else None
+    alive = runs.any(axis=1)
+    where, starts = where[alive], runs[alive].argmax(axis=1)
+    strong = np.zeros(len(where), bool)
+    for at, line in lines:
+        first = line[np.searchsorted(at, where), starts]
+        strong |= np.ptp(first, axis=1) >= 8  # most are a plain sky; a pattern has strength
+    return int(where[strong.argmax()]) if strong.any() else None
 
 
 def _equal_runs(line: np.ndarray, width: int) -> np.ndarray:
@@ -138,18 +143,16 @@ def _equal_runs(line: np.ndarray, width: int) -> np.ndarray:
 
     line: uint8 [rows, units * width], a line of pixels through each row of units.
     """
+    import cv2
     import numpy as np
 
-    here, there = line[:, width:], line[:, :-width]
-    equal = np.maximum(here, there) - np.minimum(here, there) <= 2
+    def farthest(apart: np.ndarray, places: int) -> np.ndarray:  # of as many places from each on
+        return cv2.dilate(apart, np.ones((1, places), np.uint8), anchor=(0, 0))
+
+    apart = cv2.absdiff(line[:, width:], line[:, :-width])
     if width > 1:
-        equal = equal.reshape(len(line), -1, width)
-        equal = np.logical_and.reduce([equal[:, :, place] for place in range(width)])
-    length = 1
-    while length < _REPEATS:  # a run of n and another n further on are a run of 2n
-        more = min(length, _REPEATS - length)
-        equal, length = equal[:, : equal.shape[1] - more] & equal[:, more:], length + more
-    return equal
+        apart = np.ascontiguousarray(farthest(apart, width)[:, ::width])
+    return farthest(apart, _REPEATS)[:, : apart.shape[1] - _REPEATS + 1] <= 2
 
 
 def find_break(header: JpegHeader, rgb: np.ndarray) -> Break | None:
@@ -160,14 +163,19 @@ def find_break(header: JpegHeader, rgb: np.ndarray) -> Break | None:
     if min(height, width) < 2 or rgb.shape[0] < 4 * height or rgb.shape[1] < 8 * width:
         return None
     restart_rows, partly = divmod(header.restart_interval, -(-header.width // header.mcu[0]))
-    steps = _steps(rgb, height, width)[: 1 if header.components == 1 else 3]
-    unevenness = [_neighbourhood(step, _ROUNDING + _quantum(header, plane) / 2) for plane, step in enumerate(steps)]
-    clipped = [np.clip(step / around, -_CAP, _CAP) for step, around in zip(steps, unevenness, strict=True)]
+    restart_rows = 0 if partly else restart_rows
+    steps = _steps(rgb, height, width)
+    unevenness = _neighbourhood(steps, [_ROUNDING + _quantum(header, plane) / 2 for plane in range(3)])
+    clipped = steps / unevenness
+    np.clip(clipped, -_CAP, _CAP, out=clipped)
+    could = _could_break(clipped)
     # few units across make chance edges likelier
     least = max(1.0, (50 / steps.shape[2]) ** 0.5)
-    for plane, step in enumerate(steps):
-        found = _best_path(clipped[plane], 0 if partly else restart_rows)
-        if found.score >= SHIFT * least and _convinces(found, step, unevenness[plane], rgb, header, least):
+    for plane in range(1 if header.components == 1 else 3):
+        if not could[plane] and not restart_rows:
+            continue
+        found = _best_path(clipped[plane], restart_rows, could[plane])
+        if found.score >= SHIFT * least and _convinces(found, steps[plane], unevenness[plane], rgb, header, least):
             return found
     return None
 
@@ -249,45 +257,54 @@ def _means_in_luma_cb_cr(width: int) -> np.ndarray:
     return np.kron(used[:, None], colours / (2 * used.sum())).astype(np.float32)
 
 
-def _neighbourhood(step: np.ndarray, more: float) -> np.ndarray:
-    """Mean strength over the two rows above and below (not the own) and two columns either side, plus `more`."""
+def _neighbourhood(steps: np.ndarray, more: list[float]) -> np.ndarray:
+    """Mean strength over the two rows above and below (not the own) and two columns either side, plus `more`.
+
+    steps: [planes, rows, columns]. more: a number a plane.
+    """
     import cv2
     import numpy as np
 
     rows, columns = np.array([1, 1, 0, 1, 1]) / 4, np.full(5, 1 / 5)
-    return cv2.sepFilter2D(np.abs(step), -1, columns, rows, delta=more, borderType=cv2.BORDER_REFLECT_101)
+    strength, around = np.abs(steps), np.empty_like(steps)
+    for plane, delta in enumerate(more):
+        cv2.sepFilter2D(
+            strength[plane], -1, columns, rows, dst=around[plane], delta=delta, borderType=cv2.BORDER_REFLECT_101
+        )
+    return around
 
 
-def _could_break(steps: np.ndarray) -> bool:
-    """Whether any path can reach SHIFT at all; few pictures have one. Looked at from every fourth column, which leaves
-    at most four steps of a path unknown.
+def _could_break(steps: np.ndarray) -> np.ndarray:
+    """Whether any path of a plane can reach SHIFT at all; few pictures have one. Looked at from every fourth column,
+    which leaves at most four steps of a path unknown. steps: [planes, rows, columns], clipped.
     """
     import numpy as np
 
-    columns, group = steps.shape[1], 4
+    columns, group = steps.shape[2], 4
     whole = columns // group * group
-    sums = steps[:, 0:whole:group] + steps[:, 1:whole:group] + steps[:, 2:whole:group] + steps[:, 3:whole:group]
-    before = np.cumsum(sums, axis=1) - sums
-    paths = before[:-1, -1:] + sums[:-1, -1:] - before[:-1] + before[1:]
-    unknown = _CAP * (group + columns - whole)
-    return bool(max(paths.max(initial=0), -paths.min(initial=0)) + unknown >= SHIFT * columns)
+    sums = steps[:, :, 0:whole:group] + steps[:, :, 1:whole:group]
+    sums += steps[:, :, 2:whole:group]
+    sums += steps[:, :, 3:whole:group]
+    upto = np.cumsum(sums, axis=2)
+    before = upto - sums
+    paths = upto[:, :-1, -1:] - before[:, :-1]  # a row from a column to its end
+    paths += before[:, 1:]  # and the next row up to there
+    farthest = np.abs(paths, out=paths).max(axis=(1, 2), initial=0)
+    return farthest + _CAP * (group + columns - whole) >= SHIFT * columns
 
 
-def _best_path(steps: np.ndarray, restart_rows: int) -> Break:
+def _best_path(steps: np.ndarray, restart_rows: int, could: bool) -> Break:
     """The strongest break over all units at which it could start.
 
     steps: [rows - 1, columns], clipped. A path must show the same step on both its arms, and none on the rest of
     its two rows. restart_rows: rows a restart interval covers, 0 without; in an interval's last row the damage
-    ends with the row, so that its lower edge shows the step backwards.
+    ends with the row, so that its lower edge shows the step backwards. could: whether _could_break.
     """
     import numpy as np
 
     rows, columns = steps.shape
     arm = max(2, int(_ARM * columns))
     if rows < 2 or columns < 2 * arm:
-        return Break()
-    could = _could_break(steps)
-    if not could and not restart_rows:
         return Break()
     sums = np.concatenate([np.zeros((rows, 1), np.float32), np.cumsum(steps, axis=1, dtype=np.float32)], axis=1)
     total = sums[:, -1:]

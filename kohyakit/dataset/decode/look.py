@@ -132,15 +132,15 @@ def _judge_picture(data: bytes, header: jpeg.JpegHeader, rgb: Any) -> Verdict:
         return found
     suspect = breaks.find_break(header, rgb)
     if suspect and rgb.shape[0] < header.height:
-        _, full = decode_strictly(data, header, factor=1)
+        _, full = decode_strictly(data, header, eighths=8)
         suspect = breaks.find_break(header, full)
     return breaks.break_verdict(suspect, header) if suspect else Verdict()
 
 
-def decode_strictly(data: bytes, header: jpeg.JpegHeader, factor: int = 0) -> tuple[Verdict, Any]:
+def decode_strictly(data: bytes, header: jpeg.JpegHeader, eighths: int = 0) -> tuple[Verdict, Any]:
     """A JPEG's verdict by libjpeg's strictest reading, and its pixels: uint8 RGB [h, w, 3], None if there are none.
 
-    factor: 1, 2, 4 or 8, how much smaller to decode; 0 is what READ_SIDE allows.
+    eighths: of the size that is decoded, 1 to 8; 0 is what READ_SIDE allows.
     """
     import simplejpeg
 
@@ -148,13 +148,8 @@ def decode_strictly(data: bytes, header: jpeg.JpegHeader, factor: int = 0) -> tu
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except Exception as error:  # ValueError for libjpeg's words, KeyError for a sampling that it has no name for
         return jpeg.grade(str(error), header), None
-    factor = factor or reduction(width, height)
-    wanted = {
-        "colorspace": "CMYK" if colours in ("CMYK", "YCCK") else "RGB",
-        "min_height": -(-height // factor),
-        "min_width": -(-width // factor),
-        "min_factor": factor,
-    }
+    eighths = eighths or reduced_eighths(width, height)
+    wanted = {"colorspace": "CMYK" if colours in ("CMYK", "YCCK") else "RGB", **scaled(width, height, eighths)}
     found = Verdict()
     try:
         pixels = simplejpeg.decode_jpeg(data, strict=True, **wanted)
@@ -172,9 +167,18 @@ def decode_strictly(data: bytes, header: jpeg.JpegHeader, factor: int = 0) -> tu
     return found, pixels
 
 
-def reduction(width: int, height: int) -> int:
-    """1, 2, 4 or 8: how much smaller a picture may be decoded and keep READ_SIDE on its longer side."""
-    return next((factor for factor in (8, 4, 2) if max(width, height) >= factor * READ_SIDE), 1)
+def reduced_eighths(width: int, height: int) -> int:
+    """Eighths of its size to which libjpeg may reduce a picture that keeps READ_SIDE on its longer side.
+
+    3 takes as long as 4, and 6 and 7 longer than all of it.
+    """
+    return next((eighths for eighths in (1, 2, 4, 5) if max(width, height) * eighths >= READ_SIDE * 8), 8)
+
+
+def scaled(width: int, height: int, eighths: int) -> dict[str, float]:
+    """What simplejpeg calls this reduction."""
+    sides = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
+    return {**sides, "min_factor": 8 / eighths}
 
 
 def _look_pillow(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
@@ -210,7 +214,7 @@ def to_pixels(image: Any) -> Pixels:
     """A loaded Pillow image as 8-bit RGB, reduced where it is large."""
     import numpy as np
 
-    factor = reduction(image.width, image.height)
+    factor = 8 // reduced_eighths(image.width, image.height)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = to_eight_bits(image)
     if image.mode not in ("RGB", "L"):
