@@ -10,9 +10,12 @@ import numpy as np
 from kohyakit.dashboard.curves import AXES, Line
 
 _AXIS_NAMES = {**AXES, "time": "Hours of training"}
+_DENSE = 80  # points from which a broken line is drawn thin instead: its many dashes cannot be seen, and take long
 
 
-def curve_chart(lines: Sequence[Line], *, axis: str, log: bool = False, title: str = "") -> dict[str, Any]:
+def curve_chart(
+    lines: Sequence[Line], *, axis: str, log: bool = False, title: str = "", legend: bool = True
+) -> dict[str, Any]:
     """The option of one chart, plain data. lines: as `curves.drawn` gives them."""
     behind = [_series(line, place, raw=True) for place, line in enumerate(lines) if line.smooth is not None]
     return {
@@ -26,6 +29,7 @@ def curve_chart(lines: Sequence[Line], *, axis: str, log: bool = False, title: s
         "grid": {"left": 4, "right": 18, "top": 44, "bottom": 22, "containLabel": True},
         "title": {"text": title, "left": 0, "top": 4, "textStyle": {"fontSize": 14, "fontWeight": 600}},
         "legend": {
+            "show": legend,
             "type": "scroll",
             "icon": "roundRect",
             "itemWidth": 14,

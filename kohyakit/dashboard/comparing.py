@@ -12,7 +12,7 @@ import streamlit as st
 
 from kohyakit.dashboard import charts, export_page, report, store, svg, widgets
 from kohyakit.dashboard import curves as lines_as_drawn
-from kohyakit.dashboard.curves import AXES, DRAWN_POINTS, Line, tag_group, tag_title
+from kohyakit.dashboard.curves import AXES, DRAWN_POINTS, MOST_BEHIND, Line, tag_group, tag_title
 from kohyakit.dashboard.memo import Memo
 from kohyakit.dashboard.page import Opened, nothing, sentence_list, show_problems
 from kohyakit.dashboard.words import plain
@@ -36,7 +36,7 @@ def curves(runs: Sequence[Run]) -> None:
         "Metrics",
         tags,
         selection_mode="multi",
-        default=_first_tags(tags),
+        default=_first_tags(tags, len(runs)),
         format_func=tag_title,
         key="tags",
         label_visibility="collapsed",
@@ -48,7 +48,7 @@ def curves(runs: Sequence[Run]) -> None:
         problems += _chart(runs, tag, look, height=380 if tag == wide[0] else 280)
     for column, tag in zip(st.columns(2) * len(small), small, strict=False):
         with column:
-            problems += _chart(runs, tag, look, height=220)
+            problems += _chart(runs, tag, look, height=220, legend=not wide)  # the chart above has it
     show_problems(problems)
     st.caption(
         "Zoom: the dashed square, then drag; or Ctrl and the wheel. Drawn lines keep their lowest and highest points."
@@ -86,14 +86,14 @@ def _controls() -> Look:
     return Look(by_label[over], smoothing, log, part)
 
 
-def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int) -> list[Problem]:
+def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int, legend: bool = True) -> list[Problem]:
     drawn, problems = drawn_lines(runs, tag, look)
     if drawn:
 
         def make() -> dict[str, Any]:
-            return charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag))
+            return charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag), legend=legend)
 
-        key = ("option", *_key(runs, tag, look), look.log)
+        key = ("option", *_key(runs, tag, look), look.log, legend)
         st.echarts_chart(_drawn.get(key, _stamp(runs), make), height=height, key=f"chart_{tag}")
     return problems
 
@@ -246,12 +246,15 @@ def _tag_order(tag: str) -> tuple[int, str]:
     return ("loss", "validation", "lr", "other").index(tag_group(tag)), tag
 
 
-def _first_tags(tags: Sequence[str]) -> list[str]:
+def _first_tags(tags: Sequence[str], runs: int) -> list[str]:
+    """What is drawn before anything is chosen: a loss, a validation, and of few runs the learning rates."""
     wanted = [tag for tag in ("loss/average", "loss/current") if tag in tags][:1] or [
         tag for tag in tags if tag_group(tag) == "loss"
     ][:1]
+    wanted += [tag for tag in tags if tag_group(tag) == "validation"][:1]
+    if runs > MOST_BEHIND and wanted:
+        return wanted
     return [
         *wanted,
-        *[tag for tag in tags if tag_group(tag) == "validation"][:1],
         *sorted((tag for tag in tags if tag.startswith("lr/")), key=lambda tag: tag.startswith("lr/group"))[:2],
     ]

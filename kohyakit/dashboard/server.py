@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kohyakit.dashboard import pictures, theme
 from kohyakit.dashboard.guard import Guard, is_loopback
+from kohyakit.dashboard.head import Head
 from kohyakit.dashboard.project import PROJECT_VARIABLE, Outside, Project
 from kohyakit.errors import KohyakitError, MissingExtra, Problem
 from kohyakit.resources import shared_dir
@@ -109,7 +110,10 @@ def make_app(project: Project, where: Address):
     return st.App(
         script,
         routes=[Route(pictures.ROUTE, _picture_endpoint(project), methods=["GET"])],
-        middleware=[Middleware(Guard, token=where.token, port=where.port)],
+        middleware=[
+            Middleware(Guard, token=where.token, port=where.port),
+            Middleware(Head, pages=("/", *(f"/{view.stem}" for view in script.parent.glob("views/*.py")))),
+        ],
         on_script_error=_page_failed,
     )
 
