@@ -124,7 +124,7 @@ def make_plan(config: TrainConfig, scan: Scan | None = None) -> Plan:
         model,
         lora,
         metadata_bytes(loads) if not config.saving.no_metadata else 0,
-        estimate(config, model, lora, loads) if model and lora else None,
+        estimate(config, model, lora, loads, samples) if model and lora else None,
         lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
     )
     problems += [

@@ -148,6 +148,7 @@ def _cache(config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainD
     latents.cache(datasets, to_disk=dataset.cache_latents_to_disk, progress=bar.advance)
     bar.end()
     latents.vae.to("cpu")
+    torch.cuda.empty_cache()  # what the VAE needed is of other sizes than what the steps need
 
 
 def _network(
@@ -184,6 +185,8 @@ def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[B
     if not groups:
         raise ConfigError(Problem("learning_rate", "every learning rate in force is 0", "set unet_lr or learning_rate"))
     built = build_optimizer(chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args)
+    if built.schedule_free:
+        built.optimizer.train()  # it refuses a step until it is told so
     if built.lr_scheduler is not None:
         asked = replace(asked, lr_scheduler=built.lr_scheduler, lr_warmup_steps=0)
     return built, build_scheduler(built.optimizer, asked, steps, schedule_free=built.schedule_free), names

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -60,42 +61,56 @@ class LatentSource:
         samples = []
         for start in range(0, len(pixels), self.vae_batch_size):
             part = torch.stack(list(pixels[start : start + self.vae_batch_size]))
+            names = keys[start : start + len(part)]
             posterior = self.vae.encode(part.to(self.device, self.vae_dtype)).latent_dist
-            for i in range(len(part)):
-                name = keys[start + i]
-                generator = self.order.posterior(name)
-                mean, std = posterior.mean[i : i + 1], posterior.std[i : i + 1]
-                noise = torch.randn(mean.shape, generator=generator, device=None if generator else self.device,
-                                    dtype=torch.float32 if generator else mean.dtype)  # fmt: skip
-                sample = mean + std * noise.to(mean.device, mean.dtype)
-                if bool(torch.isnan(sample).any()):
-                    raise RunError(Problem(name, "the VAE gave NaN for this image", "set no_half_vae = true"))
-                samples.append(sample)
+            sample = posterior.mean + posterior.std * self._posterior_noise(posterior.mean, names)
+            bad = torch.isnan(sample).flatten(1).any(dim=1).tolist()
+            if any(bad):
+                where = names[bad.index(True)]
+                raise RunError(Problem(where, "the VAE gave NaN for this image", "set no_half_vae = true"))
+            samples.append(sample)
         return torch.cat(samples).to(self.latent_dtype)
 
+    def _posterior_noise(self, mean: Tensor, names: Sequence[str]) -> Tensor:
+        """Each image's own stream, or one draw on the device for all, as sd-scripts (a GPU's draws do not add up)."""
+        streams = [self.order.posterior(name) for name in names]
+        if None in streams:
+            return torch.randn(mean.shape, device=mean.device, dtype=mean.dtype)
+        noise = torch.stack([torch.randn(mean.shape[1:], generator=stream) for stream in streams])
+        return noise.to(mean.device, mean.dtype)
+
     def cache(self, datasets: Sequence[TrainDataset], *, to_disk: bool, progress: Callable[[], None]) -> None:
-        """Encode every image (and its flip where flip_aug is on) before the first step; progress() after each."""
-        work = [(d, i) for d, dataset in enumerate(datasets) for i in range(len(dataset.images))]
-        areas = [datasets[d].images[i].placement.bucket.area for d, i in work]
-        for place in self.order.cache_order(areas):
-            d, i = work[place]
-            image = datasets[d].images[i]
-            for flip in (False, True) if image.subset.augment.flip_aug else (False,):
-                self._cache[d, i, flip] = self._once(image, flip, to_disk=to_disk)
-            progress()
+        """Encode every image (and its flip where flip_aug is on) before the first step; progress() after each.
 
-    def _once(self, image: TrainImage, flip: bool, *, to_disk: bool) -> Tensor:
-        path = self._cache_path(image, flip) if to_disk else None
-        if path and path.exists():
-            from safetensors.torch import load_file
+        Images of one bucket that follow each other are encoded vae_batch_size at a time.
+        """
+        for d, dataset in enumerate(datasets):
+            order = self.order.cache_order([image.placement.bucket for image in dataset.images])
+            for part in _runs_of_one_size(dataset, order, self.vae_batch_size):
+                images = [dataset.images[i] for i in part]
+                for flip in (False, True) if images[0].subset.augment.flip_aug else (False,):
+                    latents = self._once(images, flip, to_disk=to_disk)
+                    self._cache.update({(d, i, flip): one for i, one in zip(part, latents, strict=True)})
+                for _ in part:
+                    progress()
 
-            return load_file(path)["latents"]
+    def _once(self, images: Sequence[TrainImage], flip: bool, *, to_disk: bool) -> list[Tensor]:
+        """The latents of images of one size, read from disk where they are there already."""
+        paths = [self._cache_path(image, flip) if to_disk else None for image in images]
+        found = [_read_latents(path) if path and path.exists() else None for path in paths]
+        missing = [i for i, latents in enumerate(found) if latents is None]
+        if missing:
+            pixels = [self._pixels(images[i], flip) for i in missing]
+            encoded = self.encode(pixels, [f"{images[i].key}/{flip}" for i in missing]).cpu()
+            for i, latents in zip(missing, encoded, strict=True):
+                found[i] = latents.clone()  # or each would keep its neighbours in memory
+                if path := paths[i]:
+                    _write_latents(path, latents)
+        return [latents for latents in found if latents is not None]
+
+    def _pixels(self, image: TrainImage, flip: bool) -> Tensor:
         placement = image.placement
-        pixels = load_pixels(image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation)
-        latents = self.encode([pixels], [f"{image.key}/{flip}"])[0].cpu()
-        if path:
-            _write_latents(path, latents)
-        return latents
+        return load_pixels(image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation)
 
     def _cache_path(self, image: TrainImage, flip: bool) -> Path:
         """A name that changes with the file, its bucket, the VAE and the stream, so that no stale cache is used."""
@@ -121,6 +136,24 @@ class LatentSource:
             return torch.stack(parts).to(self.device, self.latent_dtype) * self.scale
         keys = [f"{e.image.key}/{e.draw.flip}" for e in batch.examples]
         return self.encode([future.result() for future in batch.pixels], keys) * self.scale
+
+
+def _runs_of_one_size(dataset: TrainDataset, order: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The images in this order, cut where the bucket or flip_aug changes and after `most`."""
+
+    def kind(i: int) -> tuple[object, bool]:
+        return dataset.images[i].placement.bucket, dataset.images[i].subset.augment.flip_aug
+
+    for _, same in groupby(order, key=kind):
+        members = list(same)
+        for start in range(0, len(members), most):
+            yield members[start : start + most]
+
+
+def _read_latents(path: Path) -> Tensor:
+    from safetensors.torch import load_file
+
+    return load_file(path)["latents"]
 
 
 def _write_latents(path: Path, latents: Tensor) -> None:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Processes:
     """A thin face of accelerate's Accelerator. With one process nothing is sent anywhere."""
 
-    def __init__(self, mixed_precision: str) -> None:
+    def __init__(self, mixed_precision: str, *, full_fp16: bool = False) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
@@ -26,6 +26,8 @@ class Processes:
         except ValueError as error:
             what = f"{mixed_precision} does not work here ({error})"
             raise ConfigError(Problem("mixed_precision", what, "set mixed_precision to bf16 or no")) from error
+        if full_fp16 and self.accelerator.scaler is not None:
+            allow_half_gradients(self.accelerator.scaler)
         self.count: int = self.accelerator.num_processes
         self.main: bool = self.accelerator.is_main_process
 
@@ -65,6 +67,16 @@ class Processes:
         """How much of the GPU's memory torch holds, in GiB; None on a CPU."""
         device = self.accelerator.device
         return torch.cuda.memory_reserved(device) / 2**30 if device.type == "cuda" else None
+
+
+def allow_half_gradients(scaler: Any) -> None:
+    """Let a gradient scaler unscale fp16 gradients, which full_fp16 has and torch refuses; as sd-scripts."""
+    plain = scaler._unscale_grads_
+
+    def unscale(optimizer: Any, inverse_scale: Any, found_inf: Any, allow_fp16: bool) -> Any:
+        return plain(optimizer, inverse_scale, found_inf, True)
+
+    scaler._unscale_grads_ = unscale
 
 
 def share_of(items: Iterable[T], rank: int, count: int) -> Iterator[T]:

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from kohyakit.dataset.buckets import Bucket
+
 
 @dataclass(slots=True)
 class BatchSlot:
@@ -107,9 +109,9 @@ class KohyakitOrder:
         """The stream of one image's VAE posterior sample; one sample an image and flip, whatever the epoch."""
         return self._generator("posterior", *key)
 
-    def cache_order(self, areas: Sequence[int]) -> list[int]:
-        """In which order latents are cached: any order gives the same numbers."""
-        return list(range(len(areas)))
+    def cache_order(self, buckets: Sequence[Bucket]) -> list[int]:
+        """In which order latents are cached: any order gives the same numbers, and by bucket makes full batches."""
+        return sorted(range(len(buckets)), key=lambda i: buckets[i])
 
     def batches(self, epoch: int) -> Iterator[BatchSlot]:
         """Every image exactly its repeats, every batch within one bucket, shuffled by (seed, epoch) alone."""
@@ -145,8 +147,9 @@ class KohyakitOrder:
 class SdScriptsOrder:
     """sd-scripts' order of draws, faults included (its reference states it draw by draw).
 
-    T is torch's global stream; P is Python's `random`, kept here as an instance of its own so that nothing else can
-    draw from it. With n workers each has a P of its own and, in an epoch's first batch, the order of the epoch before.
+    T is torch's global stream (a GPU has one of its own, for what is drawn there); P is Python's `random`, kept here
+    as an instance of its own so that nothing else can draw from it. With n workers each has a P of its own and, in an
+    epoch's first batch, the order of the epoch before.
     """
 
     prefetchable = False
@@ -184,8 +187,8 @@ class SdScriptsOrder:
     def posterior(self, *key: object) -> torch.Generator | None:
         return None
 
-    def cache_order(self, areas: Sequence[int]) -> list[int]:
-        return sorted(range(len(areas)), key=lambda i: areas[i])
+    def cache_order(self, buckets: Sequence[Bucket]) -> list[int]:
+        return sorted(range(len(buckets)), key=lambda i: buckets[i].area)
 
     def batches(self, epoch: int) -> Iterator[BatchSlot]:
         if not (self._started and self.persistent and self.workers):
@@ -210,19 +213,33 @@ class SdScriptsOrder:
         return StepStream(python=self.python)
 
     def state(self) -> dict[str, Any]:
-        return {"torch": torch.get_rng_state(), "python": self.python.getstate()}
+        return {**_torch_streams(), "python": self.python.getstate()}
 
     def restore(self, state: dict[str, Any], epoch: int) -> None:
         """Bring back the streams as they were at an epoch's start, and the cumulative order after `epoch` epochs."""
         self._main.catch_up(epoch, self._dataset_seed, self.python)
-        torch.set_rng_state(state["torch"])
+        _restore_torch_streams(state)
         version, internal, gauss = state["python"]
         self.python.setstate((version, tuple(internal), gauss))
         self._started = epoch > 0
 
     def restore_step(self, state: dict[str, Any]) -> None:
         """Bring back T within an epoch; P is right already, as the batches before were fetched once more."""
-        torch.set_rng_state(state["torch"])
+        _restore_torch_streams(state)
+
+
+def _torch_streams() -> dict[str, Any]:
+    """torch's global streams: the CPU's and, where a GPU is in use, the GPU's own, which noise is drawn from there."""
+    streams = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        streams["cuda"] = torch.cuda.get_rng_state()
+    return streams
+
+
+def _restore_torch_streams(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from kohyakit.dataset.tokens import CHUNK, encode, parse_weights, weighted_chunk
 from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.train.models.base import Model
+from kohyakit.train.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,12 +114,12 @@ def draw_samples(
                 made.append(folder / name)
             except Exception as error:  # a picture is not worth a training
                 echo(f"warning: sample {index} was not drawn ({_in_a_line(error)}); the training goes on")
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
     return made
 
 
 def _in_a_line(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "the GPU's memory is full; smaller pictures, by --w and --h, need less"
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -137,6 +138,7 @@ def _as_found(model: Model) -> Iterator[None]:
             yield
     finally:
         model.vae.to(vae_device)
+        torch.cuda.empty_cache()  # decoding takes more than a step, in other sizes
         for module, was in zip(modules, training, strict=True):
             module.training = was
 

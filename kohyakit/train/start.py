@@ -52,7 +52,7 @@ def train_network(
     from kohyakit.train.trainer import Trainer
 
     _quiet_libraries()
-    processes = Processes(config.training.mixed_precision)
+    processes = Processes(config.training.mixed_precision, full_fp16=config.training.full_fp16)
     folder = None
     if processes.main:
         folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
@@ -68,6 +68,8 @@ def train_network(
 
 def _train(trainer: Trainer, say: Echo) -> None:
     """Set up and fit; whatever happens, the main process records how it ended and keeps what there is."""
+    from kohyakit.train.out_of_memory import out_of_memory
+
     main, run = trainer.processes.main, trainer.run
     try:
         trainer.setup()
@@ -80,9 +82,12 @@ def _train(trainer: Trainer, say: Echo) -> None:
             run.finish(INTERRUPTED, "interrupted before it could save")
         raise
     except Exception as error:
+        told = out_of_memory(error, trainer.config, trainer.where()) or error
         if main:
             _rescue(trainer, say)
-            run.finish(FAILED, str(error).splitlines()[0][:500] if str(error) else type(error).__name__)
+            run.finish(FAILED, str(told).splitlines()[0][:500] if str(told) else type(told).__name__)
+        if told is not error:
+            raise told from error
         raise
 
 
@@ -173,8 +178,8 @@ def _end(trainer: Trainer, run: Run, echo: Echo) -> None:
     saving = trainer.config.saving
     name = saving.output_name or "last"
     if trainer.stop_reason:
+        state = trainer.save_state(f"{name}-step{step:08d}-state")  # first: to save moves schedule-free weights a hair
         path = trainer.writer.save(f"{name}-step{step:08d}", step, epoch)
-        state = trainer.save_state(f"{name}-step{step:08d}-state")
         status = INTERRUPTED if trainer.stop_reason == "interrupted" else STOPPED
         run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}")
         source = trainer.config.source.path if trainer.config.source and trainer.config.source.path else "CONFIG"
@@ -193,8 +198,11 @@ def _rescue(trainer: Trainer, echo: Echo) -> None:
     step = trainer.position.current_step
     if not step or not hasattr(trainer, "writer"):
         return
+    if not trainer.parts.network.is_finite():
+        echo(f"the LoRA became NaN in step {step} and is not kept; files saved before are as they were")
+        return
     name = f"{trainer.config.saving.output_name or 'last'}-step{step:08d}"
     with contextlib.suppress(KohyakitError, OSError):
-        path = trainer.writer.save(name, step, trainer.position.current_epoch)
         state = trainer.save_state(f"{name}-state")
+        path = trainer.writer.save(name, step, trainer.position.current_epoch)
         echo(f"the LoRA as it was after step {step} is in {path.name}, its state in {state.name}")

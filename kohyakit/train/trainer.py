@@ -27,6 +27,8 @@ from kohyakit.train.processes import Processes
 from kohyakit.train.state import Position, load_state
 from kohyakit.train.writer import Writer
 
+_LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
+
 
 class NotFinite(RunError):
     """The loss or a gradient became NaN or infinite; the weights are still those of the step before."""
@@ -103,7 +105,7 @@ class Trainer:
         self.callbacks: list[cb.Callback] = [self.progress]
         self.writer = Writer(
             config, parts, self.run, self.datasets, autocast=self.accelerator.autocast, scaler=self.accelerator.scaler,
-            processes=self.processes.count, say=self.progress.write,
+            processes=self.processes.count, say=self.progress.write, warn=self.echo,
         )  # fmt: skip
         if not self.processes.main:
             return
@@ -117,7 +119,7 @@ class Trainer:
         )  # fmt: skip
         self.callbacks += [
             cb.Saver(config, parts.epochs, self.writer.save, self.save_state),
-            cb.Sampler(config.sampling, self.writer.sample, self.progress.write),
+            cb.Sampler(config.sampling, self.writer.sample, self.echo),
             cb.TensorBoard(folder, unet_only=config.network.network_train_unet_only),
             cb.Reporting(self.run, parts.steps, parts.epochs, self.processes.memory_gib),
         ]
@@ -188,10 +190,10 @@ class Trainer:
     def _train_batch(self, batch: Batch, number: int, *, synced: bool) -> None:
         """One micro-batch: loss, backward, and where `synced` an optimizer step; then tell the callbacks."""
         loss = self._loss(batch).mean()
-        value = loss.item()
+        self.accelerator.backward(loss / self.parts.accumulation)
+        value = loss.item()  # after backward: to read it waits for the GPU, which would then idle meanwhile
         if self.processes.any(not math.isfinite(value)):
             raise self._not_finite(f"the loss is {value}", batch)
-        self.accelerator.backward(loss / self.parts.accumulation)
         extra: dict[str, float] = {}
         if synced:
             self._optimize(batch)
@@ -250,6 +252,8 @@ class Trainer:
         parts.optimizer.step()
         if not self.accelerator.optimizer_step_was_skipped:
             parts.scheduler.step()
+        elif self.accelerator.scaler.get_scale() < _LEAST_SCALE:
+            raise self._not_finite("the gradient stays not finite, however little it is scaled,", batch)
         parts.optimizer.zero_grad(set_to_none=True)
 
     def _limit_norms(self) -> dict[str, float]:
@@ -270,7 +274,14 @@ class Trainer:
         if self.processes.any(bool(wanted)):
             self.stop_reason = wanted or "stopped"
 
+    def where(self) -> str:
+        """Which step the training is at, for whoever reads of its end."""
+        if not hasattr(self, "parts"):
+            return "before the first step"
+        return f"step {self.position.current_step + 1}, epoch {self.position.current_epoch}"
+
     def _not_finite(self, what: str, batch: Batch) -> NotFinite:
-        where = f"step {self.position.current_step + 1}, epoch {self.position.current_epoch}"
         cure = "lower the learning rate, or try bf16 or no_half_vae"
-        return NotFinite(Problem(where, f"{what} for the batch {batch.names()}", cure, "not_finite"))
+        if self.config.training.full_fp16:
+            cure = f"switch full_fp16 off, {cure}"
+        return NotFinite(Problem(self.where(), f"{what} for the batch {batch.names()}", cure, "not_finite"))

@@ -22,7 +22,10 @@ from kohyakit.train.state import Position, save_state
 
 
 class Writer:
-    """Writes under output_dir. `autocast` is the context in which the model is used."""
+    """Writes under output_dir. `autocast` is the context in which the model is used.
+
+    say: takes a line for whoever watches; warn: one that the log must hold too.
+    """
 
     def __init__(
         self,
@@ -35,8 +38,9 @@ class Writer:
         scaler: Any,
         processes: int,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
-        self._config, self._parts, self._run, self._say = config, parts, run, say
+        self._config, self._parts, self._run, self._say, self._warn = config, parts, run, say, warn
         self._autocast, self._scaler = autocast, scaler
         self._resolution = datasets[0].source.resolution
         self.folder = Path(config.saving.output_dir or ".").absolute()
@@ -113,7 +117,7 @@ class Writer:
             draw_samples(
                 self._parts.model, prompts, epoch=epoch, step=step, output_dir=self.folder,
                 output_name=config.saving.output_name or "last", sampler=config.sampling.sample_sampler,
-                clip_skip=config.model.clip_skip, run=str(self._run.version), echo=self._say,
+                clip_skip=config.model.clip_skip, run=str(self._run.version), echo=self._warn,
             )  # fmt: skip
         self._run.update(samples=self.folder / FOLDER)
 

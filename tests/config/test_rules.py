@@ -85,6 +85,14 @@ CASES = {
         {"network_args": ("conv_dim=16", "unit=4")},
     ),
     "full_precision_needs_mixed": ({"full_bf16": True, "mixed_precision": "fp16"}, {"mixed_precision": "bf16"}),
+    "adamw_in_full_fp16": (
+        {"full_fp16": True, "mixed_precision": "fp16", "optimizer_type": "AdamW"},
+        {"optimizer_args": ("eps=1e-4",)},
+    ),
+    "adaptive_in_full_fp16": (
+        {"full_fp16": True, "mixed_precision": "fp16", "optimizer_type": "Prodigy", "learning_rate": 1.0},
+        {"full_fp16": False},
+    ),
     "fp8_needs_mixed": ({"fp8_base": True}, {"mixed_precision": "bf16"}),
     "offloads_exclude_each_other": (
         FLUX | {"blocks_to_swap": 18, "cpu_offload_checkpointing": True},

@@ -55,3 +55,13 @@ def make_config(tiny_model, photos, tmp_path):
         return config
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def repeatable_gpu():
+    """On a GPU, kernels whose float32 results repeat bit for bit, which torch does not take by itself."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cuda.enable_mem_efficient_sdp(False)

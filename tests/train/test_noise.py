@@ -70,3 +70,17 @@ def test_input_perturbation_is_added_on_top():
     noise = torch.zeros(1, 4, 32, 32)
     assert torch.equal(perturbed(noise, NoiseLossConfig(), stream()), noise)
     assert float(perturbed(noise, NoiseLossConfig(ip_noise_gamma=0.1), stream()).std()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_the_state_of_the_sd_scripts_order_holds_the_gpus_stream_too(monkeypatch):
+    """Noise is drawn on the GPU there: without its stream a resumed training would see other noise."""
+    from kohyakit.train.rng import SdScriptsOrder
+
+    set_back = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", set_back.append)
+    order = SdScriptsOrder(1)
+    order.restore_step(order.state())
+    assert set_back == [torch.tensor([7])]

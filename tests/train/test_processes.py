@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from safetensors import safe_open
 
 from kohyakit.formats import train_toml
 from kohyakit.runs.registry import list_runs
-from kohyakit.train.processes import share_of
+from kohyakit.train.processes import allow_half_gradients, share_of
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,30 @@ def test_every_process_gets_as_many_batches(items, count, expected):
     assert [list(share_of(range(items), rank, count)) for rank in range(count)] == expected
 
 
+def test_full_fp16_unscales_gradients_in_fp16():
+    """torch's scaler refuses them; by hand: a gradient of 0.5 × 8 over a scale of 8 moves 1 by 0.1 × 0.5."""
+    weight = torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    (scaler.scale(weight.float().sum() * 0.5)).backward()
+    with pytest.raises(ValueError, match="unscale FP16"):
+        scaler.unscale_(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    allow_half_gradients(scaler)
+    scaler.scale(torch.zeros(()))  # a scaler makes its scale at the first use
+    scaler.step(optimizer)
+    assert torch.allclose(weight.float(), torch.full((2,), 0.95), atol=1e-3)
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_lora(make_config, tmp_path):
     config = tmp_path / "two.toml"
     train_toml.write(make_config(max_train_epochs=1, mixed_precision="no"), config)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
                "-m", "kohyakit.train", str(config), "--quiet"]  # fmt: skip
-    there = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    # a GPU is hidden, or torch's barrier would look for a second one even among processes on the CPU
+    hidden = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    there = {**os.environ, "OMP_NUM_THREADS": "1", **hidden}
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=there)
     assert done.returncode == 0, done.stderr[-3000:]
     (run,) = list_runs(tmp_path / "out")

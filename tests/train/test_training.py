@@ -138,10 +138,12 @@ def test_prefetching_threads_change_nothing(make_config, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["kohyakit", "sd-scripts"])
-@pytest.mark.parametrize("stops", [[3], [4, 9]])
-def test_stopped_and_resumed_is_as_if_never_stopped(make_config, tmp_path, monkeypatch, order, stops):
-    options = {"rng_order": order, "shuffle_caption": True, "network_dropout": 0.1, "lr_scheduler": "cosine",
-               "gradient_accumulation_steps": 1, "save_state_on_train_end": True}  # fmt: skip
+@pytest.mark.parametrize(("stops", "optimizer"), [([3], "AdamW"), ([4, 9], "AdamW"), ([4], "AdamWScheduleFree")])
+def test_stopped_and_resumed_is_as_if_never_stopped(make_config, tmp_path, monkeypatch, order, stops, optimizer):
+    schedule = "constant" if optimizer.endswith("Free") else "cosine"
+    options = {"rng_order": order, "shuffle_caption": True, "network_dropout": 0.1, "lr_scheduler": schedule,
+               "gradient_accumulation_steps": 1, "save_state_on_train_end": True, "optimizer_type": optimizer,
+               }  # fmt: skip
     train(make_config(**options))
     whole = weights(tmp_path)
     resume = {}
@@ -205,6 +207,25 @@ def test_nan_stops_at_once_names_the_batch_and_keeps_the_last_good_weights(make_
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
     for path in (tmp_path / "out").glob("*.safetensors"):
         assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(path).values())
+
+
+def test_weights_that_became_nan_are_not_kept(make_config, tmp_path, monkeypatch):
+    """An optimizer can spoil the weights itself (AdamW in full_fp16 does); the next loss tells, and nothing is left."""
+    plain = Trainer._optimize
+
+    def spoiling(self, batch):
+        plain(self, batch)
+        if self.position.current_step == 2:
+            with torch.no_grad():
+                next(self.parts.network.parameters()).fill_(torch.nan)
+
+    monkeypatch.setattr(Trainer, "_optimize", spoiling)
+    said = []
+    with pytest.raises(NotFinite, match="step 4, epoch 1"):
+        train_network(make_config(save_every_n_steps=2), progress=False, echo=said.append)
+    assert any("became NaN in step 3 and is not kept" in line for line in said)
+    assert {p.name for p in (tmp_path / "out").glob("*.safetensors")} == {"tiny-step00000002.safetensors"}
+    assert not list((tmp_path / "out").glob("*-state"))
 
 
 def test_a_full_disk_while_saving_is_one_sentence_and_no_half_file(make_config, tmp_path):
@@ -271,6 +292,7 @@ def test_either_part_alone(make_config, tmp_path, option, groups):
         {"multires_noise_iterations": 3, "ip_noise_gamma": 0.1, "debiased_estimation_loss": True},
         {"v_parameterization": True, "zero_terminal_snr": True, "scale_v_pred_loss_like_noise_pred": True},
         {"optimizer_type": "Adafactor"},
+        {"optimizer_type": "AdamWScheduleFree", "save_every_n_steps": 3},
         {"enable_bucket": False},
         {"bucket_no_upscale": False, "gradient_accumulation_steps": 3},
     ],

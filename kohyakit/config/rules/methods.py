@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from kohyakit.config.rules.reading import Finding, family, network_args, rule, trains_lora
+from kohyakit.config.rules.reading import (
+    Finding,
+    family,
+    network_args,
+    optimizer,
+    optimizer_args,
+    rule,
+    trains_lora,
+)
 from kohyakit.config.scripts import FINETUNE_SCRIPTS, TI_SCRIPTS
 from kohyakit.config.train import TrainConfig
 
@@ -76,6 +84,29 @@ def full_precision_needs_mixed(config: TrainConfig) -> Finding:
     if wanted and run.mixed_precision != wanted and config.launch.script not in TI_SCRIPTS:
         return f"full_{wanted} needs mixed_precision {wanted}, but it is {run.mixed_precision}", (
             f"set mixed_precision to {wanted} or switch full_{wanted} off"
+        )
+    return None
+
+
+@rule("error")
+def adamw_in_full_fp16(config: TrainConfig) -> Finding:
+    """A LoRA's first gradients are partly 0, and 0 / (0 + eps) is NaN where fp16 rounds eps to 0, below 3e-8."""
+    name, eps = optimizer(config), optimizer_args(config).get("eps", 1e-8)
+    small = isinstance(eps, (int, float)) and eps < 3e-8
+    if trains_lora(config) and config.training.full_fp16 and name in ("adamw", "adamwschedulefree") and small:
+        return f"{name} in full_fp16 gives NaN in the first step, as its eps of {eps:g} is 0 in fp16", (
+            "switch full_fp16 off, or choose AdamW8bit or Adafactor, or add eps=1e-4 to optimizer_args"
+        )
+    return None
+
+
+@rule("warning")
+def adaptive_in_full_fp16(config: TrainConfig) -> Finding:
+    """Their rate starts at a millionth, and a millionth of a gradient is 0 in fp16, so that it never grows."""
+    name = optimizer(config)
+    if trains_lora(config) and config.training.full_fp16 and name in ("prodigy", "dadaptadam", "dadaptation"):
+        return f"{name} in full_fp16 does not get off the ground: its first steps are 0 in fp16", (
+            "switch full_fp16 off, or choose AdamW8bit or Adafactor"
         )
     return None
 

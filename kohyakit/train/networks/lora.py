@@ -84,7 +84,7 @@ class LoraLayer(nn.Module):
             keep = keep[:, :, None, None] if low.ndim == 4 else keep[:, None, :] if low.ndim == 3 else keep
             low = low * keep
             scale = scale / (1.0 - s.rank_dropout)
-        return self.lora_up(low) * self.multiplier * scale
+        return self.lora_up(low) * (self.multiplier * scale)
 
     def weight_update(self) -> Tensor:
         """up × down × scale, in the shape of the layer's weight."""
@@ -205,6 +205,10 @@ class LoraNetwork(nn.Module):
                 Problem(where, "holds none of this network's layers", "give a LoRA of the same model family")
             )
         self.load_state_dict({key: tensor for key, tensor in state.items() if key in own}, strict=False)
+
+    def is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
 
     @torch.no_grad()
     def limit_norms(self, largest: float) -> tuple[int, float, float]:
