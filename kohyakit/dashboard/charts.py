@@ -86,7 +86,9 @@ def _log_bounds(lines: Sequence[Line]) -> dict[str, float]:
 
 def _series(line: Line, place: int, *, raw: bool = False) -> dict[str, Any]:
     """One drawn line of the dataset at `place`. raw: the line behind the smooth one."""
-    style = {"color": line.colour, "width": 1 if raw else 2, "type": line.dash, "opacity": 0.25 if raw else 1}
+    broken = line.dash if len(line.x) < _DENSE else "solid"
+    width = 1 if raw or broken != line.dash else 2
+    style = {"color": line.colour, "width": width, "type": broken, "opacity": 0.25 if raw else 1}
     made: dict[str, Any] = {
         "type": "line",
         "datasetIndex": place,

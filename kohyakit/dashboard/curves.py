@@ -9,7 +9,9 @@ import numpy as np
 
 AXES = {"step": "Steps", "epoch": "Epochs", "images": "Images seen", "time": "Time"}
 DRAWN_POINTS = 8_000
-"""Points of all lines of one chart together, raw and smooth; few enough to draw twenty runs at once."""
+"""Points of all lines of one chart together, raw and smooth; of more than MOST_BEHIND lines half as many, so that
+twenty runs are drawn at once. The part of the axis that is looked at has them all for itself.
+"""
 MOST_BEHIND = 8
 """Smooth lines of one chart up to which the raw ones stand behind them; of more one sees nothing but a grey band."""
 
@@ -127,7 +129,8 @@ def drawn(
     if not lines:
         return []
     behind = bool(smoothing) and len(lines) <= MOST_BEHIND
-    most = int(np.clip(points / len(lines) / (2 if behind else 1), 150, 2000))
+    points = points if len(lines) <= MOST_BEHIND else points // 2
+    most = int(np.clip(points / len(lines) / (2 if behind else 1), 100, 2000))
     result = []
     for line in lines:
         curve = smoothed(line.y, smoothing) if smoothing else None

@@ -54,3 +54,18 @@ def test_other_charts_are_plain_data() -> None:
     across = bar_chart(["b"], [3], colour="#1", across=True)
     assert across["yAxis"]["data"] == ["b"]
     assert across["series"][0]["data"] == [3]
+
+
+@pytest.mark.parametrize(("points", "style"), [(20, ("dashed", 2)), (500, ("solid", 1))])
+def test_a_dense_line_is_thin_where_a_sparse_one_is_broken(points: int, style: tuple[str, int]) -> None:
+    """The eleventh run has the first one's colour; a browser takes long over thousands of dashes."""
+    x = np.arange(float(points))
+    both = [Line("run", "loss/current", x, np.cos(x), "#111", dash) for dash in ("solid", "dashed")]
+    plain, other = (one["lineStyle"] for one in curve_chart(both, axis="step")["series"])
+    assert (plain["type"], plain["width"]) == ("solid", 2)
+    assert (other["type"], other["width"]) == style
+
+
+def test_a_small_chart_leaves_the_legend_to_another() -> None:
+    assert curve_chart(lines(), axis="step")["legend"]["show"]
+    assert not curve_chart(lines(), axis="step", legend=False)["legend"]["show"]
