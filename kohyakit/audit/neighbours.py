@@ -15,7 +15,7 @@ from kohyakit.audit.likeness import POSITIONS, WINDOWS, agreement, hashes, turn,
 
 EXHAUSTIVE = 8000
 _BLOCK = 1 << 22  # pairs of hashes at a time
-_FEW = 8192  # pairs of sketches at a time
+_FEW, _MANY = 8192, 1 << 20  # pairs of sketches at a time: compared, and considered
 _MIRRORS = (0, 1)
 
 
@@ -42,13 +42,15 @@ def same_picture_groups(
 
 
 def _together(proposals: Iterator[tuple]) -> Iterator[np.ndarray]:
-    """Small proposals as larger ones: [whole, part, window, position], each [n]."""
+    """Small proposals together, and very large ones in pieces: [whole, part, window, position], each [n]."""
     waiting: list[np.ndarray] = []
     for whole, part, window, position in proposals:
-        waiting.append(np.stack([whole, part, np.full(len(whole), window), np.full(len(whole), position)]))
-        if sum(some.shape[1] for some in waiting) >= _FEW:
-            yield np.concatenate(waiting, axis=1)
-            waiting = []
+        for at in range(0, len(whole), _MANY):
+            i, j = whole[at : at + _MANY], part[at : at + _MANY]
+            waiting.append(np.stack([i, j, np.full(len(i), window), np.full(len(i), position)]))
+            if sum(some.shape[1] for some in waiting) >= _FEW:
+                yield np.concatenate(waiting, axis=1)
+                waiting = []
     if waiting:
         yield np.concatenate(waiting, axis=1)
 
