@@ -149,3 +149,10 @@ def test_a_slow_log_is_not_taken_for_a_pause() -> None:
 )
 def test_groups_of_kohyas_tags(tag: str, group: str) -> None:
     assert tag_group(tag) == group
+
+
+@pytest.mark.parametrize(("lines", "most"), [(1, 2000), (8, 1000), (9, 444), (20, 200)])
+def test_many_lines_share_half_the_points(lines: int, most: int) -> None:
+    x = np.arange(50_000.0)
+    made = drawn([Line(str(n), "loss/average", x, np.sin(x * n), "#111") for n in range(lines)])
+    assert all(most - 4 <= len(line.x) <= most + 2 for line in made[1:])

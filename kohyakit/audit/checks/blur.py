@@ -1,8 +1,8 @@
 """Blurred: out of focus, shaken, or enlarged from something smaller.
 
-The picture is judged at 1024 pixels on its longer side, about what is trained. In tiles that have structure, the
-fine detail (below one pixel) is compared with the coarser (up to three pixels): a blur takes the fine first. The
-sharpest tiles count, so a soft background behind a sharp face is fine; a fifth of the tiles tells the noise.
+The picture is judged at 1000 to 1024 pixels on its longer side, about what is trained. In tiles that have structure,
+the fine detail (below one pixel) is compared with the coarser (up to three pixels): a blur takes the fine first. The
+sharpest tiles count, so a soft background behind a sharp face is fine; the flattest twentieth tells the noise.
 """
 
 from __future__ import annotations

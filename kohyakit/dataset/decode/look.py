@@ -214,7 +214,7 @@ def to_pixels(image: Any) -> Pixels:
     """A loaded Pillow image as 8-bit RGB, reduced where it is large."""
     import numpy as np
 
-    factor = 8 // reduced_eighths(image.width, image.height)
+    factor = 8 // reduced_eighths(image.width, image.height)  # Pillow reduces by whole numbers: 1 for five eighths
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = to_eight_bits(image)
     if image.mode not in ("RGB", "L"):
