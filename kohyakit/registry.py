@@ -78,6 +78,7 @@ MODELS = Table(
     {
         "sd1": Entry("kohyakit.train.models.sd15:SD15", "Stable Diffusion 1.x and its fine-tunes", ("sd15",)),
         "sd2": Entry("kohyakit.train.models.sd2:SD2", "Stable Diffusion 2.x (v2 = true)", ("v2",)),
+        "sdxl": Entry("kohyakit.train.models.sdxl:SDXL", "Stable Diffusion XL (sdxl_train_network.py)", ("xl",)),
     },
 )
 

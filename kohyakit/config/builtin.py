@@ -10,7 +10,7 @@ _ELSEWHERE = "train with --backend sd-scripts, or take it out"
 
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
-    "alpha_mask", "base_weights", "cache_text_encoder_outputs", "conditioning_data_dir", "dataset_class",
+    "alpha_mask", "base_weights", "conditioning_data_dir", "dataset_class",
     "debug_dataset", "face_crop_aug_range", "fp8_base", "fp8_base_unet", "in_json", "masked_loss",
     "resume_from_huggingface", "skip_until_initial_step", "initial_epoch", "initial_step", "validation_split",
 )  # fmt: skip
@@ -23,15 +23,16 @@ _NETWORK_ARGS = (
     "conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
     "loraplus_text_encoder_lr_ratio",
 )  # fmt: skip
-SCRIPT = "train_network.py"
+SCRIPTS = ("train_network.py", "sdxl_train_network.py")
+FAMILIES = "Stable Diffusion 1.x, 2.x and XL"
 NETWORK_MODULE = "networks.lora"
 
 
 def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
     """Every setting that the built-in trainer cannot honour: errors where the LoRA would differ, else hints."""
     found: list[Problem] = []
-    if config.launch.script != SCRIPT:
-        what = f"{config.launch.script} is not trained in process; the built-in trainer does Stable Diffusion 1.x LoRAs"
+    if config.launch.script not in SCRIPTS:
+        what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {FAMILIES}"
         found.append(Problem("script", what, "train with --backend sd-scripts", "family_not_built_in"))
     module = config.network.network_module
     if module not in (None, NETWORK_MODULE):

@@ -53,6 +53,14 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+
+
+def model_family(script: str, *, v2: bool = False) -> str:
+    """The model family that a script trains: sd1, sd2, sdxl, flux …; empty for a script nobody knows."""
+    found = FAMILIES.get(script, "")
+    return ("sd2" if v2 else "sd1") if found == "sd" else found
+
+
 # bucket_reso_steps must divide by this; sd-scripts stops otherwise.
 BUCKET_STEPS: Mapping[str, int] = MappingProxyType(
     {

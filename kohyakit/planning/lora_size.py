@@ -127,14 +127,14 @@ def lora_layers(
                 yield f"{prefix}_{layer.name.replace('.', '_')}", layer
     if unet:
         for layer in unet_layers(model.unet, convolutions=convolutions):
-            name = _sdxl_name(layer.name) if model.family == "sdxl" else layer.name
+            name = sdxl_name(layer.name) if model.family == "sdxl" else layer.name
             yield f"lora_unet_{name.replace('.', '_')}", layer
 
 
 _SDXL_RESNET = {"conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "conv2": "out_layers.3"}
 
 
-def _sdxl_name(name: str) -> str:
+def sdxl_name(name: str) -> str:
     """diffusers' name -> that of the original SDXL U-Net, which Kohya's SDXL files use."""
     block, level, *rest = name.split(".") if name.startswith(("down", "up")) else ("mid", "0", *name.split(".")[1:])
     kind, place, *inner = rest

@@ -14,20 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from kohyakit.config.network import NetworkConfig, parse_network_args
+from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.config.training import TrainingConfig
+from kohyakit.dataset.augment import process_caption
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.planning.lengths import learning_rates, training_length
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.data import TrainDataset
 from kohyakit.train.latents import LatentSource
 from kohyakit.train.models import Model, load_model
+from kohyakit.train.models.conditioning import Conditioning
 from kohyakit.train.networks.lora import LoraNetwork, LoraSettings
 from kohyakit.train.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.precision import Precision, precision_of
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 from kohyakit.train.schedulers import build_scheduler
+from kohyakit.train.text_outputs import TextOutputs, weights_mark
 
 MAX_SEED = 2**32
 
@@ -58,6 +62,7 @@ class Parts:
     steps: int
     epochs: int
     train_text_encoder: bool
+    text_outputs: TextOutputs | None = None
 
 
 def assemble(
@@ -83,12 +88,13 @@ def assemble(
     length = training_length(config.with_values(num_processes=accelerator.num_processes), batches)
     built, scheduler, names = _optimizer(config, network, length.steps)
     _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
+    text_outputs = _text_outputs(config, model, datasets, accelerator)
     network.to(accelerator.device, precision.network)
     alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
     return Parts(
         seed, order, precision, model, latents, network, built, accelerator.prepare(built.optimizer), scheduler, names,
         alphas, math.ceil(batches / accelerator.num_processes), training.gradient_accumulation_steps, length.steps,
-        length.epochs, train_text_encoder,
+        length.epochs, train_text_encoder, text_outputs,
     )  # fmt: skip
 
 
@@ -113,14 +119,16 @@ def _model(config: TrainConfig, order: KohyakitOrder | SdScriptsOrder, echo: Ech
     model = load_model(
         name,
         vae=asked.vae,
-        v2=asked.v2,
+        family=model_family(config.launch.script, v2=asked.v2),
         v_parameterization=asked.v_parameterization,
         dtype=None,  # the file's own: everything is converted once, when it is put in its place
         mmap=not asked.disable_mmap_load_safetensors,
+        as_sd_scripts=config.training.rng_order == "sd-scripts",
     )
     for note in model.notes:
         echo(f"{note.severity}: {note}")
-    order.unet_loaded(model.unet)
+    if model.family.drawn_when_built:
+        order.unet_loaded(model.unet)
     return model
 
 
@@ -151,6 +159,38 @@ def _cache(config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainD
     torch.cuda.empty_cache()  # what the VAE needed is of other sizes than what the steps need
 
 
+def _text_outputs(
+    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], accelerator: Any
+) -> TextOutputs | None:
+    """Every caption encoded once, where that is asked for; the text encoders leave the device afterwards."""
+    dataset, asked = config.dataset, config.model
+    to_disk = dataset.cache_text_encoder_outputs_to_disk
+    if not (dataset.cache_text_encoder_outputs or to_disk):
+        return None
+
+    def encode(captions: Sequence[str]) -> Conditioning:
+        with accelerator.autocast():
+            return model.family.condition(model.text_encoders, captions, asked, None)
+
+    facts = (
+        model.family.name, weights_mark(model.text_encoders) if to_disk else "", str(model.text_encoder.dtype),
+        asked.max_token_length, asked.weighted_captions, asked.clip_skip, config.training.mixed_precision,
+    )  # fmt: skip
+    captions = {
+        process_caption(image.record.caption, image.subset.captions, random.Random(0), 1):
+        image.record.path.parent if to_disk else None
+        for data in datasets
+        for image in data.images
+    }  # fmt: skip
+    outputs = TextOutputs(encode, repr(facts))
+    bar = Progress(len(captions), 0, show=accelerator.is_main_process, what="caching captions", unit="caption")
+    outputs.fill(captions, dataset.text_encoder_batch_size or dataset.train_batch_size, bar.advance)
+    bar.end()
+    for encoder in model.text_encoders:
+        encoder.to("cpu", torch.float32)  # half precision is slow there, or not there at all
+    return outputs
+
+
 def _network(
     asked: NetworkConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, *, text_encoder: bool
 ) -> LoraNetwork:
@@ -165,7 +205,7 @@ def _network(
         rank_dropout=arguments.rank_dropout,
         module_dropout=arguments.module_dropout,
     )
-    network = LoraNetwork.create(model.text_encoder, model.unet, settings, order.init_lora)
+    network = LoraNetwork.over(model, settings, order.init_lora)
     network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
     if asked.network_weights:
         network.load_kohya(Path(asked.network_weights))
@@ -194,11 +234,11 @@ def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[B
 
 def _place(model: Model, precision: Precision, device: torch.device, *, checkpoint: bool, text: bool) -> None:
     """Frozen weights in their precision on the device; gradient checkpointing where something is trained."""
-    unet, text_encoder = model.unet, model.text_encoder
-    unet.requires_grad_(False).to(device, precision.weights)
-    text_encoder.requires_grad_(False).to(device, precision.text_encoder)
-    _mode(unet, checkpoint)
-    _mode(text_encoder, checkpoint and text)
+    model.unet.requires_grad_(False).to(device, precision.weights)
+    _mode(model.unet, checkpoint)
+    for encoder in model.text_encoders:
+        encoder.requires_grad_(False).to(device, precision.text_encoder)
+        _mode(encoder, checkpoint and text)
 
 
 def _mode(module: nn.Module, checkpoint: bool) -> None:

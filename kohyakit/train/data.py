@@ -15,6 +15,7 @@ from kohyakit.dataset.augment import ImageDraw, draw_image, process_caption
 from kohyakit.dataset.buckets import Bucket, CannotPlace, Placement, interpolation, select_bucket
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Dataset, Scan, Subset
+from kohyakit.dataset.sizes import size_condition
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.train.rng import BatchSlot
 
@@ -31,6 +32,7 @@ class TrainImage:
     placement: Placement
     repeats: int
     weight: float
+    bucketed: bool = True
 
     @property
     def key(self) -> str:
@@ -46,6 +48,11 @@ class Example:
     image: TrainImage
     draw: ImageDraw
     caption: str
+
+    def sizes(self, bucket: Bucket) -> tuple[int, ...]:
+        """What a family that looks at sizes is told of it; see `size_condition`."""
+        image = self.image
+        return size_condition(image.record.size, bucket, bucketed=image.bucketed, flipped=self.draw.flip)
 
 
 @dataclass(slots=True)
@@ -78,7 +85,9 @@ class TrainDataset:
                 problems.append(Problem(shown(entry.record.path), str(error), name="cannot_place"))
                 continue
             weight = prior_loss_weight if entry.subset.is_reg else 1.0
-            images.append(TrainImage(entry.record, entry.subset, placement, entry.repeats, weight))
+            images.append(
+                TrainImage(entry.record, entry.subset, placement, entry.repeats, weight, dataset.enable_bucket)
+            )
         if problems:
             raise DatasetError(problems)
         self.images = tuple(images)

@@ -14,6 +14,7 @@ from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import Problem, RunError
 from kohyakit.train.data import Batch, TrainDataset, TrainImage, load_pixels
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.text_outputs import weights_mark
 
 CACHE_FOLDER = ".kohyakit_latents"
 
@@ -124,10 +125,7 @@ class LatentSource:
 
     def _vae_mark(self) -> str:
         if not hasattr(self, "_mark"):
-            digest = hashlib.blake2b(digest_size=10)
-            for name, tensor in self.vae.state_dict().items():
-                digest.update(f"{name}{float(tensor.double().sum())}".encode())
-            self._mark = digest.hexdigest()
+            self._mark = weights_mark([self.vae])
         return self._mark
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kohyakit.dataset.tokens import CHUNK, encode, parse_weights, weighted_chunks
+from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.train.models.base import Model
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = "sample"
 INDEX = "samples.jsonl"
-MAX_CHUNKS = 3  # of 75 tokens; what is longer is cut off
+_PLAIN = ModelConfig()
 
 # sample_sampler -> the scheduler's class, diffusers' save for LMS, and what it needs beyond the noise schedule.
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -80,7 +80,7 @@ def draw_samples(
     output_dir: Path,
     output_name: str,
     sampler: str = "ddim",
-    clip_skip: int | None = None,
+    asked: ModelConfig = _PLAIN,
     run: str = "",
     echo: Callable[[str], None] | None = None,
 ) -> list[Path]:
@@ -99,7 +99,7 @@ def draw_samples(
                 folder.mkdir(parents=True, exist_ok=True)
                 chosen = prompt.sampler or sampler
                 seed = _seed(prompt.seed)
-                image = _decode(model, sample_latents(model, prompt, chosen, clip_skip=clip_skip))
+                image = _decode(model, sample_latents(model, prompt, chosen, asked))
                 now = time.localtime()
                 name = _file_name(output_name, epoch, step, index, now, prompt.seed)
                 record = SampleRecord(
@@ -127,12 +127,12 @@ def _in_a_line(error: Exception) -> str:
 @contextmanager
 def _as_found(model: Model) -> Iterator[None]:
     """Evaluation mode, the VAE on the U-Net's device, and afterwards everything as before, random numbers too."""
-    modules = [module for part in (model.unet, model.text_encoder, model.vae) for module in part.modules()]
+    modules = [module for part in model.parts for module in part.modules()]
     training = [module.training for module in modules]
     device, vae_device = _device(model.unet), _device(model.vae)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            for part in (model.unet, model.text_encoder, model.vae):
+            for part in model.parts:
                 part.eval()
             model.vae.to(device)
             yield
@@ -190,7 +190,7 @@ def _sampler_class(name: str) -> Any:
     return getattr(diffusers, name)
 
 
-def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, *, clip_skip: int | None = None) -> Tensor:
+def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: ModelConfig = _PLAIN) -> Tensor:
     """Denoise from torch's generator as it stands: [1, 4, height / 8, width / 8], float32, in the U-Net's scale.
 
     Guided where `scale` is above 1; then the negative prompt counts. Raises RunError when they are not finite.
@@ -200,12 +200,12 @@ def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, *, clip_ski
     scheduler = build_sampler(sampler, model.prediction_type)
     scheduler.set_timesteps(prompt.sample_steps, device=device)
     wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
-    states = _weighted_states(model, wanted, clip_skip).to(device, dtype)
     width, height = prompt.size
+    told = model.family.condition_sample(model.text_encoders, wanted, asked, (width, height)).to(device, dtype)
     latents = torch.randn((1, 4, height // 8, width // 8), device=device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         noisy = scheduler.scale_model_input(torch.cat([latents] * len(wanted)), timestep)
-        prediction = model.unet(noisy.to(dtype), timestep, states).sample.float()
+        prediction = model.family.predict(model.unet, noisy.to(dtype), timestep, told).float()
         if guided:
             without, with_prompt = prediction.chunk(2)
             prediction = without + prompt.scale * (with_prompt - without)
@@ -218,25 +218,6 @@ def _check_finite(numbers: Tensor, what: str, cure: str) -> None:
     """A black picture tells nobody anything. Raises RunError."""
     if not torch.isfinite(numbers).all():
         raise RunError(Problem("", what, cure, "not_finite"))
-
-
-def _weighted_states(model: Model, prompts: list[str], clip_skip: int | None) -> Tensor:
-    """Text states of sample prompts: [prompts, chunks * 77, dim], every chunk with its own marks.
-
-    `(tag:1.3)` counts always, and the mean over a prompt is restored after weighing, other than in training.
-    """
-    longest = max(sum(len(encode(text)) for text, _ in parse_weights(prompt)) for prompt in prompts)
-    chunks = min(MAX_CHUNKS, max(1, -(-longest // CHUNK)))
-    rows = [weighted_chunks(prompt, chunks * CHUNK) for prompt in prompts]
-    ids = torch.tensor([row for row, _ in rows], device=_device(model.text_encoder))
-    weights = torch.tensor([row for _, row in rows], device=ids.device).flatten(1)
-    states = model.text_encoder(ids.flatten(0, 1), clip_skip).unflatten(0, ids.shape[:2]).flatten(1, 2)
-    if (weights == 1).all():
-        return states
-    mean = states.float().mean(dim=(-2, -1), keepdim=True)
-    states = states * weights.to(states.dtype).unsqueeze(-1)
-    ratio = mean / states.float().mean(dim=(-2, -1), keepdim=True)
-    return states * ratio.nan_to_num(nan=1.0).to(states.dtype)
 
 
 def _decode(model: Model, latents: Tensor) -> Image:

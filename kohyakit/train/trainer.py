@@ -19,9 +19,9 @@ from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
 from kohyakit.train.assemble import Parts, assemble, choose_seed
-from kohyakit.train.conditioning import encode_prompts, tokenize
 from kohyakit.train.data import Batch, Example, build_datasets, draw_batch, load_pixels, prefetch
 from kohyakit.train.losses import batch_loss
+from kohyakit.train.models.conditioning import Conditioning
 from kohyakit.train.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
 from kohyakit.train.processes import Processes
 from kohyakit.train.state import Position, load_state
@@ -216,12 +216,12 @@ class Trainer:
         stream = parts.order.step(self.position.current_epoch, batch.position)
         with torch.no_grad():
             latents = parts.latents(batch)
-        states = self._encode_text([example.caption for example in batch.examples])
+        told = self._condition(batch)
         noise = sample_noise(latents, noise_loss, stream)
         timesteps = sample_timesteps(len(batch.examples), noise_loss, stream).to(self.device)
         noisy = add_noise(latents, perturbed(noise, noise_loss, stream), timesteps, parts.alphas_cumprod)
         with self.accelerator.autocast():
-            prediction = parts.model.unet(noisy, timesteps, states).sample
+            prediction = parts.model.family.predict(parts.model.unet, noisy, timesteps, told)
         target = velocity(latents, noise, timesteps, parts.alphas_cumprod) if model.v_parameterization else noise
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         return batch_loss(
@@ -229,15 +229,15 @@ class Trainer:
             v_prediction=model.v_parameterization,
         )  # fmt: skip
 
-    def _encode_text(self, captions: list[str]) -> Tensor:
-        """Text states of a batch's captions, [B, T, D], in the U-Net's precision."""
-        asked, model = self.config.model, self.parts.model
-        pad = model.family.pad_token_id
-        tokens = tokenize(captions, asked.max_token_length, weighted=asked.weighted_captions, pad_token_id=pad)
-        input_ids = tokens.input_ids.to(self.device)
+    def _condition(self, batch: Batch) -> Conditioning:
+        """What the U-Net is told of a batch: its captions and, in some families, its sizes."""
+        model, captions = self.parts.model, [example.caption for example in batch.examples]
+        sizes = torch.tensor([example.sizes(batch.bucket) for example in batch.examples])
+        if self.parts.text_outputs is not None:
+            return self.parts.text_outputs(captions, sizes).to(self.device, self.parts.precision.weights)
         with torch.set_grad_enabled(self.parts.train_text_encoder), self.accelerator.autocast():
-            states = encode_prompts(model.text_encoder, input_ids, clip_skip=asked.clip_skip, weights=tokens.weights)
-        return states.to(self.parts.precision.weights)
+            told = model.family.condition(model.text_encoders, captions, self.config.model, sizes)
+        return told.to(self.device, self.parts.precision.weights)
 
     def _optimize(self, batch: Batch) -> None:
         """Clip the gradient and step; the weights stay as they are when it is not finite."""

@@ -117,7 +117,7 @@ class Writer:
             draw_samples(
                 self._parts.model, prompts, epoch=epoch, step=step, output_dir=self.folder,
                 output_name=config.saving.output_name or "last", sampler=config.sampling.sample_sampler,
-                clip_skip=config.model.clip_skip, run=str(self._run.version), echo=self._warn,
+                asked=config.model, run=str(self._run.version), echo=self._warn,
             )  # fmt: skip
         self._run.update(samples=self.folder / FOLDER)
 

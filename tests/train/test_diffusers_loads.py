@@ -53,7 +53,7 @@ def test_the_picture_is_the_same(
 
     before = drawn()
     torch.manual_seed(1)
-    network = LoraNetwork.create(model.text_encoder, model.unet, settings, strong)
+    network = LoraNetwork.over(model, settings, strong)
     network.attach()
     network.eval()
     in_training = drawn()

@@ -20,6 +20,7 @@ from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.train import sampling
 from kohyakit.train.models import Model, load_model
+from kohyakit.train.models.conditioning import encode_weighted
 from kohyakit.train.sampling import build_sampler, draw_samples, sample_latents
 
 # diffusers' schedulers hand torch tensors to numpy in a way that both mean to change
@@ -170,7 +171,7 @@ def test_ctrl_c_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sampling, "sample_latents", pressed)
     part = torch.nn.Linear(1, 1)
     with pytest.raises(KeyboardInterrupt):
-        draw(Model(None, part, part, part, None), [SMALL], tmp_path)
+        draw(Model(None, part, (part,), part, None), [SMALL], tmp_path)
 
 
 @pytest.mark.parametrize("name", SPECS()["sample_sampler"].about.choices)
@@ -252,7 +253,7 @@ def test_no_guidance_at_a_scale_of_1_and_the_negative_prompt_counts_above(tiny: 
 def test_long_prompts_take_more_chunks(tiny: Model) -> None:
     """As in the long-prompt pipeline of sd-scripts: 77 states a chunk, both prompts of one length, at most three."""
     for words, length in ((3, 77), (75, 77), (76, 154), (400, 231)):
-        states = sampling._weighted_states(tiny, ["", "cat " * words], None)
+        states = encode_weighted(tiny.text_encoder, ["", "cat " * words], None)
         assert states.shape == (2, length, 32)
     with torch.no_grad():
         plain = tiny.text_encoder(torch.tensor([[49406, *[2368] * 3, *[49407] * 73]]))

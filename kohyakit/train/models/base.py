@@ -2,49 +2,101 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import MODELS
-from kohyakit.train.models.weights import ENDINGS
+from kohyakit.train.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
+from kohyakit.train.models.text import TextEncoder
+from kohyakit.train.models.weights import ENDINGS, WeightFile
+from kohyakit.train.networks.keys import TEXT_ENCODER_PREFIX, text_encoder_layers, unet_layers
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where one tensor of ours lies in a foreign file: its name there, and which third of it (q, k, v)."""
+    """Where one tensor of ours lies in a foreign file: its name there, and which third of it (q, k, v).
+
+    transposed: the file has the matrix the other way round.
+    """
 
     key: str
     third: int | None = None
+    transposed: bool = False
+
+    def take(self, weights: WeightFile) -> Tensor:
+        found = weights.tensor(self.key)
+        if self.third is not None:
+            found = found.chunk(3)[self.third]
+        return found.T if self.transposed else found
+
+
+@dataclass(frozen=True, slots=True)
+class TextKind:
+    """One text encoder of a family: its true size, and where its tensors are called what.
+
+    pad_token_id: what fills a prompt up to 77 tokens. folder: in a diffusers folder; prefix: in a single file, whose
+    shapes `read_config` understands and whose names `origin` knows. lora: what its layers begin with in a LoRA.
+    """
+
+    config: dict[str, Any]
+    pad_token_id: int
+    prefix: str
+    read_config: Callable[[WeightFile], dict[str, Any]]
+    origin: Callable[[str], Origin]
+    folder: str = "text_encoder"
+    lora: str = TEXT_ENCODER_PREFIX
+    projection: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What sets one model family apart.
+    """What sets one model family apart: its parts, how a caption conditions it, which of its layers a LoRA takes.
 
-    unet, text, vae: configurations of the true size, as diffusers and transformers spell them.
-    pad_token_id: what fills a prompt up to 77 tokens. heads: attention heads of the U-Net for its channels.
-    text_config, text_origin: read the text encoder out of a single file in the original layout.
+    unet, vae: configurations of the true size, as diffusers spells them. heads: attention heads of the U-Net for its
+    channels. The behaviour here is Stable Diffusion's own, with one text encoder; another family says what differs.
     """
 
     name: str
     title: str
-    pad_token_id: int
+    texts: tuple[TextKind, ...]
     unet: dict[str, Any]
-    text: dict[str, Any]
     vae: dict[str, Any]
     heads: Callable[[tuple[int, ...]], int | list[int]]
-    text_prefix: str
-    text_config: Callable[[Any], dict[str, Any]]
-    text_origin: Callable[[str], Origin]
+    drawn_when_built: bool = True  # whether sd-scripts draws its U-Net's first weights, which then are replaced
+
+    def condition(
+        self, encoders: Sequence[TextEncoder], captions: Sequence[str], asked: ModelConfig, sizes: Tensor | None
+    ) -> Conditioning:
+        """What captions tell the U-Net while training. sizes: see `Conditioning`; only some families look at them."""
+        (encoder,) = encoders
+        tokens = tokenize(
+            captions, asked.max_token_length, weighted=asked.weighted_captions, pad_token_id=self.texts[0].pad_token_id
+        )
+        ids = tokens.input_ids.to(encoder.device)
+        return Conditioning(encode_prompts(encoder, ids, clip_skip=asked.clip_skip, weights=tokens.weights))
+
+    def condition_sample(
+        self, encoders: Sequence[TextEncoder], prompts: Sequence[str], asked: ModelConfig, size: tuple[int, int]
+    ) -> Conditioning:
+        """The same for pictures of size (width, height) drawn from sample prompts, whose weights always count."""
+        return Conditioning(encode_weighted(encoders[0], prompts, asked.clip_skip))
+
+    def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """What the U-Net makes of noisy latents, [B, 4, H, W]."""
+        return unet(noisy, timesteps, conditioning.states).sample
+
+    def targets(self, unet: nn.Module, *, convolutions: bool) -> Iterable[tuple[str, nn.Module]]:
+        """(Kohya name, layer) of the U-Net's layers that a LoRA takes, in Kohya's order."""
+        return unet_layers(unet, convolutions=convolutions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,64 +112,6 @@ class ModelSource:
         return self.path is not None and self.path.is_dir()
 
 
-class TextEncoder(nn.Module):
-    """CLIP's text model under the names that files and LoRAs use (`text_model.encoder.layers…`).
-
-    transformers before 5 has that level, 5 has it no more; here it is there with both.
-    """
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        from transformers import CLIPTextModel
-
-        whole = CLIPTextModel(config)
-        self.text_model = getattr(whole, "text_model", whole)
-        self.config = config
-        self._whole = (whole,)  # in a tuple, or it would be registered as a second submodule
-
-    def forward(self, input_ids: Tensor, clip_skip: int | None = None) -> Tensor:
-        """input_ids: [batch, 77] -> states [batch, 77, dim], after the final layer norm.
-
-        clip_skip n leaves the last n - 1 layers out, which is hidden state -n with the final norm applied.
-        Raises ConfigError for a clip_skip beyond the layers.
-        """
-        return self._upto(clip_skip or 1)(input_ids=input_ids)[0]
-
-    def _upto(self, clip_skip: int) -> nn.Module:
-        if clip_skip == 1:
-            return self.text_model
-        layers = self.text_model.encoder.layers
-        if not 1 <= clip_skip <= len(layers):
-            what = f"is {clip_skip}, but the text encoder has {len(layers)} layers"
-            raise ConfigError(Problem("clip_skip", what, f"choose 1 to {len(layers)}; 2 is usual for anime models"))
-        short = _view(self.text_model)
-        short.encoder = _view(self.text_model.encoder)
-        short.encoder.layers = layers[: len(layers) - clip_skip + 1]
-        return short
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Trade time for memory in `train()` mode; the inputs need no gradient."""
-        whole = self._whole[0]
-        name = "activation_checkpointing_enable"  # transformers 5; `gradient_checkpointing_enable` before
-        enable = getattr(whole, name, None) or whole.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.text_model.final_layer_norm.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.text_model.final_layer_norm.weight.device
-
-
-def _view(module: nn.Module) -> nn.Module:
-    """A module that shares every parameter and submodule, and whose submodules can be replaced alone."""
-    view = copy.copy(module)
-    view._modules = dict(module._modules)
-    return view
-
-
 @dataclass(slots=True)
 class Model:
     """A base model, frozen and in eval mode. Everything is on the CPU until the trainer moves it.
@@ -129,22 +123,44 @@ class Model:
 
     family: Family
     unet: nn.Module
-    text_encoder: TextEncoder
+    text_encoders: tuple[TextEncoder, ...]
     vae: nn.Module
     source: ModelSource
     prediction_type: str = "epsilon"
-    vae_scale: float = 0.18215
     num_train_timesteps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"
     notes: tuple[Problem, ...] = field(default=())
 
+    @property
+    def vae_scale(self) -> float:
+        return self.family.vae["scaling_factor"]
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The first text encoder, which most families have only."""
+        return self.text_encoders[0]
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        return (self.unet, *self.text_encoders, self.vae)
+
+    def text_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """(Kohya name, layer) of every text encoder's layers that a LoRA takes, in Kohya's order."""
+        for kind, encoder in zip(self.family.texts, self.text_encoders, strict=True):
+            yield from text_encoder_layers(encoder, kind.lora)
+
+    def unet_layers(self, *, convolutions: bool) -> Iterable[tuple[str, nn.Module]]:
+        """The same of the U-Net. convolutions: those outside its transformers too."""
+        return self.family.targets(self.unet, convolutions=convolutions)
+
 
 def build_meta(family: str = "sd1") -> Model:
     """A family's model in its true size without memory or numbers: names and shapes only (meta device)."""
     kind: Family = MODELS.load(family)
-    return Model(kind, meta_unet(kind.unet), meta_text(kind.text), meta_vae(kind.vae), ModelSource(family))
+    texts = tuple(meta_text(text.config, projection=text.projection) for text in kind.texts)
+    return Model(kind, meta_unet(kind.unet), texts, meta_vae(kind.vae), ModelSource(family))
 
 
 def meta_unet(config: dict[str, Any]) -> nn.Module:
@@ -161,11 +177,11 @@ def meta_vae(config: dict[str, Any]) -> nn.Module:
         return _frozen(AutoencoderKL.from_config(config))
 
 
-def meta_text(config: dict[str, Any]) -> TextEncoder:
+def meta_text(config: dict[str, Any], *, projection: bool = False) -> TextEncoder:
     from transformers import CLIPTextConfig
 
     with torch.device("meta"):
-        return _frozen(TextEncoder(CLIPTextConfig.from_dict(config)))
+        return _frozen(TextEncoder(CLIPTextConfig.from_dict(config), projection=projection))
 
 
 def _frozen(module: nn.Module) -> Any:
@@ -176,38 +192,61 @@ def load_model(
     path: str | Path,
     *,
     vae: str | Path | None = None,
-    v2: bool = False,
+    family: str = "sd1",
     v_parameterization: bool = False,
     dtype: torch.dtype | None = torch.float32,
     mmap: bool = True,
+    as_sd_scripts: bool = False,
 ) -> Model:
     """Read a base model from a diffusers folder or a single file; nothing is downloaded or drawn at random.
 
     path: a folder, a .safetensors or .ckpt file, or a Hugging Face name that is in the local cache already.
-    vae: a folder or file that replaces the model's own VAE. v2: the model is a Stable Diffusion 2.x.
+    vae: a folder or file that replaces the model's own VAE. family: its name in MODELS.
     dtype: of all weights; None keeps the file's own, which is quickest when they are converted later anyway.
     mmap: off reads files whole (quicker from network drives).
+    as_sd_scripts: take SDXL's text projection out of a single file the wrong way round, as sd-scripts does.
     Raises ConfigError with one sentence for a missing, incomplete, damaged or foreign file.
     """
     from kohyakit.train.models import folder, single_file
 
-    family: Family = MODELS.load("sd2" if v2 else "sd1")
+    kind: Family = MODELS.load(family)
     place, vae_place = _places(path, vae)
     reader = folder if place.is_dir() else single_file
-    unet, text_encoder, own_vae = reader.read(place, family, dtype=dtype, mmap=mmap, with_vae=vae_place is None)
+    if as_sd_scripts:
+        kind = replace(kind, texts=tuple(replace(text, origin=_not_transposed(text.origin)) for text in kind.texts))
+    unet, text_encoders, own_vae = reader.read(place, kind, dtype=dtype, mmap=mmap, with_vae=vae_place is None)
     if vae_place is not None:
         vae_reader = folder if vae_place.is_dir() else single_file
-        own_vae = vae_reader.read_vae(vae_place, family, dtype=dtype, mmap=mmap)
+        own_vae = vae_reader.read_vae(vae_place, kind, dtype=dtype, mmap=mmap)
     prediction = "v_prediction" if v_parameterization else "epsilon"
     return Model(
-        family,
+        kind,
         unet,
-        text_encoder,
+        text_encoders,
         own_vae,
         ModelSource(str(path), place, vae_place),
         prediction,
         notes=reader.notes(place, prediction),
     )
+
+
+def _not_transposed(origin: Callable[[str], Origin]) -> Callable[[str], Origin]:
+    return lambda name: replace(origin(name), transposed=False)
+
+
+def check_family(path: Path, found: str, wanted: Family) -> None:
+    """Refuse a model of another family, saying what to set. Raises ConfigError."""
+    if found == wanted.name:
+        return
+    title = MODELS.load(found).title
+    if "sdxl" in (found, wanted.name):
+        script = "sdxl_train_network.py" if found == "sdxl" else "train_network.py"
+        what, cure = f"is a {title} model, but {wanted.title} is to be trained", f"set script = {script}"
+        cure += " and v2 = true" if found == "sd2" else ""
+    else:
+        what = f"is a {title} model, but v2 is {'on' if wanted.name == 'sd2' else 'off'}"
+        cure = f"set v2 = {str(found == 'sd2').lower()}"
+    raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
 
 
 def _places(path: str | Path, vae: str | Path | None) -> tuple[Path, Path | None]:

@@ -11,29 +11,37 @@ import torch
 from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.train.models.base import Family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.train.models.base import Family, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.train.models.text import TextEncoder
 from kohyakit.train.models.weights import WeightFile, missing_tensors
 
-_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x and 2.x; train it with --backend sd-scripts"
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x, 2.x and XL; train it with --backend sd-scripts"
+_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
+          "text_encoder_2": "model"}  # fmt: skip
 _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def read(
     path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
-) -> tuple[nn.Module, Any, nn.Module | None]:
-    """U-Net, text encoder and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
-    _check(path, ("unet", "text_encoder", "vae") if with_vae else ("unet", "text_encoder"))
-    unet_config = _config(path / "unet")
-    _check_family(path, unet_config, family)
-    unet = meta_unet(unet_config)
+) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
+    """U-Net, text encoders and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
+    _check_index(path, family)
+    if (path / "unet" / "config.json").is_file():
+        _check_family(path, _config(path / "unet"), family)
+    _check_parts(path, ("unet", *(kind.folder for kind in family.texts), *(("vae",) if with_vae else ())))
+    unet = meta_unet(_config(path / "unet"))
     _fill(path / "unet", "U-Net", unet, _weights(path / "unet", mmap), dtype)
-    text_encoder = meta_text(_config(path / "text_encoder"))
-    text = _weights(path / "text_encoder", mmap)
+    texts = tuple(_read_text(path / kind.folder, kind, dtype=dtype, mmap=mmap) for kind in family.texts)
+    return unet, texts, read_vae(path, family, dtype=dtype, mmap=mmap) if with_vae else None
+
+
+def _read_text(path: Path, kind: TextKind, *, dtype: torch.dtype | None, mmap: bool) -> TextEncoder:
+    encoder = meta_text(_config(path), projection=kind.projection)
+    text = _weights(path, mmap)
     if not any(key.startswith("text_model.") for key in text):
-        text = text.add("text_model.")
-    _fill(path / "text_encoder", "text encoder", text_encoder, text, dtype)
-    return unet, text_encoder, read_vae(path, family, dtype=dtype, mmap=mmap) if with_vae else None
+        text = text.rename(lambda key: key if key.startswith("text_projection.") else f"text_model.{key}")
+    _fill(path, "text encoder", encoder, text, dtype)
+    return encoder
 
 
 def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
@@ -70,13 +78,18 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
     return (Problem(str(file), what, f"switch v_parameterization {wanted}", "prediction_type", "warning"),)
 
 
-def _check(path: Path, parts: tuple[str, ...]) -> None:
-    """Is it a Stable Diffusion folder at all, and is everything in it? Raises ConfigError."""
+def _check_index(path: Path, family: Family) -> None:
+    """Is it a Stable Diffusion folder at all, and of this family? Raises ConfigError."""
     index = path / "model_index.json"
-    if index.is_file():
-        kind = str(_json(index).get("_class_name", ""))
-        if (kind and not kind.startswith("StableDiffusion")) or "XL" in kind or kind.startswith("StableDiffusion3"):
-            raise ConfigError(Problem(str(path), f"is a model for {kind}", _ELSEWHERE, "wrong_model"))
+    kind = str(_json(index).get("_class_name", "")) if index.is_file() else ""
+    if (kind and not kind.startswith("StableDiffusion")) or kind.startswith("StableDiffusion3"):
+        raise ConfigError(Problem(str(path), f"is a model for {kind}", _ELSEWHERE, "wrong_model"))
+    if kind.startswith("StableDiffusionXL"):
+        check_family(path, "sdxl", family)
+
+
+def _check_parts(path: Path, parts: tuple[str, ...]) -> None:
+    """Is everything in it? Raises ConfigError."""
     missing = [part for part in parts if not (path / part / "config.json").is_file()]
     if len(missing) == len(parts):
         found = sorted(file.name for pattern in ("*.safetensors", "*.ckpt") for file in path.glob(pattern))
@@ -90,16 +103,12 @@ def _check(path: Path, parts: tuple[str, ...]) -> None:
 
 
 def _check_family(path: Path, unet_config: dict[str, Any], family: Family) -> None:
-    """Stable Diffusion 2.x has as many heads a block as its channels need, 1.x has 8 throughout."""
-    if unet_config.get("addition_embed_type"):
-        raise ConfigError(Problem(str(path), "is a Stable Diffusion XL model", _ELSEWHERE, "wrong_model"))
+    """XL has sizes as conditions; 2.x has as many heads a block as its channels need, 1.x has 8 throughout."""
     if unet_config.get("in_channels", 4) != 4:
         what = f"takes {unet_config['in_channels']} channels, as inpainting models do; training needs the usual 4"
         raise ConfigError(Problem(str(path), what, "give the model that makes whole pictures", "wrong_model"))
     is_sd2 = isinstance(unet_config.get("attention_head_dim", 8), list)
-    if is_sd2 != (family.name == "sd2"):
-        what = f"is a Stable Diffusion {'2.x' if is_sd2 else '1.x'} model, but v2 is {'off' if is_sd2 else 'on'}"
-        raise ConfigError(Problem(str(path), what, f"set v2 = {str(is_sd2).lower()}", "wrong_model"))
+    check_family(path, "sdxl" if unet_config.get("addition_embed_type") else "sd2" if is_sd2 else "sd1", family)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kohyakit.train.models.base import Family, Origin
+from kohyakit.dataset.tokens import EOS
+from kohyakit.train.models.base import Family, Origin, TextKind
 from kohyakit.train.models.weights import WeightFile
 
 PREFIX = "cond_stage_model.transformer."
@@ -72,12 +73,8 @@ def text_config(weights: WeightFile) -> dict[str, Any]:
 SD15 = Family(
     name="sd1",
     title="Stable Diffusion 1.x",
-    pad_token_id=49407,
+    texts=(TextKind(TEXT, EOS, PREFIX, text_config, Origin),),
     unet=UNET,
-    text=TEXT,
     vae=VAE,
     heads=lambda channels: 8,
-    text_prefix=PREFIX,
-    text_config=text_config,
-    text_origin=Origin,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kohyakit.train.models.base import Family, Origin
+from kohyakit.train.models.base import Family, Origin, TextKind
 from kohyakit.train.models.sd15 import TEXT, UNET, VAE, heads_of
 from kohyakit.train.models.weights import WeightFile
 
@@ -35,19 +35,33 @@ def text_origin(key: str) -> Origin:
     return Origin(f"{block}.attn.in_proj_{kind}", "qkv".index(projection))
 
 
-def text_config(weights: WeightFile) -> dict[str, Any]:
-    """The text encoder's configuration, read from the shapes in a single file (below PREFIX)."""
+def openclip_config(weights: WeightFile, base: dict[str, Any], *, left_out: int = 0) -> dict[str, Any]:
+    """An OpenCLIP text encoder's configuration, read from the shapes in a single file.
+
+    base: what no shape tells. left_out: how many of its last layers the U-Net was taught without.
+    """
     vocabulary, hidden = weights.shape("token_embedding.weight")
     layers = {key.split(".")[2] for key in weights if key.startswith("transformer.resblocks.")}
-    return SD2_TEXT | {
+    return base | {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "projection_dim": hidden,
         "intermediate_size": weights.shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
-        "num_hidden_layers": len(layers) - 1,  # the U-Net was taught on the layer before the last
+        "num_hidden_layers": len(layers) - left_out,
         "num_attention_heads": heads_of(hidden),
         "max_position_embeddings": weights.shape("positional_embedding")[0],
     }
+
+
+def heads_64_wide(channels: tuple[int, ...]) -> list[int]:
+    """Attention heads of each level of a U-Net: 64 wide, in a miniature 8."""
+    wide = 64 if all(width % 64 == 0 for width in channels) else 8
+    return [max(1, width // wide) for width in channels]
+
+
+def text_config(weights: WeightFile) -> dict[str, Any]:
+    """The text encoder's configuration, read from the shapes in a single file (below PREFIX)."""
+    return openclip_config(weights, SD2_TEXT, left_out=1)  # the U-Net was taught on the layer before the last
 
 
 SD2_TEXT: dict[str, Any] = TEXT | {
@@ -62,12 +76,8 @@ SD2_TEXT: dict[str, Any] = TEXT | {
 SD2 = Family(
     name="sd2",
     title="Stable Diffusion 2.x",
-    pad_token_id=0,
+    texts=(TextKind(SD2_TEXT, 0, PREFIX, text_config, text_origin),),
     unet=UNET | {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
-    text=SD2_TEXT,
     vae=VAE,
-    heads=lambda channels: [heads_of(width) for width in channels],
-    text_prefix=PREFIX,
-    text_config=text_config,
-    text_origin=text_origin,
+    heads=heads_64_wide,
 )

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.train.models.base import Family, Origin, fill, meta_text, meta_unet, meta_vae
+from kohyakit.train.models.base import Family, Origin, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.train.models.text import TextEncoder
 from kohyakit.train.models.weights import WeightFile, missing_tensors
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 
-_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x and 2.x; train it with --backend sd-scripts"
+_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x, 2.x and XL; train it with --backend sd-scripts"
 _FULL = "give the full checkpoint as the base model"
 # (what a tensor's name begins with, what such a file is, what to do)
 _FOREIGN = (
-    ("conditioner.embedders.", "is a Stable Diffusion XL model", _ELSEWHERE),
+    ("conditioner.embedders.", "is a part of a Stable Diffusion XL model without its U-Net", _FULL),
     ("model.diffusion_model.joint_blocks.", "is a Stable Diffusion 3 model", _ELSEWHERE),
     ("model.diffusion_model.double_blocks.", "is a Flux model", _ELSEWHERE),
     ("double_blocks.", "is a Flux model", _ELSEWHERE),
@@ -39,14 +40,14 @@ _FOREIGN = (
 
 def read(
     path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
-) -> tuple[nn.Module, Any, nn.Module | None]:
-    """U-Net, text encoder and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
+) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
+    """U-Net, text encoders and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
     check_kind(path, weights, family)
     unet = read_unet(path, weights.strip(UNET_PREFIX), family, dtype)
-    text_encoder = read_text(path, _text_weights(weights, family), family, dtype)
+    texts = tuple(read_text(path, _text_weights(weights, kind), kind, dtype) for kind in family.texts)
     vae = _vae(path, weights.strip(VAE_PREFIX), dtype) if with_vae else None
-    return unet, text_encoder, vae
+    return unet, texts, vae
 
 
 def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
@@ -61,25 +62,35 @@ def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: boo
 
 
 def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
-    """A single file says nothing about itself that could be compared."""
-    return ()
+    """What an empty tensor, by which some checkpoints mark their way of predicting, says against the options given."""
+    if path.suffix.lower() != ".safetensors" or prediction_type == "v_prediction":
+        return ()
+    if "v_pred" not in WeightFile(path):
+        return ()
+    what = "carries the mark of a v-prediction model, but the training would teach it 'epsilon'"
+    return (Problem(str(path), what, "switch v_parameterization on", "prediction_type", "warning"),)
 
 
 def check_kind(path: Path, weights: WeightFile, family: Family) -> None:
     """Refuse a file that is another kind of model, saying which. Raises ConfigError."""
     if any(key.startswith(UNET_PREFIX + "input_blocks.") for key in weights):
-        if any(key.startswith("conditioner.embedders.") for key in weights):
-            raise ConfigError(Problem(str(path), _FOREIGN[0][1], _ELSEWHERE, "wrong_model"))
-        is_sd2 = any(key.startswith("cond_stage_model.model.") for key in weights)
-        if is_sd2 != (family.name == "sd2"):
-            what = f"is a Stable Diffusion {'2.x' if is_sd2 else '1.x'} model, but v2 is {'off' if is_sd2 else 'on'}"
-            raise ConfigError(Problem(str(path), what, f"set v2 = {str(is_sd2).lower()}", "wrong_model"))
+        check_family(path, _family_of(path, weights), family)
         return
     for start, what, cure in _FOREIGN:
         if any(key.startswith(start) for key in weights):
             raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
     what = f"holds no {family.title} model (no tensor begins with {UNET_PREFIX}input_blocks)"
     raise ConfigError(Problem(str(path), what, _FULL, "wrong_model"))
+
+
+def _family_of(path: Path, weights: WeightFile) -> str:
+    """The family of a whole checkpoint, by the names of its text encoders' tensors. Raises ConfigError."""
+    if any(key.startswith("conditioner.embedders.1.") for key in weights):
+        return "sdxl"
+    if any(key.startswith("conditioner.embedders.") for key in weights):
+        what, cure = "is the refiner of Stable Diffusion XL", "give the base model, or one made from it"
+        raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
+    return "sd2" if any(key.startswith("cond_stage_model.model.") for key in weights) else "sd1"
 
 
 # --- U-Net ---------------------------------------------------------------------------------------
@@ -93,6 +104,7 @@ def unet_config(weights: WeightFile, family: Family) -> dict[str, Any]:
     channels = tuple(weights.shape(f"input_blocks.{index}.0.in_layers.2.weight")[0] for index in starts)
     crossed = [f"input_blocks.{index}.1.norm.weight" in weights for index in starts]
     first = f"input_blocks.{starts[crossed.index(True)]}.1"
+    sizes = "label_emb.0.0.weight"
     return family.unet | {
         "in_channels": weights.shape("input_blocks.0.0.weight")[1],
         "out_channels": weights.shape("out.2.weight")[0],
@@ -104,7 +116,15 @@ def unet_config(weights: WeightFile, family: Family) -> dict[str, Any]:
         "attention_head_dim": family.heads(channels),
         "norm_num_groups": groups_of(channels),
         "use_linear_projection": len(weights.shape(f"{first}.proj_in.weight")) == 2,
+        "transformer_layers_per_block": [_transformer_blocks(weights, f"input_blocks.{index}.1") for index in starts],
+        **({"projection_class_embeddings_input_dim": weights.shape(sizes)[1]} if sizes in weights else {}),
     }
+
+
+def _transformer_blocks(weights: WeightFile, place: str) -> int:
+    """How many blocks a transformer has; 1 where there is none, as diffusers counts."""
+    found = {key.split(".")[4] for key in weights if key.startswith(f"{place}.transformer_blocks.")}
+    return max(1, len(found))
 
 
 def groups_of(channels: tuple[int, ...]) -> int:
@@ -122,7 +142,8 @@ _RESNET = {
 }  # fmt: skip
 _UNET_ENDS = {
     "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
+    "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2", "conv_norm_out": "out.0", "conv_out": "out.2",
 }  # fmt: skip
 
 
@@ -170,19 +191,19 @@ def read_unet(path: Path, weights: WeightFile, family: Family, dtype: torch.dtyp
 # --- text encoder --------------------------------------------------------------------------------
 
 
-def _text_weights(weights: WeightFile, family: Family) -> WeightFile:
-    """The text encoder's tensors; very old checkpoints lack the level `text_model`."""
-    text = weights.strip(family.text_prefix)
+def _text_weights(weights: WeightFile, kind: TextKind) -> WeightFile:
+    """A text encoder's tensors; very old checkpoints lack the level `text_model`."""
+    text = weights.strip(kind.prefix)
     return text.add("text_model.") if "embeddings.token_embedding.weight" in text else text
 
 
-def read_text(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype | None) -> Any:
+def read_text(path: Path, weights: WeightFile, kind: TextKind, dtype: torch.dtype | None) -> TextEncoder:
     try:
-        config = family.text_config(weights)
+        config = kind.read_config(weights)
     except (KeyError, ValueError) as error:
         raise missing_tensors(path, "text encoder", [str(error).strip("'")]) from error
-    text = meta_text(config)
-    origins = {name: family.text_origin(name) for name in text.state_dict() if not name.endswith("position_ids")}
+    text = meta_text(config, projection=kind.projection)
+    origins = {name: kind.origin(name) for name in text.state_dict() if not name.endswith("position_ids")}
     return _filled(path, "text encoder", text, weights, origins, dtype)
 
 
@@ -250,13 +271,8 @@ def _filled(
     if missing:
         raise missing_tensors(path, part, missing)
 
-    def tensor(name: str) -> Tensor:
-        origin = origins[name]
-        found = weights.tensor(origin.key)
-        return found if origin.third is None else found.chunk(3)[origin.third]
-
     try:
-        fill(module, tensor, dtype)
+        fill(module, lambda name: origins[name].take(weights), dtype)
     except RuntimeError as error:
         what = f"the {part}'s tensors do not fit together ({str(error).splitlines()[0]})"
         raise ConfigError(Problem(str(path), what, "download it again", "broken_weight_file")) from error

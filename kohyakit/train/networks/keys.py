@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from kohyakit.planning.lora_size import sdxl_name
+
 TEXT_ENCODER_PREFIX = "lora_te"
 UNET_PREFIX = "lora_unet"
 
@@ -30,9 +32,26 @@ def unet_layers(unet: nn.Module, *, convolutions: bool, prefix: str = UNET_PREFI
 
     convolutions: also the 3x3 convolutions and the rest of the residual blocks and the down- and upsamplers.
     """
-    owners = _TRANSFORMER + _CONVOLUTIONAL if convolutions else _TRANSFORMER
-    for path, layer in _layers(unet, owners, _UNET_ORDER):
+    for path, layer in _unet_paths(unet, convolutions):
         yield _name(prefix, path), layer
+
+
+def _unet_paths(unet: nn.Module, convolutions: bool) -> Iterator[tuple[str, nn.Module]]:
+    return _layers(unet, _TRANSFORMER + _CONVOLUTIONAL if convolutions else _TRANSFORMER, _UNET_ORDER)
+
+
+def sdxl_unet_layers(unet: nn.Module, *, convolutions: bool) -> Iterator[tuple[str, nn.Module]]:
+    """The same for Stable Diffusion XL, under the original U-Net's names and in its order: down, middle, up."""
+    found = [(sdxl_name(path), layer) for path, layer in _unet_paths(unet, convolutions)]
+    for path, layer in sorted(found, key=lambda one: _sdxl_place(one[0])):
+        yield _name(UNET_PREFIX, path), layer
+
+
+def _sdxl_place(path: str) -> tuple[int, tuple[int, ...]]:
+    """Where a part stands in the original U-Net: its section, then the numbers of its block and of the part in it."""
+    section, *rest = path.split(".")
+    numbers = tuple(int(number) for number in rest[: 1 if section == "middle_block" else 2])
+    return ("input_blocks", "middle_block", "output_blocks").index(section), numbers
 
 
 def _name(prefix: str, path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,17 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.train.networks.keys import text_encoder_layers, unet_layers
 
 Init = Callable[[str, Tensor, Tensor], None]
+Layers = Iterable[tuple[str, nn.Module]]
+
+
+class Adaptable(Protocol):
+    """What a network asks of a model: (Kohya name, layer) of its text encoders and of its U-Net."""
+
+    def text_layers(self) -> Layers: ...
+
+    def unet_layers(self, *, convolutions: bool) -> Layers: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +112,25 @@ class LoraNetwork(nn.Module):
         self.unet_names: list[str] = []
 
     @classmethod
+    def over(cls, model: Adaptable, settings: LoraSettings, init: Init | None) -> LoraNetwork:
+        """Layers beside all of a model's layers that Kohya's networks adapt."""
+        unet = model.unet_layers(convolutions=settings.conv_dim is not None)
+        return cls.create(model.text_layers(), unet, settings, init)
+
+    @classmethod
     def create(
-        cls, text_encoder: nn.Module | None, unet: nn.Module, settings: LoraSettings, init: Init | None
+        cls,
+        text_layers: Layers,
+        unet_layers: Layers,
+        settings: LoraSettings,
+        init: Init | None,
     ) -> LoraNetwork:
-        """Layers for both models, text encoder first; init(name, down, up) fills each in the order of creation.
+        """A layer beside each (Kohya name, layer); init(name, down, up) fills each in the order of creation.
 
         init of None leaves the weights as they are (meta device, or about to be loaded).
         """
         network = cls(settings)
-        text_layers = text_encoder_layers(text_encoder) if text_encoder is not None else ()
-        convolutions = settings.conv_dim is not None
-        for names, layers in (
-            (network.text_encoder_names, text_layers),
-            (network.unet_names, unet_layers(unet, convolutions=convolutions)),
-        ):
+        for names, layers in ((network.text_encoder_names, text_layers), (network.unet_names, unet_layers)):
             for name, layer in layers:
                 wide = isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
                 dim, alpha = (settings.conv_dim, settings.conv_alpha) if wide else (settings.dim, settings.alpha)

@@ -159,7 +159,7 @@ def as_sd2_file(goldens: Path, path: Path) -> None:
 @pytest.mark.shared
 def test_sd2_text_encoder_from_open_clip_names(goldens: Path, tmp_path: Path, file_model: Model) -> None:
     as_sd2_file(goldens, tmp_path / "v2.safetensors")
-    model = load_model(tmp_path / "v2.safetensors", v2=True)
+    model = load_model(tmp_path / "v2.safetensors", family="sd2")
     ours, theirs = model.text_encoder.state_dict(), file_model.text_encoder.state_dict()
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -167,7 +167,7 @@ def test_sd2_text_encoder_from_open_clip_names(goldens: Path, tmp_path: Path, fi
     with pytest.raises(ConfigError, match=r"is a Stable Diffusion 2\.x model, but v2 is off; set v2 = true"):
         load_model(tmp_path / "v2.safetensors")
     with pytest.raises(ConfigError, match=r"1\.x model, but v2 is on; set v2 = false"):
-        load_model(goldens / SINGLE, v2=True)
+        load_model(goldens / SINGLE, family="sd2")
 
 
 @pytest.mark.shared
@@ -237,7 +237,7 @@ ONE = torch.zeros(1)
     ("name", "said"),
     [
         ("lora_unet_mid_block.alpha", "is a LoRA, not a base model"),
-        ("conditioner.embedders.0.x", "Stable Diffusion XL model; .*--backend sd-scripts"),
+        ("conditioner.embedders.0.x", "Stable Diffusion XL model without its U-Net"),
         ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3"),
         ("double_blocks.0.img_attn", "Flux"),
         ("encoder.conv_in.weight", "is a VAE alone; give it as vae"),
@@ -254,7 +254,7 @@ def test_foreign_files_are_named_for_what_they_are(tmp_path: Path, name: str, sa
 
 def test_an_sdxl_file_with_the_same_u_net_prefix(tmp_path: Path) -> None:
     tensors = {"model.diffusion_model.input_blocks.0.0.weight": ONE, "conditioner.embedders.1.model.x": ONE}
-    with pytest.raises(ConfigError, match="Stable Diffusion XL"):
+    with pytest.raises(ConfigError, match=r"is a Stable Diffusion XL model, but .*; set script = sdxl_train_"):
         load_model(write(tmp_path / "m.safetensors", **tensors))
 
 
@@ -303,7 +303,7 @@ def test_missing_places_and_incomplete_folders(goldens: Path, tmp_path: Path) ->
         load_model(half)
     assert [Path(problem.where).parent.name for problem in caught.value.problems] == ["text_encoder", "vae"]
     (half / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="--backend sd-scripts"):
+    with pytest.raises(ConfigError, match="set script = sdxl_train_network"):
         load_model(half)
 
 

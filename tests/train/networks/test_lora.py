@@ -13,6 +13,7 @@ from torch import nn
 
 from kohyakit.errors import ConfigError
 from kohyakit.train.models import build_meta
+from kohyakit.train.networks.keys import unet_layers
 from kohyakit.train.networks.lora import LoraLayer, LoraNetwork, LoraSettings
 
 
@@ -74,7 +75,7 @@ def test_dropouts_act_only_in_training_and_keep_the_mean():
 
 def test_limiting_norms_shrinks_only_what_is_too_large():
     model = _Tiny()
-    network = LoraNetwork.create(None, model, LoraSettings(dim=2, alpha=2), _fill)
+    network = _network(LoraSettings(dim=2, alpha=2), model)
     network.attach()
     sizes = {name: layer.weight_update().norm().item() for name, layer in network.layers()}
     limit = sum(sizes.values()) / 2
@@ -95,6 +96,10 @@ class _Tiny(nn.Module):
         self.block = Transformer2DModel()
 
 
+def _network(settings: LoraSettings, unet: nn.Module | None = None) -> LoraNetwork:
+    return LoraNetwork.create((), unet_layers(unet or _Tiny(), convolutions=False), settings, _fill)
+
+
 def _fill(name, down, up):
     with torch.no_grad():
         down.fill_(1 / math.sqrt(down.shape[1]))
@@ -102,7 +107,7 @@ def _fill(name, down, up):
 
 
 def test_groups_leave_out_what_has_no_rate_and_split_for_loraplus():
-    network = LoraNetwork.create(None, _Tiny(), LoraSettings(), _fill)
+    network = _network(LoraSettings())
     network.attach()
     assert network.parameter_groups(0.1, None) == ([], [])
     groups, names = network.parameter_groups(0.1, 0.01, None, 16)
@@ -124,7 +129,7 @@ def test_the_true_model_has_kohyas_keys_and_shapes(goldens, case, settings):
     recorded = json.loads((goldens / "training" / case / "keys.json").read_text(encoding="utf-8"))
     (keys,) = recorded.values()
     model = build_meta("sd1")
-    state = LoraNetwork.create(model.text_encoder, model.unet, settings, None).state_dict()
+    state = LoraNetwork.over(model, settings, None).state_dict()
     assert set(state) == set(keys)
     shapes = {key: list(tensor.shape) for key, tensor in state.items()}
     assert shapes == {key: shape for key, (_, shape) in keys.items()}
@@ -138,13 +143,13 @@ def test_layers_come_in_sd_scripts_order_of_creation(goldens, case, convolutions
     rows = json.loads((goldens / "training" / case / "lora_keys_creation_order.json").read_text(encoding="utf-8"))
     expected = [row["key"].removesuffix(".alpha") for row in rows if row["key"].endswith(".alpha")]
     model = load_model(goldens / "training" / "sd15-tiny")
-    network = LoraNetwork.create(model.text_encoder, model.unet, LoraSettings(conv_dim=convolutions), None)
+    network = LoraNetwork.over(model, LoraSettings(conv_dim=convolutions), None)
     assert [name for name, _ in network.layers()] == expected
 
 
 def test_weights_of_another_rank_are_refused_in_one_sentence():
-    small = LoraNetwork.create(None, _Tiny(), LoraSettings(dim=2), _fill)
-    large = LoraNetwork.create(None, _Tiny(), LoraSettings(dim=4), _fill)
+    small = _network(LoraSettings(dim=2))
+    large = _network(LoraSettings(dim=4))
     with pytest.raises(ConfigError, match="network_dim"):
         large.load_kohya_state(small.state_dict(), "old.safetensors")
     with pytest.raises(ConfigError, match="none of this network's layers"):

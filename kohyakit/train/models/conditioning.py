@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kohyakit.dataset.tokens import EOS, chunks, encode, weighted_chunks
-from kohyakit.train.models.base import TextEncoder
+from kohyakit.dataset.tokens import CHUNK, EOS, chunks, encode, parse_weights, weighted_chunks
+from kohyakit.train.models.text import TextEncoder
+
+MAX_CHUNKS = 3  # of 75 tokens in a sample prompt; what is longer is cut off
+
+
+class Conditioning(NamedTuple):
+    """What the U-Net is told of a batch.
+
+    states: [B, T, dim], for cross attention. pooled: [B, dim] and sizes: [B, 6] (original height and width, crop top
+    and left, target height and width, in pixels) where the family has them.
+    """
+
+    states: Tensor
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
+        """Everything there, states and pooled in this dtype."""
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
+        sizes = None if self.sizes is None else self.sizes.to(device)
+        return Conditioning(self.states.to(device, dtype), pooled, sizes)
 
 
 class Tokens(NamedTuple):
@@ -61,10 +81,35 @@ def encode_prompts(
     start mark, 75 states of each chunk, the last chunk's end mark. Raises ConfigError for a clip_skip too deep.
     """
     states = text_encoder(input_ids.flatten(0, 1), clip_skip).unflatten(0, input_ids.shape[:2])
+    return joined_states(states, weights)
+
+
+def joined_states(states: Tensor, weights: Tensor | None) -> Tensor:
+    """Chunks of states put together, each token's multiplied by its weight where there are any.
+
+    states: [batch, chunks, 77, dim]; weights: [batch, chunks, 77]. Returns [batch, chunks * 75 + 2, dim].
+    """
     states = _joined(states)
-    if weights is not None:
-        states = states * _joined(weights.to(states)).unsqueeze(-1)
-    return states
+    return states if weights is None else states * _joined(weights.to(states)).unsqueeze(-1)
+
+
+def encode_weighted(text_encoder: TextEncoder, prompts: Sequence[str], clip_skip: int | None) -> Tensor:
+    """Text states of sample prompts: [prompts, chunks * 77, dim], every chunk with its own marks.
+
+    `(tag:1.3)` counts always, and the mean over a prompt is restored after weighing, other than in training.
+    """
+    longest = max(sum(len(encode(text)) for text, _ in parse_weights(prompt)) for prompt in prompts)
+    count = min(MAX_CHUNKS, max(1, -(-longest // CHUNK)))
+    rows = [weighted_chunks(prompt, count * CHUNK) for prompt in prompts]
+    ids = torch.tensor([row for row, _ in rows], device=text_encoder.device)
+    weights = torch.tensor([row for _, row in rows], device=ids.device).flatten(1)
+    states = text_encoder(ids.flatten(0, 1), clip_skip).unflatten(0, ids.shape[:2]).flatten(1, 2)
+    if (weights == 1).all():
+        return states
+    mean = states.float().mean(dim=(-2, -1), keepdim=True)
+    states = states * weights.to(states.dtype).unsqueeze(-1)
+    ratio = mean / states.float().mean(dim=(-2, -1), keepdim=True)
+    return states * ratio.nan_to_num(nan=1.0).to(states.dtype)
 
 
 def _joined(rows: Tensor) -> Tensor:

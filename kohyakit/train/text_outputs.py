@@ -1,0 +1,100 @@
+"""Text encoder outputs: each caption encoded in every step, or once and kept in memory or on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.train.models.conditioning import Conditioning
+
+CACHE_FOLDER = ".kohyakit_text"
+
+Encode = Callable[[Sequence[str]], Conditioning]
+
+
+class TextOutputs:
+    """Every caption's states (and pooled state, where the family has one), encoded once and kept on the CPU.
+
+    encode: captions -> their conditioning. mark: what the numbers depend on beside the caption (encoders, length,
+    weights, precision); with the caption it names the file on disk, so that no stale one is ever used.
+    """
+
+    def __init__(self, encode: Encode, mark: str) -> None:
+        self._encode = encode
+        self._mark = mark
+        self._kept: dict[str, dict[str, Tensor]] = {}
+
+    def fill(self, captions: Mapping[str, Path | None], batch_size: int, progress: Callable[[], None]) -> None:
+        """Encode what is not kept yet, batch_size captions at a time; progress() after each.
+
+        captions: to the folder that holds its file, or None.
+        """
+        missing = []
+        for caption, folder in captions.items():
+            found = _read(self._path(caption, folder)) if folder else None
+            if found is None:
+                missing.append(caption)
+            else:
+                self._kept[caption] = found
+                progress()
+        for start in range(0, len(missing), batch_size):
+            part = missing[start : start + batch_size]
+            self._add(part)
+            for caption in part:
+                if folder := captions[caption]:
+                    _write(self._path(caption, folder), self._kept[caption])
+                progress()
+
+    @torch.no_grad()
+    def _add(self, captions: Sequence[str]) -> None:
+        told = self._encode(captions)
+        for i, caption in enumerate(captions):
+            self._kept[caption] = {"states": told.states[i].cpu().clone()}
+            if told.pooled is not None:
+                self._kept[caption]["pooled"] = told.pooled[i].cpu().clone()
+
+    def __call__(self, captions: Sequence[str], sizes: Tensor | None) -> Conditioning:
+        """The conditioning of a batch. A caption that nobody foresaw is encoded now."""
+        if unforeseen := [caption for caption in dict.fromkeys(captions) if caption not in self._kept]:
+            self._add(unforeseen)
+        rows = [self._kept[caption] for caption in captions]
+        pooled = torch.stack([row["pooled"] for row in rows]) if "pooled" in rows[0] else None
+        return Conditioning(torch.stack([row["states"] for row in rows]), pooled, sizes)
+
+    def _path(self, caption: str, folder: Path) -> Path:
+        name = hashlib.blake2b(f"{self._mark}\0{caption}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return folder / CACHE_FOLDER / f"{name}.safetensors"
+
+
+def weights_mark(modules: Iterable[nn.Module]) -> str:
+    """A short name that changes with any weight of the modules."""
+    digest = hashlib.blake2b(digest_size=10)
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{name}{float(tensor.double().sum())}".encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """The kept outputs; None where there is no such file, or one that is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    return found if "states" in found else None
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    temporary.replace(path)
