@@ -76,9 +76,9 @@ class Table(Mapping[str, Entry]):
 MODELS = Table(
     "model family",
     {
-        "sd1": Entry("kohyakit.train.models.sd15:SD15", "Stable Diffusion 1.x and its fine-tunes", ("sd15",)),
-        "sd2": Entry("kohyakit.train.models.sd2:SD2", "Stable Diffusion 2.x (v2 = true)", ("v2",)),
-        "sdxl": Entry("kohyakit.train.models.sdxl:SDXL", "Stable Diffusion XL (sdxl_train_network.py)", ("xl",)),
+        "sd1": Entry("kohyakit.models.sd15:SD15", "Stable Diffusion 1.x and its fine-tunes", ("sd15",)),
+        "sd2": Entry("kohyakit.models.sd2:SD2", "Stable Diffusion 2.x (v2 = true)", ("v2",)),
+        "sdxl": Entry("kohyakit.models.sdxl:SDXL", "Stable Diffusion XL (sdxl_train_network.py)", ("xl",)),
     },
 )
 

@@ -19,13 +19,13 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.config.training import TrainingConfig
 from kohyakit.dataset.augment import process_caption
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.models import Model, load_model
+from kohyakit.models.conditioning import Conditioning
+from kohyakit.networks.lora import LoraNetwork, LoraSettings
 from kohyakit.planning.lengths import learning_rates, training_length
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.data import TrainDataset
 from kohyakit.train.latents import LatentSource
-from kohyakit.train.models import Model, load_model
-from kohyakit.train.models.conditioning import Conditioning
-from kohyakit.train.networks.lora import LoraNetwork, LoraSettings
 from kohyakit.train.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.precision import Precision, precision_of

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.train.models.base import Model
+from kohyakit.models.base import Model
 from kohyakit.train.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kohyakit.errors import Problem, RunError
-from kohyakit.train.checkpoint import save_lora, unwritable, write_whole
+from kohyakit.networks.file import save_lora, unwritable, write_whole
 
 POSITION_FILE = "train_state.json"
 NETWORK_FILE = "network.safetensors"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kohyakit.train.models.conditioning import Conditioning
+from kohyakit.models.conditioning import Conditioning
 
 CACHE_FOLDER = ".kohyakit_text"
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.models.conditioning import Conditioning
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
 from kohyakit.train.assemble import Parts, assemble, choose_seed
 from kohyakit.train.data import Batch, Example, build_datasets, draw_batch, load_pixels, prefetch
 from kohyakit.train.losses import batch_loss
-from kohyakit.train.models.conditioning import Conditioning
 from kohyakit.train.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
 from kohyakit.train.processes import Processes
 from kohyakit.train.state import Position, load_state

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.config.train import TrainConfig
+from kohyakit.networks.file import save_lora
 from kohyakit.planning.saves import extension
 from kohyakit.runs.run import Run
 from kohyakit.train.assemble import Parts
-from kohyakit.train.checkpoint import save_lora
 from kohyakit.train.data import TrainDataset
 from kohyakit.train.metadata import MINIMUM, model_facts, model_spec, training_metadata
 from kohyakit.train.state import Position, save_state

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from kohyakit.errors import ConfigError
-from kohyakit.train.models import Model, TextEncoder, load_model
-from kohyakit.train.models.conditioning import encode_prompts, tokenize
+from kohyakit.models import Model, TextEncoder, load_model
+from kohyakit.models.conditioning import encode_prompts, tokenize
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.dataset import layout
+from kohyakit.models import load_model
 from kohyakit.train.data import build_datasets
 from kohyakit.train.latents import LatentSource
-from kohyakit.train.models import load_model
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 
 

@@ -18,9 +18,9 @@ from kohyakit.config.train import SPECS
 from kohyakit.errors import ConfigError
 from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.models import Model, load_model
+from kohyakit.models.conditioning import encode_weighted
 from kohyakit.train import sampling
-from kohyakit.train.models import Model, load_model
-from kohyakit.train.models.conditioning import encode_weighted
 from kohyakit.train.sampling import build_sampler, draw_samples, sample_latents
 
 # diffusers' schedulers hand torch tensors to numpy in a way that both mean to change

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kohyakit.errors import ConfigError
-from kohyakit.train.models import Model, build_meta, load_model
-from kohyakit.train.models.single_file import unet_origin, vae_origin
+from kohyakit.models import Model, build_meta, load_model
+from kohyakit.models.single_file import unet_origin, vae_origin
 
 TINY = "training/sd15-tiny"
 SINGLE = "training/single/sd15-tiny.safetensors"

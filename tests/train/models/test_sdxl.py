@@ -13,9 +13,9 @@ from torch import Tensor
 from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.train.checkpoint import save_lora
-from kohyakit.train.models import Model, build_meta, load_model
-from kohyakit.train.networks.lora import LoraNetwork, LoraSettings
+from kohyakit.models import Model, build_meta, load_model
+from kohyakit.networks.file import save_lora
+from kohyakit.networks.lora import LoraNetwork, LoraSettings
 from kohyakit.train.sampling import build_sampler, sample_latents
 
 _spec = importlib.util.spec_from_file_location("tiny_sdxl", Path(__file__).parents[1] / "tiny_sdxl.py")

@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from kohyakit.errors import ConfigError
-from kohyakit.train.models import build_meta
-from kohyakit.train.networks.keys import unet_layers
-from kohyakit.train.networks.lora import LoraLayer, LoraNetwork, LoraSettings
+from kohyakit.models import build_meta
+from kohyakit.networks.keys import unet_layers
+from kohyakit.networks.lora import LoraLayer, LoraNetwork, LoraSettings
 
 
 def _layer(module: nn.Module, **settings) -> LoraLayer:
@@ -138,7 +138,7 @@ def test_the_true_model_has_kohyas_keys_and_shapes(goldens, case, settings):
 @pytest.mark.shared
 @pytest.mark.parametrize(("case", "convolutions"), [("basic", None), ("locon", 4)])
 def test_layers_come_in_sd_scripts_order_of_creation(goldens, case, convolutions):
-    from kohyakit.train.models import load_model
+    from kohyakit.models import load_model
 
     rows = json.loads((goldens / "training" / case / "lora_keys_creation_order.json").read_text(encoding="utf-8"))
     expected = [row["key"].removesuffix(".alpha") for row in rows if row["key"].endswith(".alpha")]

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from kohyakit.config.model import ModelConfig
 from kohyakit.dataset.tokens import EOS
-from kohyakit.train.models import sd2
-from kohyakit.train.models.base import Family, Origin, TextKind
-from kohyakit.train.models.conditioning import Conditioning, joined_states, tokenize
-from kohyakit.train.models.sd15 import TEXT, UNET, VAE, text_config
-from kohyakit.train.models.text import TextEncoder
-from kohyakit.train.models.weights import WeightFile
-from kohyakit.train.networks.keys import sdxl_unet_layers
+from kohyakit.models import sd2
+from kohyakit.models.base import Family, Origin, TextKind
+from kohyakit.models.conditioning import Conditioning, joined_states, tokenize
+from kohyakit.models.sd15 import TEXT, UNET, VAE, text_config
+from kohyakit.models.text import TextEncoder
+from kohyakit.models.weights import WeightFile
+from kohyakit.networks.keys import sdxl_unet_layers
 
 PREFIX_1 = "conditioner.embedders.0.transformer."
 PREFIX_2 = "conditioner.embedders.1.model."

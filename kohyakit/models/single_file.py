@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.train.models.base import Family, Origin, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
-from kohyakit.train.models.text import TextEncoder
-from kohyakit.train.models.weights import WeightFile, missing_tensors
+from kohyakit.models.base import Family, Origin, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.models.text import TextEncoder
+from kohyakit.models.weights import WeightFile, missing_tensors
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
@@ -214,7 +214,7 @@ _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_o
 
 def vae_config(weights: WeightFile) -> dict[str, Any]:
     """The VAE's configuration, read from tensor shapes (original names)."""
-    from kohyakit.train.models.sd15 import VAE
+    from kohyakit.models.sd15 import VAE
 
     blocks = 1 + max(int(m[1]) for key in weights if (m := re.match(r"encoder\.down\.(\d+)\.", key)))
     layers = len([key for key in weights if re.fullmatch(r"encoder\.down\.0\.block\.\d+\.conv1\.weight", key)])
@@ -250,7 +250,7 @@ def vae_origin(key: str, blocks: int) -> str:
 
 def _vae(path: Path, weights: WeightFile, dtype: torch.dtype | None) -> nn.Module:
     if any(key.startswith("encoder.down_blocks.") for key in weights):
-        from kohyakit.train.models.folder import fill_vae
+        from kohyakit.models.folder import fill_vae
 
         return fill_vae(path, weights, None, dtype)
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kohyakit.dataset.tokens import EOS
-from kohyakit.train.models.base import Family, Origin, TextKind
-from kohyakit.train.models.weights import WeightFile
+from kohyakit.models.base import Family, Origin, TextKind
+from kohyakit.models.weights import WeightFile
 
 PREFIX = "cond_stage_model.transformer."
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.train.models.base import Family, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
-from kohyakit.train.models.text import TextEncoder
-from kohyakit.train.models.weights import WeightFile, missing_tensors
+from kohyakit.models.base import Family, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.models.text import TextEncoder
+from kohyakit.models.weights import WeightFile, missing_tensors
 
 _ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x, 2.x and XL; train it with --backend sd-scripts"
 _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
@@ -52,7 +52,7 @@ def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: boo
 
 def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any] | None, dtype: torch.dtype | None) -> nn.Module:
     """A VAE with diffusers' names. config: None takes the true SD configuration."""
-    from kohyakit.train.models.sd15 import VAE
+    from kohyakit.models.sd15 import VAE
 
     vae = meta_vae(config or VAE)
     _fill(path, "VAE", vae, weights.rename(_new_attention_name), dtype)

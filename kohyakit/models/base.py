@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
+from kohyakit.models.text import TextEncoder
+from kohyakit.models.weights import ENDINGS, WeightFile
+from kohyakit.networks.keys import TEXT_ENCODER_PREFIX, text_encoder_layers, unet_layers
 from kohyakit.registry import MODELS
-from kohyakit.train.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
-from kohyakit.train.models.text import TextEncoder
-from kohyakit.train.models.weights import ENDINGS, WeightFile
-from kohyakit.train.networks.keys import TEXT_ENCODER_PREFIX, text_encoder_layers, unet_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ def load_model(
     as_sd_scripts: take SDXL's text projection out of a single file the wrong way round, as sd-scripts does.
     Raises ConfigError with one sentence for a missing, incomplete, damaged or foreign file.
     """
-    from kohyakit.train.models import folder, single_file
+    from kohyakit.models import folder, single_file
 
     kind: Family = MODELS.load(family)
     place, vae_place = _places(path, vae)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kohyakit.dataset.tokens import CHUNK, EOS, chunks, encode, parse_weights, weighted_chunks
-from kohyakit.train.models.text import TextEncoder
+from kohyakit.models.text import TextEncoder
 
 MAX_CHUNKS = 3  # of 75 tokens in a sample prompt; what is longer is cut off
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kohyakit.train.models.base import Family, Origin, TextKind
-from kohyakit.train.models.sd15 import TEXT, UNET, VAE, heads_of
-from kohyakit.train.models.weights import WeightFile
+from kohyakit.models.base import Family, Origin, TextKind
+from kohyakit.models.sd15 import TEXT, UNET, VAE, heads_of
+from kohyakit.models.weights import WeightFile
 
 PREFIX = "cond_stage_model.model."
 
