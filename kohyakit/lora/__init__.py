@@ -1,0 +1,1 @@
+"""Tools for LoRA files: looked at, judged, converted, merged, resized."""

@@ -1,0 +1,176 @@
+"""A LoRA file in memory: its layers under Kohya's names, whatever names it came with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats import safetensors_header
+from kohyakit.lora.names import join_name
+from kohyakit.models.weights import WeightFile
+from kohyakit.networks.file import save_lora
+
+Layers = dict[str, dict[str, Tensor]]
+
+# Endings of other programs -> Kohya's.
+_ENDINGS = {
+    "lora_A.weight": "lora_down.weight",
+    "lora_B.weight": "lora_up.weight",
+    "lora_A.default.weight": "lora_down.weight",
+    "lora_B.default.weight": "lora_up.weight",
+    "lora.down.weight": "lora_down.weight",
+    "lora.up.weight": "lora_up.weight",
+    "lora_linear_layer.down.weight": "lora_down.weight",
+    "lora_linear_layer.up.weight": "lora_up.weight",
+    "lora_magnitude_vector": "dora_scale",
+    "lora_magnitude_vector.weight": "dora_scale",
+    "alpha": "alpha",
+}
+_FOREIGN = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, sorted(_ENDINGS, key=len, reverse=True)))})")
+
+
+@dataclass(slots=True)
+class LoraFile:
+    """layers: Kohya name -> ending (`lora_up.weight`) -> tensor, as the file has it. layout: kohya, diffusers or peft.
+
+    rest: tensors that belong to no layer, such as an embedding bundled with it.
+    """
+
+    path: Path
+    layers: Layers
+    metadata: dict[str, str] = field(default_factory=dict)
+    layout: str = "kohya"
+    rest: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything under Kohya's names, as it is written."""
+        named = {f"{name}.{ending}": tensor for name, layer in self.layers.items() for ending, tensor in layer.items()}
+        return named | self.rest
+
+    @property
+    def is_sdxl(self) -> bool:
+        return looks_like_sdxl(self.layers)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of most of its tensors."""
+        kinds = [tensor.dtype for layer in self.layers.values() for tensor in layer.values() if tensor.ndim]
+        return max(set(kinds), key=kinds.count) if kinds else torch.float32
+
+
+def looks_like_sdxl(names: Iterable[str]) -> bool:
+    """Whether layers belong to SDXL, by their names: two text encoders, or its U-Net's original names."""
+    marks = ("lora_te2_", "lora_unet_input_", "lora_unet_output_", "text_encoder_2.")
+    return any(name.startswith(marks) for name in names)
+
+
+def read(path: Path | str) -> LoraFile:
+    """A LoRA of any layout: Kohya's, diffusers' or PEFT's, .safetensors or a pickle opened weights-only.
+
+    A PEFT adapter may be given as its folder. Raises KohyakitError in one sentence for what is none.
+    """
+    path = Path(path)
+    config: dict[str, Any] = {}
+    if path.is_dir():
+        config, path = _adapter(path)
+    weights = WeightFile(path)
+    metadata = dict(safetensors_header.read(path).metadata) if path.suffix.lower() == ".safetensors" else {}
+    tensors = {name: weights.tensor(name) for name in weights}
+    if any(name.startswith("lora_") for name in tensors):
+        layers, rest = _kohya(tensors)
+        found = LoraFile(path, layers, metadata, "kohya", rest)
+    else:
+        found = _foreign(path, tensors, metadata, config or _stored_config(metadata))
+    if not found.layers:
+        what = "holds no layer of a LoRA"
+        raise ConfigError(Problem(str(path), what, "give a LoRA file, of Kohya's, diffusers' or PEFT's", "not_a_lora"))
+    return found
+
+
+def _adapter(folder: Path) -> tuple[dict[str, Any], Path]:
+    """A PEFT adapter's configuration and its weights."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        what, cure = "is a folder without a readable adapter_config.json", "give a LoRA file or a PEFT adapter"
+        raise ConfigError(Problem(str(folder), what, cure, "not_a_lora")) from error
+    names = ("adapter_model.safetensors", "adapter_model.bin")
+    return config, next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def _kohya(tensors: Mapping[str, Tensor]) -> tuple[Layers, dict[str, Tensor]]:
+    layers: Layers = {}
+    rest: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name, dot, ending = key.partition(".")
+        if dot and name.startswith("lora_"):
+            layers.setdefault(name, {})[ending] = tensor
+        else:
+            rest[key] = tensor
+    return layers, rest
+
+
+def _stored_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What diffusers notes of an adapter in the file's metadata."""
+    try:
+        found = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _foreign(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], config: dict[str, Any]) -> LoraFile:
+    names = [name.removeprefix("base_model.model.") for name in tensors]
+    sdxl = any(name.startswith("text_encoder_2.") for name in names) or any("add_embedding" in name for name in names)
+    sdxl = sdxl or _context(tensors) in (2048, 56)
+    found = LoraFile(path, {}, metadata, "peft" if any("lora_A" in name for name in names) else "diffusers")
+    for (name, tensor), plain in zip(tensors.items(), names, strict=True):
+        match = _FOREIGN.fullmatch(plain.replace(".processor.", ".").replace("_lora.", ".lora."))
+        part, dot, layer = match[1].partition(".") if match else ("", "", "")
+        if not dot or part not in ("unet", "text_encoder", "text_encoder_2"):
+            found.rest[name] = tensor
+            continue
+        kohya = join_name(part, layer, sdxl=sdxl)
+        found.layers.setdefault(kohya, {})[_ENDINGS[match[2]]] = tensor
+    for kohya, layer in found.layers.items():
+        if "lora_down.weight" in layer and "alpha" not in layer and (alpha := _alpha(config, kohya)) is not None:
+            layer["alpha"] = torch.tensor(float(alpha))
+    return found
+
+
+def _context(tensors: Mapping[str, Tensor]) -> int:
+    """The width of the text states that cross attention takes; 0 where none is adapted."""
+    marks = ("attn2.to_k.lora_A.weight", "attn2.to_k.lora.down.weight")
+    return next((tensor.shape[1] for name, tensor in tensors.items() if name.endswith(marks)), 0)
+
+
+def _alpha(config: Mapping[str, Any], name: str) -> Any:
+    """lora_alpha of an adapter's configuration, which diffusers stores by part (`unet.lora_alpha`)."""
+    part = "unet" if name.startswith("lora_unet_") else "text_encoder_2" if "te2_" in name else "text_encoder"
+    return config.get(f"{part}.lora_alpha", config.get("lora_alpha"))
+
+
+def write(
+    path: Path, file: LoraFile, *, dtype: torch.dtype | None = None, overwrite: bool = False
+) -> int:
+    """Write under Kohya's names with true hashes, whole or not at all; returns the bytes.
+
+    dtype of None keeps each tensor's own. Raises ConfigError where a file is there already and may not be replaced.
+    """
+    check_free(path, overwrite=overwrite)
+    metadata = {key: value for key, value in file.metadata.items() if not key.startswith("sshs_")}
+    return save_lora(path, file.tensors(), dtype, metadata)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raises ConfigError where `path` is there already and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise ConfigError(Problem(str(path), "is there already", "choose another name, or add --overwrite", "exists"))

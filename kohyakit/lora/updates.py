@@ -1,0 +1,115 @@
+"""What a layer of a LoRA file adds to its weight: one formula a method, from the tensors as the file has them.
+
+Sources: sd-scripts 0.10.1 `networks/lora.py`; LyCORIS 3.4 `modules/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """An update as a product: up [out, rank] (with every scale in it) times down [rank, in × kernel].
+
+    shape: of the weight that it is added to.
+    """
+
+    up: Tensor
+    down: Tensor
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def matrix(self) -> Tensor:
+        return (self.up @ self.down).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How one method's tensors are known and what they add. marks: endings that all must be there.
+
+    update: the tensors -> what is added to the weight, in its shape, or None where the base weight is needed too.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    update: Callable[[Tensors], Tensor] | None
+
+
+def scale_of(tensors: Tensors, rank: int) -> float:
+    """alpha over rank; 1 without an alpha."""
+    alpha = tensors.get("alpha")
+    return 1.0 if alpha is None else float(alpha) / rank
+
+
+def lora_factors(tensors: Tensors) -> Factors:
+    """networks.lora and LoCon, with LyCORIS' core tensor (`lora_mid`) where there is one."""
+    up, down = tensors["lora_up.weight"].float(), tensors["lora_down.weight"].float()
+    rank = down.shape[0]
+    if "lora_mid.weight" in tensors:
+        middle = tensors["lora_mid.weight"].float()
+        down = torch.einsum("mnkl,ni->mikl", middle, down.flatten(1))
+    shape = (up.shape[0], *down.shape[1:])
+    return Factors(up.flatten(1) * scale_of(tensors, rank), down.flatten(1), shape)
+
+
+def _lora(tensors: Tensors) -> Tensor:
+    return lora_factors(tensors).matrix()
+
+
+def _loha(tensors: Tensors) -> Tensor:
+    found = {name: tensor.float() for name, tensor in tensors.items()}
+    rank = found["hada_w1_b"].shape[0]
+    halves = []
+    for number in (1, 2):
+        a, b, core = found[f"hada_w{number}_a"], found[f"hada_w{number}_b"], found.get(f"hada_t{number}")
+        halves.append(a @ b if core is None else torch.einsum("ijkl,jr,ip->prkl", core, b, a))
+    return halves[0] * halves[1] * scale_of(tensors, rank)
+
+
+def _lokr(tensors: Tensors) -> Tensor:
+    found = {name: tensor.float() for name, tensor in tensors.items()}
+    rank = next((found[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in found), None)
+    first = found["lokr_w1"] if "lokr_w1" in found else found["lokr_w1_a"] @ found["lokr_w1_b"]
+    if "lokr_w2" in found:
+        second = found["lokr_w2"]
+    elif "lokr_t2" in found:
+        second = torch.einsum("ijkl,ip,jr->prkl", found["lokr_t2"], found["lokr_w2_a"], found["lokr_w2_b"])
+    else:
+        second = found["lokr_w2_a"] @ found["lokr_w2_b"].flatten(1)
+    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
+    scale = 1.0 if rank is None else scale_of(tensors, rank)
+    return torch.kron(first, second) * scale
+
+
+def _full(tensors: Tensors) -> Tensor:
+    return tensors["diff"].float()
+
+
+# The order is that of looking: a mark that others share stands last.
+METHODS = (
+    Method("loha", ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), _loha),
+    Method("lokr", ("lokr_w1",), _lokr),
+    Method("lokr", ("lokr_w1_a", "lokr_w1_b"), _lokr),
+    Method("oft", ("oft_blocks",), None),
+    Method("oft", ("oft_diag",), None),
+    Method("glora", ("a1.weight", "a2.weight", "b1.weight", "b2.weight"), None),
+    Method("ia3", ("weight", "on_input"), None),
+    Method("full", ("diff",), _full),
+    Method("norm", ("w_norm",), None),
+    Method("lora", ("lora_up.weight", "lora_down.weight"), _lora),
+)
+
+
+def method_of(tensors: Tensors) -> Method | None:
+    """The method whose marks a layer bears; None for a broken or an unknown one."""
+    return next((method for method in METHODS if all(mark in tensors for mark in method.marks)), None)
