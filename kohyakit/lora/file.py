@@ -14,9 +14,9 @@ from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats import safetensors_header
-from kohyakit.lora.names import join_name
+from kohyakit.lora.names import PARTS, join_name, split_name
 from kohyakit.models.weights import WeightFile
-from kohyakit.networks.file import save_lora
+from kohyakit.networks.file import save_lora, to_file_tensors, write_whole
 
 Layers = dict[str, dict[str, Tensor]]
 
@@ -80,6 +80,8 @@ def read(path: Path | str) -> LoraFile:
     path = Path(path)
     config: dict[str, Any] = {}
     if path.is_dir():
+        if parts := [part for part in ("unet", "text_encoder", "text_encoder_2") if (path / part).is_dir()]:
+            return _adapters(path, parts)
         config, path = _adapter(path)
     weights = WeightFile(path)
     metadata = dict(safetensors_header.read(path).metadata) if path.suffix.lower() == ".safetensors" else {}
@@ -104,6 +106,18 @@ def _adapter(folder: Path) -> tuple[dict[str, Any], Path]:
         raise ConfigError(Problem(str(folder), what, cure, "not_a_lora")) from error
     names = ("adapter_model.safetensors", "adapter_model.bin")
     return config, next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def _adapters(folder: Path, parts: list[str]) -> LoraFile:
+    """One PEFT adapter for each part of a pipeline."""
+    tensors: dict[str, Tensor] = {}
+    config: dict[str, Any] = {}
+    for part in parts:
+        own, path = _adapter(folder / part)
+        config |= {f"{part}.{key}": value for key, value in own.items()}
+        weights = WeightFile(path)
+        tensors |= {f"{part}.{name.removeprefix('base_model.model.')}": weights.tensor(name) for name in weights}
+    return _foreign(folder, tensors, {}, config)
 
 
 def _kohya(tensors: Mapping[str, Tensor]) -> tuple[Layers, dict[str, Tensor]]:
@@ -142,7 +156,7 @@ def _foreign(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]
         found.layers.setdefault(kohya, {})[_ENDINGS[match[2]]] = tensor
     for kohya, layer in found.layers.items():
         if "lora_down.weight" in layer and "alpha" not in layer and (alpha := _alpha(config, kohya)) is not None:
-            layer["alpha"] = torch.tensor(float(alpha))
+            layer["alpha"] = torch.tensor(float(alpha), dtype=layer["lora_down.weight"].dtype)
     return found
 
 
@@ -154,7 +168,11 @@ def _context(tensors: Mapping[str, Tensor]) -> int:
 
 def _alpha(config: Mapping[str, Any], name: str) -> Any:
     """lora_alpha of an adapter's configuration, which diffusers stores by part (`unet.lora_alpha`)."""
-    part = "unet" if name.startswith("lora_unet_") else "text_encoder_2" if "te2_" in name else "text_encoder"
+    prefix, path = split_name(name) or ("", "")
+    part, path = PARTS.get(prefix, ""), path.removeprefix("text_model.")
+    own = config.get(f"{part}.alpha_pattern", config.get("alpha_pattern"))
+    if isinstance(own, dict) and path in own:
+        return own[path]
     return config.get(f"{part}.lora_alpha", config.get("lora_alpha"))
 
 
@@ -168,6 +186,15 @@ def write(
     check_free(path, overwrite=overwrite)
     metadata = {key: value for key, value in file.metadata.items() if not key.startswith("sshs_")}
     return save_lora(path, file.tensors(), dtype, metadata)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, dtype: torch.dtype | None = None
+) -> None:
+    """Write tensors as they are named, whole or not at all. Raises RunError naming the file and the cause."""
+    from safetensors.torch import save
+
+    write_whole(path, save(to_file_tensors(tensors, dtype), dict(metadata)))
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
