@@ -1,4 +1,4 @@
-"""A LoRA under other programs' names: Kohya's, diffusers', PEFT's. Tensors are renamed, computed only where they must."""
+"""A LoRA under other programs' names: Kohya's, diffusers', PEFT's. Renamed, and computed only where need be."""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ def drawn(base: Path, lora: Path) -> torch.Tensor:
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(lora.parent, weight_name=lora.name, local_files_only=True)
     torch.manual_seed(3)
-    return pipeline("a cat", width=64, height=64, num_inference_steps=2, guidance_scale=3.0, output_type="latent").images
+    asked = {"width": 64, "height": 64, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
+    return pipeline("a cat", **asked).images
 
 
 @pytest.mark.filterwarnings("ignore")
