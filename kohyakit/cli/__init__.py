@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("kohyakit.cli.audit:audit", "Find what is wrong with a photo set and its captions."),
     "repair": ("kohyakit.cli.repair:repair", "Mend what audit found, with a way back."),
     "train": ("kohyakit.cli.train:train", "Train a LoRA from a preset or a TOML."),
+    "lora": ("kohyakit.cli.lora:lora", "Look at LoRA files, convert, merge, shrink and compare them."),
     "launch": ("kohyakit.cli.launch:launch", "Train through accelerate: several processes, machines or GPUs."),
     "convert": ("kohyakit.cli.convert:convert", "Turn presets into TOML, command lines and back, nothing lost."),
     "diff": ("kohyakit.cli.diff:diff", "Show what differs between two presets or TOML files."),

@@ -37,6 +37,11 @@ _ENDINGS = {
 _FOREIGN = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, sorted(_ENDINGS, key=len, reverse=True)))})")
 
 
+def dtype_of(precision: str | None) -> torch.dtype | None:
+    """The type that Kohya's words float, fp16 and bf16 stand for; None for None."""
+    return {None: None, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
 @dataclass(slots=True)
 class LoraFile:
     """layers: Kohya name -> ending (`lora_up.weight`) -> tensor, as the file has it. layout: kohya, diffusers or peft.
@@ -176,9 +181,7 @@ def _alpha(config: Mapping[str, Any], name: str) -> Any:
     return config.get(f"{part}.lora_alpha", config.get("lora_alpha"))
 
 
-def write(
-    path: Path, file: LoraFile, *, dtype: torch.dtype | None = None, overwrite: bool = False
-) -> int:
+def write(path: Path, file: LoraFile, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> int:
     """Write under Kohya's names with true hashes, whole or not at all; returns the bytes.
 
     dtype of None keeps each tensor's own. Raises ConfigError where a file is there already and may not be replaced.

@@ -98,7 +98,9 @@ def inspect(path: Path | str) -> Inspection:
 
 def _facts(name: str, layer: dict[str, Tensor]) -> LayerFacts:
     method = method_of(layer)
-    rank = next((len(layer[end]) for end in ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if end in layer), None)
+    rank = next(
+        (len(layer[end]) for end in ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if end in layer), None
+    )
     alpha = float(layer["alpha"]) if "alpha" in layer else None
     kind = "" if method is None else "dora" if "dora_scale" in layer else method.name
     if not all(bool(torch.isfinite(tensor).all()) for tensor in layer.values() if tensor.is_floating_point()):
@@ -126,7 +128,9 @@ def _family(found: LoraFile) -> str:
         return "sdxl"
     for name, layer in found.layers.items():
         if name.endswith("attn2_to_k") and "lora_down.weight" in layer:
-            return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(layer["lora_down.weight"].shape[1], _said(found.metadata))
+            return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(
+                layer["lora_down.weight"].shape[1], _said(found.metadata)
+            )
     return _said(found.metadata)
 
 
@@ -137,17 +141,33 @@ def _said(metadata: Mapping[str, str]) -> str:
 
 def _broken(layers: tuple[LayerFacts, ...]) -> Iterator[Problem]:
     said = {
-        "not finite": ("NaN or infinite numbers: pictures become black", "take an earlier file of that training", "error"),
-        "broken": ("tensors that make no layer (one of a pair missing, or sizes that do not fit)", "fetch it again", "error"),
+        "not finite": (
+            "NaN or infinite numbers: pictures become black",
+            "take an earlier file of that training",
+            "error",
+        ),
+        "broken": (
+            "tensors that make no layer (one of a pair missing, or sizes that do not fit)",
+            "fetch it again",
+            "error",
+        ),
         "dead": ("an update of zero: trained at rate 0, or not at all", "", "hint"),
     }
     for state, (what, cure, severity) in said.items():
         names = [layer.name for layer in layers if layer.state == state]
         if names:
-            yield Problem(_some(names), f"{len(names)} of {len(layers)} layers have {what}", cure, f"layers_{state.replace(' ', '_')}", severity)
+            yield Problem(
+                _some(names),
+                f"{len(names)} of {len(layers)} layers have {what}",
+                cure,
+                f"layers_{state.replace(' ', '_')}",
+                severity,
+            )
     unknown = [layer.name for layer in layers if split_name(layer.name) is None]
     if unknown:
-        yield Problem(_some(unknown), f"{len(unknown)} layers have names of no known model", "", "unknown_layers", "warning")
+        yield Problem(
+            _some(unknown), f"{len(unknown)} layers have names of no known model", "", "unknown_layers", "warning"
+        )
 
 
 def _some(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,22 @@ class Source:
 
     def weight(self, name: str) -> float:
         return self.strength * (self.blocks or {}).get(block_of(name), 1.0)
+
+
+def parse_source(text: str, blocks: Sequence[str] = ()) -> Source:
+    """`style.safetensors:0.6` and `up 1=0.5` as they are written on a command line. Raises ConfigError."""
+    path, colon, strength = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", strength):
+        path, strength = text, "1"  # a colon of a Windows drive is none of ours
+    factors = {}
+    for block in blocks:
+        name, _, factor = block.partition("=")
+        try:
+            factors[name.strip()] = float(factor)
+        except ValueError:
+            cure = "write a block of `kohyakit lora check` and a factor, like `up 1=0.5`"
+            raise ConfigError(Problem("--block", f"'{block}' is no BLOCK=FACTOR", cure)) from None
+    return Source(Path(path), float(strength), factors or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,212 @@
+"""kohyakit lora: tools for LoRA files"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(path_type=Path)
+_OUTPUT = click.option("-o", "--output", "target", type=_FILE, required=True, help="The file to write.")
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the file to write where it is there already.")
+_PRECISION = click.option(
+    "--save-precision", "precision", type=click.Choice(["float", "fp16", "bf16"]),
+    help="Of the numbers in the file; not given, as they come.",
+)  # fmt: skip
+
+
+@click.group()
+def lora() -> None:
+    """Look at LoRA files, convert, merge, shrink and compare them.
+
+    No file is ever changed: every command writes a new one, whole or not at all.
+    """
+
+
+@lora.command()
+@click.argument("files", type=_FILE, nargs=-1, required=True)
+@click.option("--layers", is_flag=True, help="A line for every layer too.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def check(files: tuple[Path, ...], layers: bool, as_json: bool) -> None:
+    """Say what FILES hold: method, ranks, size by block, what is missing, broken or given away.
+
+    Exit code 1 where a file is broken.
+    """
+    from kohyakit.cli.lora_view import inspection_data, show_inspection
+    from kohyakit.lora.inspect import inspect
+
+    found = [inspect(path) for path in files]
+    if as_json:
+        import json
+
+        click.echo(json.dumps([inspection_data(one) for one in found], ensure_ascii=False, indent=2))
+    else:
+        for one in found:
+            show_inspection(one, layers=layers)
+    sys.exit(any(problem.severity == "error" for one in found for problem in one.findings))
+
+
+@lora.command()
+@click.argument("file", type=_FILE)
+@click.option("--to", type=click.Choice(["kohya", "diffusers", "peft"]), required=True, help="Whose names to write.")
+@click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of layers that become plain.")
+@click.option("--fold-alpha", is_flag=True, help="Multiply alpha into the weights, for programs that read no alpha.")
+@_OUTPUT
+@_PRECISION
+@_OVERWRITE
+def convert(
+    file: Path, to: str, rank: int, fold_alpha: bool, target: Path, precision: str | None, overwrite: bool
+) -> None:
+    """Write FILE under the names of Kohya's tools, of diffusers or of PEFT (a folder).
+
+    LoHa, LoKr and full layers become plain ones where diffusers and PEFT cannot read them; what that loses is told.
+    """
+    from kohyakit.cli.lora_view import show_errors
+    from kohyakit.lora.convert import convert as run
+    from kohyakit.lora.file import dtype_of
+
+    done = run(file, target, to, rank=rank, fold_alpha=fold_alpha, dtype=dtype_of(precision), overwrite=overwrite)
+    click.echo(f"wrote {target}")
+    show_errors([(layer.name, layer.error) for layer in done], "layers were computed anew")
+
+
+@lora.command()
+@click.argument("sources", nargs=-1, required=True, metavar="FILE[:STRENGTH]...")
+@click.option(
+    "--rank", type=click.IntRange(min=1), help="Of the result; not given, all ranks together, which is exact."
+)
+@click.option("--conv-rank", type=click.IntRange(min=1), help="Of 3x3 convolutions.")
+@click.option(
+    "--block", "blocks", multiple=True, metavar="BLOCK=FACTOR", help="Weigh a block (`up 1=0.5`); repeatable."
+)
+@_OUTPUT
+@_PRECISION
+@_OVERWRITE
+def merge(
+    sources: tuple[str, ...],
+    rank: int | None,
+    conv_rank: int | None,
+    blocks: tuple[str, ...],
+    target: Path,
+    precision: str | None,
+    overwrite: bool,
+) -> None:
+    """Write one LoRA whose update is the sum of several, each times its strength.
+
+    \b
+        kohyakit lora merge style.safetensors:0.6 face.safetensors:0.4 -o both.safetensors --rank 32
+    """
+    from kohyakit.cli.lora_view import show_errors
+    from kohyakit.lora.file import dtype_of
+    from kohyakit.lora.merge import merge as run
+    from kohyakit.lora.merge import parse_source
+
+    chosen = [parse_source(text, blocks) for text in sources]
+    done = run(chosen, target, rank=rank, conv_rank=conv_rank, dtype=dtype_of(precision), overwrite=overwrite)
+    click.echo(f"wrote {target}: {len(done)} layers")
+    show_errors([(layer.name, layer.error) for layer in done], "layers are not the exact sum")
+
+
+@lora.command()
+@click.argument("file", type=_FILE)
+@click.option("--rank", type=click.IntRange(min=1), help="The same rank for every layer.")
+@click.option("--keep", type=click.FloatRange(0, 1), help="The share of each update's Frobenius norm that stays.")
+@click.option("--cumulative", type=click.FloatRange(0, 1), help="The share of the sum of singular values that stays.")
+@click.option("--ratio", type=click.FloatRange(min=1), help="Keep what is above the largest singular value over this.")
+@click.option("--size", metavar="40MB", help="The most that the tensors may take; the strongest directions stay.")
+@click.option("--conv-rank", type=click.IntRange(min=1), help="Of 3x3 convolutions, with --rank.")
+@click.option("--max-rank", "most", type=click.IntRange(min=1), help="No layer keeps more.")
+@click.option("--as-sd-scripts", is_flag=True, help="Count as its resize_lora.py does, one direction more.")
+@_OUTPUT
+@_PRECISION
+@_OVERWRITE
+def resize(
+    file: Path,
+    rank: int | None,
+    keep: float | None,
+    cumulative: float | None,
+    ratio: float | None,
+    size: str | None,
+    target: Path,
+    precision: str | None,
+    **asked: object,
+) -> None:
+    """Write FILE with fewer directions in each layer; what is kept of the updates is told."""
+    from kohyakit.cli.lora_view import chosen_rule, show_resized
+    from kohyakit.lora.file import dtype_of
+    from kohyakit.lora.resize import resize as run
+
+    rule, amount = chosen_rule(rank=rank, sv_fro=keep, sv_cumulative=cumulative, sv_ratio=ratio, size=size)
+    done = run(file, target, rule=rule, amount=amount, dtype=dtype_of(precision), **asked)
+    show_resized(file, target, done)
+
+
+@lora.command()
+@click.argument("tuned", type=_FILE)
+@click.argument("base", type=_FILE)
+@click.option("--family", type=click.Choice(["sd1", "sd2", "sdxl"]), default="sd1", show_default=True, help="Of both.")
+@click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of each layer, at most.")
+@click.option("--conv-rank", type=click.IntRange(min=1), help="Of 3x3 convolutions; not given, they are left out.")
+@click.option("--keep", "share", type=click.FloatRange(0, 1), help="As many directions as hold this share.")
+@click.option("--clamp", type=click.FloatRange(0, 1), help="Cut numbers at this quantile; sd-scripts takes 0.99.")
+@_OUTPUT
+@_OVERWRITE
+def extract(tuned: Path, base: Path, target: Path, **asked: object) -> None:
+    """Write what the model TUNED adds to BASE as a LoRA."""
+    from kohyakit.cli.lora_view import show_errors
+    from kohyakit.lora.extract import extract as run
+
+    done = run(tuned, base, target, **asked)
+    click.echo(f"wrote {target}: {len(done)} layers")
+    show_errors([(layer.name, max(0.0, 1 - layer.kept**2) ** 0.5) for layer in done], "layers are cut to their rank")
+
+
+@lora.command()
+@click.argument("file", type=_FILE)
+@click.option("--everything", is_flag=True, help="Also what says which network it is.")
+@_OUTPUT
+@_OVERWRITE
+def strip(file: Path, target: Path, everything: bool, overwrite: bool) -> None:
+    """Write FILE without folder names, captions, paths and settings; its weights stay byte for byte."""
+    from kohyakit.lora.relabel import strip as run
+
+    gone = run(file, target, everything=everything, overwrite=overwrite)
+    click.echo(f"wrote {target}: {len(gone)} entries taken out")
+
+
+@lora.command("set")
+@click.argument("file", type=_FILE)
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@_OUTPUT
+@_OVERWRITE
+def set_command(file: Path, changes: tuple[str, ...], target: Path, overwrite: bool) -> None:
+    """Write FILE with metadata changed (`NAME=` takes one out) and true hashes; its weights stay byte for byte."""
+    from kohyakit.config.read import parse_assignments
+    from kohyakit.lora.relabel import set_metadata
+
+    pairs = {name: str(text) or None for name, text in parse_assignments(changes).items()}
+    set_metadata(file, target, pairs, overwrite=overwrite)
+    click.echo(f"wrote {target}")
+
+
+@lora.command()
+@click.argument("first", type=_FILE)
+@click.argument("second", type=_FILE)
+def diff(first: Path, second: Path) -> None:
+    """Show which settings differ, and how large the updates of FIRST and SECOND are by block."""
+    from kohyakit.cli.lora_view import show_difference
+    from kohyakit.lora.compare import compare
+
+    show_difference(first, second, compare(first, second))
+
+
+@lora.command()
+@click.argument("first", type=_FILE)
+@click.argument("second", type=_FILE)
+def pair(first: Path, second: Path) -> None:
+    """Say how far FIRST and SECOND overlap, block by block, which foretells that they fight when used together."""
+    from kohyakit.cli.lora_view import show_pair
+    from kohyakit.lora.compare import compare
+
+    show_pair(compare(first, second))

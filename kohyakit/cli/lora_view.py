@@ -1,0 +1,127 @@
+"""How the LoRA tools show what they found and did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kohyakit.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from kohyakit.lora.compare import Compared
+    from kohyakit.lora.inspect import Inspection
+    from kohyakit.lora.resize import Resized
+
+_FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "": "unknown"}
+_COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
+
+
+def chosen_rule(**asked: Any) -> tuple[str, float]:
+    """The one rule that was asked for, with its amount. Raises ConfigError for none or several."""
+    given = {rule: amount for rule, amount in asked.items() if amount is not None}
+    if len(given) != 1:
+        what = "no rule is given" if not given else "more than one rule is given"
+        raise ConfigError(Problem("", what, "give one of --rank, --keep, --cumulative, --ratio and --size"))
+    ((rule, amount),) = given.items()
+    return rule, _bytes(amount) if rule == "size" else float(amount)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmg]?)i?b?\s*", text, re.IGNORECASE)
+    if not match:
+        raise ConfigError(Problem("--size", f"'{text}' is no size", "write it like 40MB"))
+    return int(float(match[1]) * 1024 ** " kmg".index(match[2].lower() or " "))
+
+
+def show_errors(layers: Sequence[tuple[str, float]], what: str) -> None:
+    """How many layers lost something, and the worst of them."""
+    lossy = sorted(((error, name) for name, error in layers if error > 1e-4), reverse=True)
+    if not lossy:
+        return
+    mean = sum(error for error, _ in lossy) / len(lossy)
+    click.echo(f"{len(lossy)} {what}: off by {mean:.1%} of their size in the mean")
+    for error, name in lossy[:3]:
+        click.echo(f"  {error:6.1%}  {name}")
+
+
+def show_resized(source: Path, target: Path, done: Sequence[Resized]) -> None:
+    before, after = source.stat().st_size, target.stat().st_size
+    ranks = sorted({layer.new_rank for layer in done})
+    shown = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    kept = sum(layer.kept for layer in done) / len(done)
+    click.echo(f"wrote {target}: rank {shown}, {before / 2**20:.1f} -> {after / 2**20:.1f} MiB")
+    click.echo(f"{kept:.1%} of the updates' size is kept in the mean")
+    for layer in sorted(done, key=lambda one: one.kept)[:3]:
+        if layer.kept < 0.999:
+            click.echo(f"  {layer.kept:6.1%}  {layer.name} (rank {layer.old_rank} -> {layer.new_rank})")
+
+
+def inspection_data(found: Inspection) -> dict[str, Any]:
+    """An inspection as plain data."""
+    return {
+        "file": str(found.path), "layout": found.layout, "family": found.family, "bytes": found.bytes,
+        "dtype": found.dtype, "methods": found.methods, "blocks": found.by_block(),
+        "findings": [asdict(problem) for problem in found.findings], "trigger_words": list(found.trigger_words),
+        "gives_away": list(found.gives_away), "layers": [asdict(layer) for layer in found.layers],
+        "rest": list(found.rest),
+    }  # fmt: skip
+
+
+def show_inspection(found: Inspection, *, layers: bool) -> None:
+    methods = ", ".join(f"{count} {method}" for method, count in found.methods.items())
+    ranks = sorted({layer.rank for layer in found.layers if layer.rank})
+    rank = "" if not ranks else f", rank {ranks[0]}" if len(ranks) == 1 else f", ranks {ranks[0]} to {ranks[-1]}"
+    rows = [
+        ("Model", f"{_FAMILIES.get(found.family, found.family)}, names as {found.layout} writes them"),
+        ("Layers", f"{methods}{rank}"),
+        ("File", f"{found.bytes / 2**20:.1f} MiB, {found.dtype}"),
+        ("Size", "  ".join(f"{block} {norm:.3g}" for block, norm in found.by_block().items())),
+        ("Trigger", ", ".join(found.trigger_words) or "none said"),
+        ("Tells", "; ".join(found.gives_away) or "nothing of its training"),
+    ]
+    click.echo(click.style(str(found.path), bold=True))
+    for title, text in rows:
+        click.echo(f"  {title:8} {text}")
+    for problem in found.findings:
+        click.echo(f"  {click.style(problem.severity, fg=_COLOURS[problem.severity]):8} {problem} [{problem.name}]")
+    if layers:
+        for layer in found.layers:
+            size = "" if layer.norm is None else f"{layer.norm:.4g}"
+            numbers = f"{layer.rank or '':>4} {layer.alpha or '':>6} {size:>9}"
+            click.echo(f"  {layer.method:6} {numbers} {layer.state:10} {layer.name}")
+
+
+def _block_table(found: Compared) -> None:
+    click.echo(f"{'block':10} {'first':>9} {'second':>9} {'cosine':>7} {'shared':>7}")
+    for row in found.blocks:
+        click.echo(f"{row.block:10} {row.first:9.4g} {row.second:9.4g} {row.cosine:7.2f} {row.shared:7.0%}")
+
+
+def show_difference(first: Path, second: Path, found: Compared) -> None:
+    click.echo(f"{first.name} | {second.name}")
+    for name, (one, two) in found.settings.items():
+        click.echo(f"  {name:28} {_short(one)} | {_short(two)}")
+    for count, path in ((len(found.only_first), first), (len(found.only_second), second)):
+        if count:
+            click.echo(f"  {count} layers only in {path.name}")
+    _block_table(found)
+
+
+def _short(text: str | None, most: int = 40) -> str:
+    return "-" if text is None else text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def show_pair(found: Compared) -> None:
+    _block_table(found)
+    strength = found.strength_where_they_fight()
+    if strength is None:
+        click.echo("they do not add up in the same direction; both can be used at strength 1")
+    else:
+        click.echo(
+            f"where they pull the same way they add up: about {strength:.2f} for each keeps the whole as strong as one"
+        )

@@ -1,0 +1,116 @@
+"""A LoRA of the difference between two models: layer by layer from memory-mapped files, nothing clamped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.lora import file as lora_file
+from kohyakit.lora.factors import Parts, take_apart_matrix
+from kohyakit.lora.file import LoraFile
+from kohyakit.lora.merge import plain_layer
+from kohyakit.models import Model, load_model
+
+_LEAST = 1e-6  # of a weight's norm; a smaller difference is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """One layer. kept: the share of the difference's norm that its rank holds, 0 to 1."""
+
+    name: str
+    rank: int
+    kept: float
+
+
+def extract(
+    tuned: Path | str,
+    base: Path | str,
+    target: Path,
+    *,
+    family: str = "sd1",
+    rank: int = 32,
+    conv_rank: int | None = None,
+    share: float | None = None,
+    clamp: float | None = None,
+    dtype: torch.dtype = torch.float16,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[Extracted]:
+    """Write what a tuned model adds to its base as a LoRA.
+
+    rank: of each layer, at most; conv_rank: of 3x3 convolutions, None leaves them out. share: as many directions as
+    hold that share of the difference's Frobenius norm. clamp: cut both matrices at this quantile of theirs, as
+    sd-scripts always does with 0.99. Layers without a difference are left out. Raises ConfigError for models that
+    are missing or of different shapes, and where nothing differs.
+    """
+    lora_file.check_free(target, overwrite=overwrite)
+    after, before = (load_model(place, family=family, dtype=None) for place in (tuned, base))
+    layers: lora_file.Layers = {}
+    done = []
+    for name, (new, old) in _pairs(after, before, convolutions=conv_rank is not None).items():
+        progress(name)
+        difference = new.weight.detach().float() - old.weight.detach().float()
+        if float(difference.norm()) <= _LEAST * float(old.weight.detach().float().norm()):
+            continue
+        parts = take_apart_matrix(difference)
+        count = _count(
+            parts, conv_rank if conv_rank and difference.ndim == 4 and difference.shape[-1] > 1 else rank, share
+        )
+        layers[name] = _clamped(plain_layer(parts.cut(count)), clamp)
+        done.append(Extracted(name, count, parts.kept(count)))
+    if not layers:
+        what = "does not differ from the base in any layer that a LoRA has"
+        raise ConfigError(Problem(str(tuned), what, "give the tuned model first, then its base", "no_difference"))
+    metadata = _described(family, rank, done, Path(tuned), Path(base))
+    lora_file.write(target, LoraFile(target, layers, metadata), dtype=dtype, overwrite=overwrite)
+    return done
+
+
+def _pairs(after: Model, before: Model, *, convolutions: bool) -> dict[str, tuple[nn.Module, nn.Module]]:
+    """Kohya name -> the layer in both models. Raises ConfigError where their shapes differ."""
+    found = [_layers(model, convolutions=convolutions) for model in (after, before)]
+    wrong = [
+        name
+        for name, layer in found[0].items()
+        if name not in found[1] or layer.weight.shape != found[1][name].weight.shape
+    ]
+    if wrong:
+        what = f"has another shape than the base ({len(wrong)} layers, such as {wrong[0]})"
+        raise ConfigError(Problem(after.source.name, what, "give the model that it was made from", "shapes_differ"))
+    return {name: (layer, found[1][name]) for name, layer in found[0].items()}
+
+
+def _layers(model: Model, *, convolutions: bool) -> Mapping[str, nn.Module]:
+    return dict([*model.text_layers(), *model.unet_layers(convolutions=convolutions)])
+
+
+def _count(parts: Parts, most: int, share: float | None) -> int:
+    if share is None:
+        return min(most, len(parts.values))
+    sums = parts.values.square().cumsum(0) / parts.values.square().sum()
+    return min(most, int(torch.searchsorted(sums, share**2)) + 1, len(parts.values))
+
+
+def _clamped(layer: dict[str, Tensor], quantile: float | None) -> dict[str, Tensor]:
+    if quantile is None:
+        return layer
+    up, down = layer["lora_up.weight"], layer["lora_down.weight"]
+    limit = torch.quantile(torch.cat([up.flatten(), down.flatten()]).float(), quantile)
+    return layer | {"lora_up.weight": up.clamp(-limit, limit), "lora_down.weight": down.clamp(-limit, limit)}
+
+
+def _described(family: str, rank: int, done: list[Extracted], tuned: Path, base: Path) -> dict[str, str]:
+    ranks = {layer.rank for layer in done}
+    dim = str(rank) if ranks == {rank} else "Dynamic"
+    version = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
+    return {
+        "ss_v2": str(family == "sd2"), "ss_base_model_version": version, "ss_network_module": "networks.lora",
+        "ss_network_dim": dim, "ss_network_alpha": dim,
+        "ss_training_comment": f"extracted from {tuned.stem} minus {base.stem}",
+    }  # fmt: skip
