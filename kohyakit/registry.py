@@ -171,3 +171,32 @@ CHECKS = Table(
         "balance": Entry("kohyakit.audit.checks.balance:CHECK", "Subsets of very unequal weight"),
     },
 )
+
+_TAGGER, _DESCRIBER, _CHAT = (
+    f"kohyakit.captioning.{name}" for name in ("tagger:Tagger", "describer:Describer", "chat:Chat")
+)
+
+# name: (class, help, package it needs, extra)
+_CAPTIONERS = {
+    "wd-eva02": (_TAGGER, "WD v3 tagger, EVA02 large: the most exact one", "onnxruntime", "caption"),
+    "wd-vit-large": (_TAGGER, "WD v3 tagger, ViT large", "onnxruntime", "caption"),
+    "wd-swinv2": (_TAGGER, "WD v3 tagger, SwinV2: good and quick", "onnxruntime", "caption"),
+    "wd-convnext": (_TAGGER, "WD v3 tagger, ConvNeXt", "onnxruntime", "caption"),
+    "wd-vit": (_TAGGER, "WD v3 tagger, ViT: the quickest", "onnxruntime", "caption"),
+    "pixai": (_TAGGER, "PixAI tagger v0.9: knows the newest characters", "onnxruntime", "caption"),
+    "cl": (_TAGGER, "CL tagger: also artists, quality, model", "onnxruntime", "caption"),
+    "blip": (_DESCRIBER, "BLIP: one short sentence; the beginners' guide's", "transformers", "train"),
+    "blip2": (_DESCRIBER, "BLIP-2: one better sentence, 15 GB", "transformers", "train"),
+    "git": (_DESCRIBER, "GIT: one short sentence", "transformers", "train"),
+    "florence2": ("kohyakit.captioning.florence:Florence", "Florence-2: sentences of three lengths, quick",
+                  "transformers", "train"),
+    "qwen-vl": (_CHAT, "Qwen-VL with a prompt of your own", "transformers", "train"),
+    "joycaption": (_CHAT, "JoyCaption (LLaVA): long captions made for training", "transformers", "train"),
+    "chat": (_CHAT, "any chat model that sees, by --model", "transformers", "train"),
+    "server": ("kohyakit.captioning.server:Server", "a server like Ollama, llama.cpp, vLLM or LM Studio", "", ""),
+}  # fmt: skip
+
+CAPTIONERS = Table(
+    "captioner",
+    {name: Entry(target, text, (), package, extra) for name, (target, text, package, extra) in _CAPTIONERS.items()},
+)

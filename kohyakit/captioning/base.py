@@ -63,7 +63,10 @@ def _tags(text: str) -> list[str]:
 
 def _once(tags: Iterable[str]) -> list[str]:
     """Each tag at its first place, without regard to case."""
-    return list({tag.lower(): tag for tag in reversed(list(tags))}.values())[::-1]
+    found: dict[str, str] = {}
+    for tag in tags:
+        found.setdefault(tag.lower(), tag)
+    return list(found.values())
 
 
 _LEAST_LOOP = 3  # a phrase said so often in a row is a loop
@@ -74,8 +77,8 @@ def tidy(text: str) -> str:
 
     Returns "" where nothing is left, which nobody should write into a file.
     """
-    text = re.sub(r"<\|?[\w/]+\|?>|^(?:assistant|caption)\s*:\s*", " ", text.strip(), flags=re.IGNORECASE)
-    text = re.sub(r"\s+", " ", text).strip().strip('"').strip()
+    text = re.sub(r"\s+", " ", re.sub(r"<\|?[\w/]+\|?>", " ", text)).strip()
+    text = re.sub(r"^(?:assistant|caption)\s*:\s*", "", text, flags=re.IGNORECASE).strip('"').strip()
     return _without_loop(text)
 
 

@@ -17,7 +17,9 @@ def find(name: str, *, download: bool = False, files: tuple[str, ...] | None = N
     if place.exists():
         return place if place.is_dir() else place.parent
     if name.count("/") != 1 or place.is_absolute() or "\\" in name:
-        raise ConfigError(Problem(name, "there is no such folder", "give the folder that holds the model", "model_missing"))
+        raise ConfigError(
+            Problem(name, "there is no such folder", "give the folder that holds the model", "model_missing")
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -59,7 +59,27 @@ KINDS: dict[str, Kind] = {
 
 # Faces drawn with signs keep their underscores, as the field writes them.
 KAOMOJI = frozenset(
-    "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()
+    [
+        "0_0",
+        "(o)_(o)",
+        "+_+",
+        "+_-",
+        "._.",
+        "<o>_<o>",
+        "<|>_<|>",
+        "=_=",
+        ">_<",
+        "3_3",
+        "6_9",
+        ">_o",
+        "@_@",
+        "^_^",
+        "o_o",
+        "u_u",
+        "x_x",
+        "|_|",
+        "||_||",
+    ]
 )
 _CATEGORIES = {"0": "general", "4": "character", "9": "rating", "1": "artist", "3": "copyright", "5": "meta"}
 RATING, CHARACTER = "rating", "character"
@@ -180,7 +200,9 @@ class Tagger:
         """
         self.kind = KINDS[name]
         self.rules = rules or TagRules()
-        folder = find(place or self.kind.repository, download=download, files=(f"*{self.kind.model}", f"*{self.kind.tags}"))
+        folder = find(
+            place or self.kind.repository, download=download, files=(f"*{self.kind.model}", f"*{self.kind.tags}")
+        )
         self._session = _session(_file(folder, self.kind.model), device)
         self.tags = read_tags(_file(folder, self.kind.tags))
         wanted = self._session.get_inputs()[0]
@@ -218,7 +240,9 @@ def _file(folder: Path, name: str) -> Path:
     found = [path for path in (folder / name, *sorted(folder.glob(f"*/{name}"))) if path.is_file()]
     if not found:
         what = f"holds no {name}"
-        raise ConfigError(Problem(str(folder), what, "fetch the tagger's files again, or give their folder", "model_missing"))
+        raise ConfigError(
+            Problem(str(folder), what, "fetch the tagger's files again, or give their folder", "model_missing")
+        )
     return found[0]
 
 
@@ -228,7 +252,9 @@ def _session(path: Path, device: str) -> Any:
     except ModuleNotFoundError:
         raise MissingExtra("a tagger", "onnxruntime", "caption") from None
     there = onnxruntime.get_available_providers()
-    fast = [name for name in ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider") if name in there]
+    fast = [
+        name for name in ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider") if name in there
+    ]
     wanted = [*([] if device == "cpu" else fast), "CPUExecutionProvider"]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

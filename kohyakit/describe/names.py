@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kohyakit.registry import CHECKS, MODELS, OPTIMIZERS, SCHEDULERS, Table
+from kohyakit.registry import CAPTIONERS, CHECKS, MODELS, OPTIMIZERS, SCHEDULERS, Table
 
 TABLES: tuple[tuple[str, Table], ...] = (
     ("Model families, as `kohyakit train` loads them in process", MODELS),
     ("Optimizers: `optimizer_type`", OPTIMIZERS),
     ("Learning rate schedules: `lr_scheduler`", SCHEDULERS),
     ("Checks of `kohyakit audit`: `--check`", CHECKS),
+    ("Captioners: `kohyakit caption --with`", CAPTIONERS),
 )
 
 

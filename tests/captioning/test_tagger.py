@@ -139,5 +139,5 @@ def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (folder / "model.onnx").unlink()
     with pytest.raises(ConfigError, match=r"holds no model\.onnx"):
         Tagger("wd-eva02", place=str(folder))
-    with pytest.raises(ConfigError, match="not in the local cache.*--download"):
+    with pytest.raises(ConfigError, match=r"not in the local cache.*--download"):
         Tagger("wd-eva02")

@@ -1,0 +1,38 @@
+"""BLIP, BLIP-2 and GIT: one plain sentence about a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kohyakit.captioning.loaded import load
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+REPOSITORIES = {
+    "blip": "Salesforce/blip-image-captioning-large",
+    "blip2": "Salesforce/blip2-opt-2.7b",
+    "git": "microsoft/git-large-coco",
+}
+_KINDS = {"blip": ("blip",), "blip2": ("blip-2",), "git": ("git",)}
+
+
+class Describer:
+    """prompt: words that the sentence begins with (`a photo of`); BLIP and GIT go on from there."""
+
+    def __init__(
+        self, name: str, *, place: str | None = None, prompt: str = "", max_tokens: int = 75, beams: int = 1,
+        batch_size: int = 4, download: bool = False, device: str = "auto",
+    ) -> None:  # fmt: skip
+        self._loaded = load(place or REPOSITORIES[name], download=download, device=device, kinds=_KINDS[name])
+        self._prompt, self._settings = prompt, {"max_new_tokens": max_tokens, "num_beams": beams, "do_sample": False}
+        self.batch_size = batch_size
+        self.about = f"{name} ({self._loaded.folder.name}) on {self._loaded.where}"
+
+    def caption(self, pictures: Sequence[Image]) -> list[str]:
+        processor = self._loaded.processor
+        text = {"text": [self._prompt] * len(pictures)} if self._prompt else {}
+        inputs = processor(images=list(pictures), return_tensors="pt", **text)
+        ids = self._loaded.generate(inputs, **self._settings)
+        return [said.strip() for said in processor.batch_decode(ids, skip_special_tokens=True)]
