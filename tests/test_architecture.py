@@ -14,7 +14,7 @@ from kohyakit.cli import COMMANDS
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = (
-    ("errors", "registry", "resources"),
+    ("errors", "files", "registry", "resources"),
     ("config",),
     ("formats", "dataset"),
     ("plan", "planning", "runs", "describe"),

@@ -3,15 +3,17 @@
 Every change is a list of moves: the original into the undo folder, the new file from there to its place. A step's
 moves are written to the journal and forced to disk before the first of them is made. A move is done when its source
 is gone and its target is there, so a run that was killed can be finished, or undone, from the journal alone, again
-and again. Nothing is deleted, and a moved file keeps its bytes and its time.
+and again. Nothing is deleted, and a moved file keeps its bytes and its time. No move goes through a linked folder.
 
 .kohyakit_undo/<time>/journal.jsonl   one object a line: run | step | finished | undone
+.kohyakit_undo/<time>/mark            an empty file whose number and time of making the journal's first line holds
 .kohyakit_undo/<time>/originals/      what was replaced or set aside
 .kohyakit_undo/<time>/new/            new files before they are put in place, and again after an undo
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -20,18 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kohyakit.errors import Problem
+from kohyakit.audit.journal_reading import JOURNAL, PARTS, UNDO_FOLDER, Move, read_moves, read_records
+from kohyakit.errors import DatasetError, Problem
+from kohyakit.files import is_link, link_on_the_way
 
-UNDO_FOLDER = ".kohyakit_undo"
-_JOURNAL = "journal.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Both ends relative to the root, with forward slashes."""
-
-    source: str
-    target: str
+_MARK = "mark"
 
 
 @dataclass
@@ -54,35 +49,42 @@ class Journal:
             except FileExistsError:
                 continue
         journal = cls(root, folder)
-        (folder / "originals").mkdir()
-        (folder / "new").mkdir()
-        journal._write({"event": "run", "version": 1, **about})
+        for part in PARTS:
+            (folder / part).mkdir()
+        with open(folder / _MARK, "xb"):
+            pass
+        journal._write({"event": "run", "version": 1, "mark": journal._mark(), **about})
         return journal
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """All whole lines; a line that a crash cut short never took effect."""
-        found = []
+        """All whole lines; a line that a crash cut short never took effect. Raises DatasetError (see read_records)."""
+        return read_records(self.folder)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the journal was begun where it lies: an unpacked or copied one has a mark of another time."""
+        marks = [record.get("mark") for record in self.records if record["event"] == "run"]
+        return bool(marks) and marks[0] is not None and marks[0] == self._mark()
+
+    def _mark(self) -> list[int] | None:
+        """What the system gave the empty file when it was made, and what nobody can put into an archive."""
         try:
-            text = (self.folder / _JOURNAL).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return found
-        for line in text.splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
+            about = os.lstat(self.folder / _MARK)
+        except OSError:
+            return None
+        return [about.st_ino, about.st_ctime_ns]
 
     @property
     def state(self) -> str:
         """`open`, `finished` or `undone`."""
-        events = {record.get("event") for record in self.records}
+        events = {record["event"] for record in self.records}
         return "undone" if "undone" in events else "finished" if "finished" in events else "open"
 
     def stage(self, name: str, data: bytes) -> Path:
         """Put a new file's bytes into the undo folder, forced to disk; `step` then moves it into place."""
         path = self._free("new", name)
+        _no_link_on_the_way(self.root, path)
         with open(path, "xb") as stream:
             stream.write(data)
             stream.flush()
@@ -104,18 +106,28 @@ class Journal:
 
     def step(self, about: dict[str, Any], moves: Sequence[tuple[Path, Path]]) -> None:
         """Write the step down, then make its moves. Raises OSError; what was moved of it stays undoable."""
+        for place in (place for move in moves for place in move):
+            _no_link_on_the_way(self.root, place)
         listed = [{"source": self._relative(source), "target": self._relative(target)} for source, target in moves]
         self._write({"event": "step", **about, "moves": listed})
         for source, target in moves:
-            _rename(source, target)
+            _rename(self.root, source, target)
+
+    @property
+    def moves(self) -> list[Move]:
+        """What was written down, in order. Raises DatasetError where no repair would move that."""
+        return read_moves(self.folder, self.records)
 
     def resume(self) -> int:
-        """Make the moves that were written down and not made; returns how many."""
+        """Make the moves that were written down and not made; returns how many. Raises DatasetError."""
         made = 0
-        for move in self._moves():
+        for move in self.moves:
             source, target = self.root / move.source, self.root / move.target
             if _there(source) and not _there(target):
-                _rename(source, target)
+                try:
+                    _rename(self.root, source, target)
+                except OSError as error:
+                    raise DatasetError(_unmade(source, error)) from error
                 made += 1
         return made
 
@@ -125,7 +137,7 @@ class Journal:
     def undo(self) -> list[Problem]:
         """Take every move back, the last first; what could not be is told, and can be tried again."""
         problems = []
-        for move in reversed(self._moves()):
+        for move in reversed(self.moves):
             source, target = self.root / move.source, self.root / move.target
             if _there(source):
                 if _there(target) and not self._is_pending(move):
@@ -136,10 +148,9 @@ class Journal:
                     problems.append(Problem(str(target), "is gone, so it cannot be put back", "look for it by hand"))
                 continue
             try:
-                _rename(target, source)
+                _rename(self.root, target, source)
             except OSError as error:
-                what = f"cannot be put back ({error.strerror})"
-                problems.append(Problem(str(target), what, "close what has it open and try again"))
+                problems.append(_unmade(target, error))
         if not problems:
             self._write({"event": "undone"})
         return problems
@@ -153,15 +164,13 @@ class Journal:
         what = f"a new file stands where the original belongs; the original is {target}"
         return Problem(str(source), what, "move the new file away and run --undo again")
 
-    def _moves(self) -> list[Move]:
-        steps = (record for record in self.records if record.get("event") == "step")
-        return [Move(move["source"], move["target"]) for step in steps for move in step["moves"]]
-
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
     def _write(self, record: dict[str, Any]) -> None:
-        path = self.folder / _JOURNAL
+        path = self.folder / JOURNAL
+        if is_link(path):
+            raise OSError(errno.ELOOP, "the journal is a link", str(path))
         with open(path, "a+b") as stream:
             # after a cut line, begin a new one
             if stream.tell() and _last_byte(stream) != b"\n":
@@ -173,11 +182,16 @@ class Journal:
 
 
 def runs(root: Path) -> list[Journal]:
-    """All runs below a folder, the oldest first."""
+    """All runs below a folder, the oldest first. Raises DatasetError where the undo folder or a run is a link."""
+    place = root / UNDO_FOLDER
     try:
-        folders = sorted(entry for entry in (root / UNDO_FOLDER).iterdir() if (entry / _JOURNAL).is_file())
+        folders = [] if is_link(place) else sorted(entry for entry in place.iterdir() if _there(entry / JOURNAL))
     except OSError:
         return []
+    linked = [path for path in (place, *folders) if is_link(path)]
+    if linked:
+        what = "is a link, and kohyakit follows none to its own files"
+        raise DatasetError(Problem(str(path), what, "take the link away", "journal_refused") for path in linked)
     return [Journal(root, folder) for folder in folders]
 
 
@@ -195,10 +209,26 @@ def _there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _rename(source: Path, target: Path) -> None:
+def _unmade(path: Path, error: OSError) -> Problem:
+    linked = error.errno == errno.ELOOP
+    cure = "put a real folder in the link's place" if linked else "close what has it open and try again"
+    return Problem(str(path), f"cannot be moved ({error.strerror or error})", cure)
+
+
+def _no_link_on_the_way(root: Path, path: Path) -> None:
+    found = link_on_the_way(root, path)
+    if found is not None:
+        raise OSError(errno.ELOOP, f"{found.name} is a link, and nothing is moved through one", str(found))
+
+
+def _rename(root: Path, source: Path, target: Path) -> None:
+    for place in (source, target):
+        _no_link_on_the_way(root, place)
+    if source.is_dir() and not is_link(source):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a repair moves files", str(source))
     target.parent.mkdir(parents=True, exist_ok=True)
     if _there(target):
-        raise FileExistsError(17, "another file has that name", str(target))
+        raise FileExistsError(errno.EEXIST, "another file has that name", str(target))
     os.rename(source, target)
     _sync_folder(target.parent)
     _sync_folder(source.parent)

@@ -7,6 +7,7 @@ only then is anything moved (journal). Nothing is deleted; `undo_repair` puts ev
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,10 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kohyakit.audit.journal import UNDO_FOLDER, Journal, latest
+from kohyakit.audit.journal import Journal, latest, runs
+from kohyakit.audit.journal_reading import UNDO_FOLDER
 from kohyakit.audit.mend import CannotMend, mend
 from kohyakit.audit.repair_plan import RepairOptions, RepairPlan, Step, plan_repairs
 from kohyakit.errors import DatasetError, Problem
+from kohyakit.files import read_bytes, refuse_links
 
 if TYPE_CHECKING:
     from kohyakit.audit.report import AuditReport
@@ -66,6 +69,7 @@ def repair_dataset(
     *,
     options: RepairOptions | None = None,
     dry_run: bool = False,
+    resume: bool = False,
     report: AuditReport | None = None,
     workers: int | None = None,
     progress: bool = False,
@@ -73,15 +77,15 @@ def repair_dataset(
     """Mend a folder of photos: turn upright, convert, rename, set aside what does not decode and what is twice.
 
     dir: any folder that can be audited. report: an audit of it, made now without. A run that was killed is finished
-    first. Raises DatasetError for a folder that cannot be read or that another repair is at work on, ConfigError for
-    options.
+    first; resume: also one that was begun elsewhere and came with the folder. Raises DatasetError for a folder that
+    cannot be read, that another repair is at work on or whose journal is not to be trusted, ConfigError for options.
     """
     root = Path(dir)
     options = options or RepairOptions()
     resumed = False
     with contextlib.nullcontext() if dry_run else _alone(root):
-        killed = None if dry_run else latest(root, ("open",))
-        if killed is not None:
+        killed = _unfinished(root, resume)
+        if killed is not None and not dry_run:
             killed.resume()
             report, resumed = None, True
         report = report or _audit(root, options, workers, progress)
@@ -102,6 +106,17 @@ def undo_repair(dir: Path | str) -> Undone:
         if journal is None:
             return Undone(root, None)
         return Undone(root, journal.folder, tuple(journal.undo()))
+
+
+def _unfinished(root: Path, resume: bool) -> Journal | None:
+    """The run that was killed. Raises DatasetError for one that did not begin here, unless it is to be gone on with."""
+    for journal in (journal for journal in reversed(runs(root)) if journal.state == "open" and journal.moves):
+        if resume or journal.is_ours:
+            return journal
+        what = "is a repair that was begun elsewhere and not finished, so nothing of it was done"
+        cure = "go on with it by --resume, take it back by --undo, or move the folder away if it is not yours"
+        raise DatasetError(Problem(str(journal.folder), what, cure, "journal_from_elsewhere"))
+    return None
 
 
 def _audit(root: Path, options: RepairOptions, workers: int | None, progress: bool) -> AuditReport:
@@ -125,7 +140,8 @@ def _carry_out(plan: RepairPlan, options: RepairOptions, journal: Journal | None
             problems.append(Problem(_name(plan.root, step.path), str(error), "see to it by hand"))
         except OSError as error:
             what = f"could not be changed ({error.strerror or error})"
-            cure = "close what has it open and run the repair again"
+            linked = error.errno == errno.ELOOP
+            cure = f"{'put a real folder there' if linked else 'close what has it open'} and run the repair again"
             problems.append(Problem(_name(plan.root, step.path), what, cure))
     if journal is not None:
         journal.finish()
@@ -164,7 +180,7 @@ def _make(journal: Journal, step: Step, data: bytes | None, how: str) -> None:
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """One repair at a time: a lock that a killed process does not leave behind. Raises DatasetError."""
-    from kohyakit.runs.process import Process, is_alive, this_process
+    from kohyakit.runs.process import this_process
 
     if not root.is_dir():
         raise DatasetError(Problem(str(root), "is no folder", "name the folder that holds your photos"))
@@ -172,13 +188,14 @@ def _alone(root: Path) -> Iterator[None]:
     lock = folder / "lock"
     made = not folder.exists()
     try:
+        refuse_links(root, folder, lock)
         folder.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            holder = Process(**json.loads(lock.read_text(encoding="utf-8")))
-            if is_alive(holder) is not False:
-                raise DatasetError(Problem(str(root), "another repair is at work on it", "wait until it has ended"))
+        if os.path.lexists(lock):
+            _must_be_stale(root, lock)
         lock.write_text(json.dumps(asdict(this_process())), encoding="utf-8")
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DatasetError(Problem(str(root), str(error.strerror), "take the link away")) from error
         what = f"nothing can be written there ({error.strerror})"
         raise DatasetError(Problem(str(root), what, "allow writing to it, or copy the photos elsewhere")) from error
     try:
@@ -188,6 +205,27 @@ def _alone(root: Path) -> Iterator[None]:
             lock.unlink()
             if made:
                 folder.rmdir()  # only where nothing was changed: an undo folder is never empty
+
+
+def _must_be_stale(root: Path, lock: Path) -> None:
+    """Raises DatasetError where a repair that lives holds the lock, or one of which that cannot be told."""
+    from kohyakit.runs.process import Process, is_alive
+
+    try:
+        holder = Process(**json.loads(read_bytes(lock, 4096)))
+        lives = is_alive(holder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        what = f"is no lock of a repair ({error.strerror})"
+        raise DatasetError(Problem(str(lock), what, "delete it and try again")) from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return  # cut short when it was written, so nothing was changed under it
+    if lives:
+        raise DatasetError(Problem(str(root), "another repair is at work on it", "wait until it has ended"))
+    if lives is None:
+        what = f"says that a repair is at work on the machine {str(holder.host)[:60]!r}"
+        raise DatasetError(Problem(str(lock), what, "wait until it has ended; delete this file if there is none"))
 
 
 def _step_data(root: Path, step: Step, how: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kohyakit.audit.mend import ACTIONS
 from kohyakit.dataset.images import EXTENSIONS
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.files import link_on_the_way
 
 if TYPE_CHECKING:
     from kohyakit.audit.report import AuditReport
@@ -97,6 +98,7 @@ class _Planner:
         self._images = {Path(path) for path in report.images["path"]}
         self._copies = _copies_to_set_aside(report, options)
         self._taken: set[str] = set()
+        self._linked: set[Path] = set()
         self._listings: dict[Path, list[str]] = {}
         self._stems: dict[tuple[Path, str], int] = defaultdict(int)
         for path in self._images:
@@ -104,8 +106,11 @@ class _Planner:
 
     def consider(self, row: Any) -> None:
         path = Path(row.path)
+        linked = link_on_the_way(self.root, path)
         if not os.path.lexists(path):
             self._leave(path, "is gone, or has a name that is no text", "give it a plain name")
+        elif linked is not None:
+            self._behind_a_link(linked, row)
         elif row.verdict in ("unreadable", "not_a_file"):
             self._leave(path, row.verdict_detail, "see to it by hand")
         elif row.verdict_severity == "error" and (row.verdict != "damaged" or self.options.damaged == "quarantine"):
@@ -114,6 +119,14 @@ class _Planner:
             self._quarantine(path, f"a copy of {self._copies[row.path]}")
         else:
             self._mend(path, row)
+
+    def _behind_a_link(self, linked: Path, row: Any) -> None:
+        """Said once a linked folder, and only where something in it wants mending."""
+        wanted = row.verdict_severity in ("error", "warning") or self._actions(row) or row.path in self._copies
+        if linked not in self._linked and (wanted or not row.extension_ok):
+            self._linked.add(linked)
+            what = f"is a link to {os.path.realpath(linked)}, and nothing is changed behind one"
+            self._leave(linked, what, "repair that folder itself")
 
     def _mend(self, path: Path, row: Any) -> None:
         actions = self._actions(row)
@@ -156,6 +169,10 @@ class _Planner:
 
     def _quarantine(self, path: Path, reason: str) -> None:
         target = self._free(self.root / QUARANTINE / path.relative_to(self.root))
+        linked = link_on_the_way(self.root, target)
+        if linked is not None:
+            self._leave(path, f"{reason}, but {linked.name} is a link", "put a real folder in the link's place")
+            return
         self._add(path, "quarantine", reason, target, (), None)
         self._stems[path.parent, path.stem] -= 1
 

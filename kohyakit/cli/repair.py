@@ -14,6 +14,7 @@ import click
 @click.argument("dir", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show what would be done, change nothing.")
 @click.option("--undo", is_flag=True, help="Take the last repair back: every file as it was.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished repair that was begun on another machine.")
 @click.option("--orientation/--no-orientation", default=True, help="Turn photos upright for good.")
 @click.option("--extensions/--no-extensions", default=True, help="Rename files whose ending lies about their format.")
 @click.option("--modes/--no-modes", default=True, help="Convert CMYK, 16 bits, palettes, transparency, TIFF and GIF.")
@@ -26,7 +27,9 @@ import click
 @click.option("--background", default="white", show_default=True, metavar="COLOUR", help="Goes under transparency.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that examine; one a processor otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
-def repair(dir: Path, dry_run: bool, undo: bool, workers: int | None, as_json: bool, **chosen: Any) -> None:
+def repair(
+    dir: Path, dry_run: bool, undo: bool, resume: bool, workers: int | None, as_json: bool, **chosen: Any
+) -> None:
     """Mend the photos in DIR: upright, readable, once each. Nothing is deleted.
 
     What does not decode, and copies, go to DIR/_quarantine with their captions. Originals are kept in
@@ -41,7 +44,7 @@ def repair(dir: Path, dry_run: bool, undo: bool, workers: int | None, as_json: b
         _show_undone(undone, as_json)
         sys.exit(1 if undone.problems or undone.folder is None else 0)
     found = repair_dataset(
-        dir, options=RepairOptions(**chosen), dry_run=dry_run, workers=workers, progress=not as_json
+        dir, options=RepairOptions(**chosen), dry_run=dry_run, resume=resume, workers=workers, progress=not as_json
     )
     if as_json:
         click.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
