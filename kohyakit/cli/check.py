@@ -15,13 +15,16 @@ import click
 @click.option(
     "--dataset-config", type=click.Path(path_type=Path), metavar="FILE", help="Take the data sets from this TOML."
 )
+@click.option("--allow-code", "allow_code", multiple=True, metavar="NAME",
+              help="A class of your own that train may import; check imports none.")  # fmt: skip
 @click.option("--decode", is_flag=True, help="Decode every image too, as the start of a training does.")
 @click.option("--backend", type=click.Choice(["kohyakit", "sd-scripts"]), default="kohyakit", show_default=True,
               help="What is going to train it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def check(
-    config: Path, assignments: tuple[str, ...], dataset_config: Path | None, decode: bool, backend: str, as_json: bool
-) -> None:
+    config: Path, assignments: tuple[str, ...], dataset_config: Path | None, allow_code: tuple[str, ...], decode: bool,
+    backend: str, as_json: bool,
+) -> None:  # fmt: skip
     """Say what a training will do, and what is wrong, before it starts.
 
     CONFIG is a kohya_ss GUI preset (.json) or an sd-scripts TOML. Exit code 0: fine, 1: findings that stop a
@@ -42,6 +45,7 @@ def check(
         findings = [finding_data(problem) for problem in error.problems]
         click.echo(json.dumps({"ok": False, "findings": findings}, ensure_ascii=False, indent=2))
         sys.exit(error.exit_code)
+    loaded = loaded.allowing(allow_code)
     plan = check_plan(loaded, decode=decode, backend=backend)
     if as_json:
         click.echo(json.dumps(plan.to_dict(), ensure_ascii=False, indent=2))

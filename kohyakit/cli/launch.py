@@ -23,14 +23,16 @@ import click
 @click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Replace a value of CONFIG; may be repeated."
 )
+@click.option("--allow-code", "allow_code", multiple=True, metavar="NAME",
+              help="Let the training import this class of your own; repeatable.")  # fmt: skip
 @click.option("--backend", type=click.Choice(["kohyakit", "sd-scripts"]), default="kohyakit", show_default=True,
               help="Which trainer runs in the processes.")  # fmt: skip
 @click.option("--sd-scripts", "directory", type=click.Path(path_type=Path), help="The sd-scripts checkout.")
 @click.option("--python", metavar="EXE", help="The Python that has sd-scripts' packages.")
 @click.option("--print-command", is_flag=True, help="Print the command and stop.")
 def launch(config: Path, accelerate_options: tuple[str, ...], machine_rank: int | None, main_process_ip: str | None,
-           assignments: tuple[str, ...], backend: str, directory: Path | None, python: str | None, print_command: bool,
-           **settings: object) -> None:  # fmt: skip
+           assignments: tuple[str, ...], allow_code: tuple[str, ...], backend: str, directory: Path | None,
+           python: str | None, print_command: bool, **settings: object) -> None:  # fmt: skip
     """Train CONFIG through accelerate: several processes, GPUs or computers, with either trainer.
 
     \b
@@ -47,17 +49,19 @@ def launch(config: Path, accelerate_options: tuple[str, ...], machine_rank: int 
 
     given = {name: str(value) for name, value in settings.items() if value is not None and value is not False}
     given |= parse_assignments(assignments)
-    loaded = load(config, overrides=given)
+    loaded = load(config, overrides=given).allowing(allow_code)
     extra = [*accelerate_options]
     extra += ["--machine_rank", str(machine_rank)] if machine_rank is not None else []
     extra += ["--main_process_ip", main_process_ip] if main_process_ip else []
     if backend == "sd-scripts":
         more = " ".join((loaded.launch.extra_accelerate_launch_args, command_line.join(extra))).strip()
         sd_scripts.run(
-            loaded.with_values(extra_accelerate_launch_args=more), directory, python=python, print_command=print_command
-        )
+            loaded.with_values(extra_accelerate_launch_args=more).allowing(extra), directory, python=python,
+            print_command=print_command,
+        )  # fmt: skip
         return
     arguments = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    arguments += [word for name in allow_code for word in ("--allow-code", name)]
     if print_command:
         words = accelerate.command(loaded, ["-m", "kohyakit.train", str(config), *arguments], extra=extra)
         click.echo(command_line.join(words))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -49,7 +49,8 @@ class Source:
 class TrainConfig:
     """The sections, frozen. A parameter's name is the same in every section, file, option and form.
 
-    extras: keys of the source that no parameter has, kept so that nothing is lost on writing.
+    extras: keys of the source that no parameter has, kept so that nothing is lost on writing. allowed_code: names of
+    code of one's own that the person gave in this call; no file can set it.
     """
 
     model: ModelConfig = ModelConfig()
@@ -66,6 +67,7 @@ class TrainConfig:
     finetune: FinetuneConfig = FinetuneConfig()
     extras: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     source: Source | None = None
+    allowed_code: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         """The value of a parameter by its flat name. Raises KeyError for an unknown name."""
@@ -75,6 +77,10 @@ class TrainConfig:
         """Every parameter with its value, in the order of declaration."""
         for name in SPECS():
             yield name, self[name]
+
+    def allowing(self, names: Iterable[str]) -> TrainConfig:
+        """A copy for which code of these names may be imported (see config.named_code)."""
+        return replace(self, allowed_code=(*self.allowed_code, *names))
 
     def with_values(self, **values: Any) -> TrainConfig:
         """A copy with parameters replaced by flat name, taken as they are (see config.read for checking)."""

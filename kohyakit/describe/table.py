@@ -25,7 +25,7 @@ in force. "–" is not given. The GUI's default is that of its LoRA tab.
 def parameters_markdown() -> str:
     """The whole page, section by section, ending with the arguments inside network_args."""
     hints = get_type_hints(TrainConfig)
-    sections = [f.name for f in dataclass_fields(TrainConfig) if f.name not in ("extras", "source")]
+    sections = [f.name for f in dataclass_fields(TrainConfig) if f.name not in ("extras", "source", "allowed_code")]
     parts = [_HEAD]
     for section in sections:
         title = (hints[section].__doc__ or section).splitlines()[0]

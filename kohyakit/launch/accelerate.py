@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.errors import MissingExtra
+from kohyakit.errors import ConfigError, MissingExtra
 from kohyakit.formats.command import accelerate_arguments
+from kohyakit.planning.launch_words import launch_words
 
 # Said even at their defaults: accelerate prints a page of advice for each that is missing.
 _ALWAYS = (("--num_machines", "1"), ("--dynamo_backend", "no"))
@@ -41,8 +42,12 @@ def launch_builtin(config: TrainConfig, file: Path, *, arguments: Sequence[str] 
     """Train with kohyakit's own trainer in as many processes as the config says; returns accelerate's exit code.
 
     file: the preset or TOML, read again by each process; arguments: options for `python -m kohyakit.train`, such
-    as the `--set` values that the config was read with. Raises MissingExtra without accelerate.
+    as the `--set` values that the config was read with. Raises MissingExtra without accelerate, ConfigError where the
+    file carries options that would start something else.
     """
+    problems = tuple(launch_words(config))
+    if problems:
+        raise ConfigError(problems)
     if find_spec("accelerate") is None:
         raise MissingExtra("kohyakit launch", "accelerate", "train")
     words = command(config, ["-m", "kohyakit.train", str(file), *arguments], extra=extra)

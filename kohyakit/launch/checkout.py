@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kohyakit.config.named_code import package_of
 from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem, RunError
@@ -29,7 +30,6 @@ _MODULES = {
     "PIL": "pillow",
     "numpy": "numpy",
 }
-_OPTIMIZER_PACKAGES = {"pytorch_optimizer": "pytorch-optimizer", "prodigyplus": "prodigy-plus-schedule-free"}
 _PROBE = """\
 import importlib.metadata, importlib.util, json, platform, sys
 found = {"versions": {"python": platform.python_version()}, "missing": []}
@@ -49,6 +49,7 @@ for word in sys.argv[1:]:
 print(json.dumps(found))
 """
 _PROBE_SECONDS = 60
+_SOMEBODYS = "module "  # before the name of one that no known package brings: nothing is proposed to pip then
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def wanted_modules(config: TrainConfig) -> dict[str, str]:
         found["schedulefree"] = "schedulefree"
     elif "." in (asked := config.optimizer.optimizer_type):
         module = asked.split(".")[0]
-        found[module] = _OPTIMIZER_PACKAGES.get(module, module)
+        found[module] = package_of("optimizer_type", asked) or _SOMEBODYS + module
     if (config.network.network_module or "").startswith("lycoris"):
         found["lycoris"] = "lycoris-lora"
     if config.training.xformers:
@@ -153,6 +154,10 @@ def _packages(python: str, folder: Path, config: TrainConfig) -> dict[str, str]:
         what = f"does not answer ({type(error).__name__})"
         raise RunError(Problem(python, what, "name another with --python", "python_broken")) from None
     missing = found["missing"]
+    unknown = [name.removeprefix(_SOMEBODYS) for name in missing if name.startswith(_SOMEBODYS)]
+    if unknown:
+        what = f"has no module {unknown[0]}, which optimizer_type names"
+        raise RunError(Problem(python, what, "look at the spelling, or install what brings it", "packages_missing"))
     if missing:
         install = f"{python} -m pip install {' '.join(missing)}"
         if len(missing) > 3:

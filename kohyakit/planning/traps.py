@@ -17,6 +17,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
+from kohyakit.planning.launch_words import launch_words
 from kohyakit.planning.lengths import gui_steps
 
 if TYPE_CHECKING:
@@ -287,7 +288,13 @@ def repaired_prompts(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Pr
             yield Problem(f"sample prompt {place}", note, "", "prompt_repaired", "hint")
 
 
+def dangerous_words(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """Options in free text that would start something else (see launch_words)."""
+    return launch_words(config)
+
+
 TRAPS: tuple[Trap, ...] = (
+    dangerous_words,
     missing_files,
     output_folder,
     images_without_bucket,

@@ -224,12 +224,17 @@ def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[B
     )
     if not groups:
         raise ConfigError(Problem("learning_rate", "every learning rate in force is 0", "set unet_lr or learning_rate"))
-    built = build_optimizer(chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args)
+    built = build_optimizer(
+        chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args, allow_code=config.allowed_code
+    )
     if built.schedule_free:
         built.optimizer.train()  # it refuses a step until it is told so
     if built.lr_scheduler is not None:
         asked = replace(asked, lr_scheduler=built.lr_scheduler, lr_warmup_steps=0)
-    return built, build_scheduler(built.optimizer, asked, steps, schedule_free=built.schedule_free), names
+    scheduler = build_scheduler(
+        built.optimizer, asked, steps, schedule_free=built.schedule_free, allow_code=config.allowed_code
+    )
+    return built, scheduler, names
 
 
 def _place(model: Model, precision: Precision, device: torch.device, *, checkpoint: bool, text: bool) -> None:

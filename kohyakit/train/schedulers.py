@@ -7,7 +7,7 @@ scheduler is built, so that a curve can be drawn without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,11 +188,13 @@ def build_scheduler(
     *,
     num_processes: int = 1,
     schedule_free: bool = False,
+    allow_code: Collection[str] = (),
 ) -> Any:
     """The torch scheduler of a run; call `step()` once after each optimizer step.
 
     max_train_steps: optimizer steps of the run. num_processes: accelerate steps a scheduler once for each process.
-    schedule_free: the optimizer schedules itself, so the rate stays as it is.
+    schedule_free: the optimizer schedules itself, so the rate stays as it is. allow_code: names of classes outside
+    the known packages that may be imported.
     Raises ConfigError for an unknown schedule or settings that do not go together.
     """
     from torch.optim.lr_scheduler import LambdaLR
@@ -201,7 +203,7 @@ def build_scheduler(
         return LambdaLR(optimizer, lambda step: 1.0)
     shape = Schedule.of(options, max_train_steps * num_processes)
     if options.lr_scheduler_type:
-        return _custom(optimizer, options.lr_scheduler_type, options, shape)
+        return _custom(optimizer, options.lr_scheduler_type, options, shape, allow_code)
     name, _, initial = options.lr_scheduler.partition(":")
     name = SCHEDULERS.canonical(name)
     if name == "adafactor":
@@ -239,20 +241,27 @@ def adafactor(step: int, s: Schedule) -> float:
     return 1.0
 
 
-def _custom(optimizer: Any, dotted: str, options: OptimizerConfig, shape: Schedule) -> Any:
+def _custom(
+    optimizer: Any, dotted: str, options: OptimizerConfig, shape: Schedule, allow_code: Collection[str]
+) -> Any:
     """A scheduler class by name: of torch.optim.lr_scheduler, or package.module.Class."""
-    from importlib import import_module
+    from inspect import isclass
 
-    module, _, name = dotted.rpartition(".")
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from kohyakit.train.own_code import load_class
+
     settings: Mapping[str, Any] = parse_key_values(options.lr_scheduler_args, "lr_scheduler_args")
     if shape.warmup:
         cure = "set lr_warmup_steps to 0"
         raise ConfigError(Problem("lr_warmup_steps", f"is not used by the scheduler class {dotted}", cure))
     try:
-        kind = getattr(import_module(module or "torch.optim.lr_scheduler"), name)
-    except (ImportError, AttributeError) as error:
-        cure = "write package.module.Class of an installed package, or leave it out and use lr_scheduler"
-        raise ConfigError(Problem("lr_scheduler_type", f"there is no scheduler class '{dotted}'", cure)) from error
+        kind = load_class("lr_scheduler_type", dotted, "torch.optim.lr_scheduler", allow_code)
+    except ModuleNotFoundError:
+        kind = None
+    if not (isclass(kind) and issubclass(kind, LRScheduler) and kind is not LRScheduler):
+        cure = "write a class of torch.optim.lr_scheduler, or leave it out and use lr_scheduler"
+        raise ConfigError(Problem("lr_scheduler_type", f"there is no scheduler class '{dotted}'", cure))
     try:
         return kind(optimizer, **settings)
     except (TypeError, ValueError) as error:

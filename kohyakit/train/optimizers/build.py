@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from torch.optim import Optimizer
 
 from kohyakit.config.key_values import parse_key_values
+from kohyakit.config.named_code import package_of
 from kohyakit.config.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError, MissingExtra, Problem
 from kohyakit.registry import OPTIMIZERS
 from kohyakit.train.optimizers.recipe import Recipe
+from kohyakit.train.own_code import load_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,18 @@ def build_optimizer(
     param_groups: Sequence[dict[str, Any]],
     learning_rate: float,
     optimizer_args: Iterable[str] | None = None,
+    *,
+    allow_code: Collection[str] = (),
 ) -> BuiltOptimizer:
     """Make an optimizer over groups of parameters ({"params", "lr"}); the groups given are not changed.
 
     optimizer_type: a name of the table (any case), a class of torch.optim, or package.module.Class.
-    optimizer_args: "name=value" texts. Raises ConfigError for an unknown name or settings it does not take,
+    optimizer_args: "name=value" texts. allow_code: names of classes outside the known packages that may be imported.
+    Raises ConfigError for an unknown name or settings it does not take,
     MissingExtra with the pip line for a package that is not installed.
     """
     settings = parse_key_values(optimizer_args)
-    recipe = _recipe(optimizer_type or "AdamW", settings, learning_rate)
+    recipe = _recipe(optimizer_type or "AdamW", settings, learning_rate, allow_code)
     groups = [dict(group) for group in param_groups]
     if not recipe.keep_group_rates:
         for group in groups:
@@ -77,10 +81,10 @@ def build_optimizer(
     )
 
 
-def _recipe(name: str, settings: dict[str, Any], learning_rate: float) -> Recipe:
+def _recipe(name: str, settings: dict[str, Any], learning_rate: float, allow_code: Collection[str]) -> Recipe:
     if name not in OPTIMIZERS:
         free = name.lower().endswith("schedulefree")
-        return Recipe(_class(name), settings, learning_rate, schedule_free=free)
+        return Recipe(_class(name, allow_code), settings, learning_rate, schedule_free=free)
     make: Callable[[dict[str, Any], float], Recipe] = OPTIMIZERS.load(name)
     try:
         return make(settings, learning_rate)
@@ -89,17 +93,15 @@ def _recipe(name: str, settings: dict[str, Any], learning_rate: float) -> Recipe
         raise MissingExtra(f"optimizer '{OPTIMIZERS.canonical(name)}'", entry.package, entry.extra) from error
 
 
-def _class(name: str) -> type:
-    """A class of torch.optim or package.module.Class. Raises ConfigError, or MissingExtra for its package."""
-    module, _, leaf = name.rpartition(".")
+def _class(name: str, allow_code: Collection[str]) -> type:
+    """A class of torch.optim or package.module.Class. Raises ConfigError."""
     try:
-        kind = getattr(import_module(module or "torch.optim"), leaf)
+        kind = load_class("optimizer_type", name, "torch.optim", allow_code)
     except ModuleNotFoundError as error:
-        missing = (error.name or module).split(".")[0]
-        cure = f"pip install {missing.replace('_', '-')}, or check the spelling"
+        missing = (error.name or name).split(".")[0]
+        package = package_of("optimizer_type", name)
+        cure = f"pip install {package}" if package and package != "torch" else "check the spelling"
         raise ConfigError(Problem("optimizer_type", f"'{name}' needs the package {missing}", cure)) from error
-    except AttributeError:
-        kind = None
     if inspect.isclass(kind) and issubclass(kind, Optimizer) and kind is not Optimizer:
         return kind
     raise ConfigError(Problem("optimizer_type", f"there is no optimizer '{name}'", _nearest(name)))
