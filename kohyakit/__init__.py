@@ -1,9 +1,15 @@
 """kohyakit: train Stable Diffusion LoRAs the Kohya way. The names below load on first use."""
 
-from __future__ import annotations
+import sys
 
-from importlib import import_module
-from typing import Any
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and any("kohyakit" in word for word in sys.orig_argv[1:3]):
+    # `python -m kohyakit` put the folder one stands in before the standard library, and a data set may hold a
+    # typing.py. Hence, too, nothing else is imported at the start of this file.
+    del sys.path[0]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _WHERE = {
     "AuditReport": "kohyakit.audit.report",
@@ -28,8 +34,10 @@ __all__ = sorted(_WHERE)
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in _WHERE:
+        from importlib import import_module
+
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'kohyakit' has no attribute '{name}'")
 

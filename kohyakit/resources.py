@@ -1,7 +1,9 @@
-"""Finds the files that ship with the package: templates/, dashboards/ and the CLIP vocabulary."""
+"""Finds the files that ship with the package, and where a process that we start may look for modules."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from kohyakit.errors import KohyakitError
@@ -24,3 +26,22 @@ def shared_dir(name: str) -> Path:
 def clip_vocabulary() -> Path:
     """The folder with CLIP's `vocab.json` and `merges.txt` (OpenAI, MIT; the licence lies beside them)."""
     return _PACKAGE / "assets" / "clip"
+
+
+def search_path() -> list[str]:
+    """Where this process looks for modules, and this package's own place; never the folder one stands in."""
+    places = [place for place in sys.path if place]
+    return places if str(_PACKAGE.parent) in places else [*places, str(_PACKAGE.parent)]
+
+
+def safe_environment(folder: Path | None = None) -> dict[str, str]:
+    """What a Python that we start, and every one that it starts, is told so that it imports nothing from where it runs.
+
+    folder: with modules of the program that is started; without it that program is of this package.
+    """
+    given = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]  # an empty one means here
+    if folder is not None:
+        given.insert(0, str(folder))
+    elif str(_PACKAGE.parent) not in sys.path:
+        given.append(str(_PACKAGE.parent))
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(given)}

@@ -19,6 +19,7 @@ from typing import Any
 from kohyakit.audit.opening import Measure, Opened, Task, crashed, open_safely
 from kohyakit.audit.worker import receive, send
 from kohyakit.errors import RunError
+from kohyakit.resources import search_path
 
 DEADLINE = 120.0  # seconds for one file; a 100-megapixel PNG takes three
 _BATCH, _QUICK_BATCH = 8, 256
@@ -159,11 +160,11 @@ class _Crew:
     def _hire(self, number: int) -> _Worker:
         complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
         process = subprocess.Popen(
-            [sys.executable, "-m", "kohyakit.audit.worker"],
+            [sys.executable, "-P", "-m", "kohyakit.audit.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(search_path())},
         )
         self._workers[number] = _Worker(process, complaints)
         with contextlib.suppress(OSError):  # where it died at once, the first reading says so

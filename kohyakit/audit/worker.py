@@ -2,7 +2,7 @@
 
 A batch is a list of lists, and each of these is answered at once.
 
-Started as `python -m kohyakit.audit.worker`, so that a script without a `__main__` guard, a notebook and Windows
+Started as `python -P -m kohyakit.audit.worker`, so that a script without a `__main__` guard, a notebook and Windows
 work alike, and a file on which a decoder dies or hangs takes only this process with it.
 """
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from kohyakit.dashboard.project import Project
 from kohyakit.errors import Problem, RunError
+from kohyakit.resources import safe_environment
 from kohyakit.runs.process import Process, birth, is_alive, this_host
 from kohyakit.runs.record_file import read_json, write_json
 
@@ -47,13 +48,13 @@ def start(project: Project, preset: Path) -> Start:
     """Run `kohyakit train PRESET` in the project's folder, detached. Raises RunError when it cannot be started."""
     folder = project.inside(STARTS_DIR)
     name = time.strftime("%Y%m%d-%H%M%S")
-    command = [sys.executable, "-m", "kohyakit", "train", str(preset)]
+    command = [sys.executable, "-P", "-m", "kohyakit", "train", str(preset)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while (folder / f"{name}.json").exists():
             name += "a"
         log = folder / f"{name}.log"
-        with log.open("wb") as out:
+        with log.open("xb") as out:
             child = subprocess.Popen(
                 command, cwd=project.root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, **_detached()
             )
@@ -72,7 +73,7 @@ def start(project: Project, preset: Path) -> Start:
 
 def _detached() -> dict[str, Any]:
     """So that neither closing the terminal nor Ctrl+C in it reaches the training. UTF-8 for what it prints."""
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **safe_environment(), "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
     if sys.platform == "win32":
         flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
         return {"env": environment, "creationflags": flags, "close_fds": True}

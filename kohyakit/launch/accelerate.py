@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,11 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, MissingExtra
 from kohyakit.formats.command import accelerate_arguments
 from kohyakit.planning.launch_words import launch_words
+from kohyakit.resources import safe_environment
 
+_FOR_OLD_PYTHON = (
+    "import sys; del sys.path[0]; import runpy; runpy.run_module('accelerate.commands.launch', run_name='__main__')"
+)
 # Said even at their defaults: accelerate prints a page of advice for each that is missing.
 _ALWAYS = (("--num_machines", "1"), ("--dynamo_backend", "no"))
 # Ways to train in several processes; without one of them num_processes may count for nothing.
@@ -20,12 +25,18 @@ _MANY = frozenset(("--multi_gpu", "--cpu", "--tpu", "--use_deepspeed", "--use_fs
 
 
 def command(
-    config: TrainConfig, program: Sequence[str], *, python: str | None = None, extra: Sequence[str] = ()
+    config: TrainConfig,
+    program: Sequence[str],
+    *,
+    python: str | None = None,
+    old: bool = False,
+    extra: Sequence[str] = (),
 ) -> list[str]:
-    """`python -m accelerate.commands.launch [settings] program…`, ready for subprocess.
+    """`python -m accelerate.commands.launch [settings] program…`, ready for subprocess in a safe_environment.
 
     program: what accelerate shall start: a script and its arguments, or `-m`, a module and its arguments.
-    python: the interpreter, this one by default; it needs accelerate. extra: further options for accelerate.
+    python: the interpreter, this one by default; it needs accelerate. old: it is older than 3.11 and does
+    not heed PYTHONSAFEPATH. extra: further options for accelerate.
     """
     words = [*accelerate_arguments(config)[2:], *extra]
     if config.launch.num_processes == 1:
@@ -35,7 +46,8 @@ def command(
     for option, value in _ALWAYS:
         if option not in words:
             words += [option, value]
-    return [python or sys.executable, "-m", "accelerate.commands.launch", *words, *program]
+    start = ["-c", _FOR_OLD_PYTHON] if old else ["-m", "accelerate.commands.launch"]
+    return [python or sys.executable, *start, *words, *program]
 
 
 def launch_builtin(config: TrainConfig, file: Path, *, arguments: Sequence[str] = (), extra: Sequence[str] = ()) -> int:
@@ -51,7 +63,7 @@ def launch_builtin(config: TrainConfig, file: Path, *, arguments: Sequence[str] 
     if find_spec("accelerate") is None:
         raise MissingExtra("kohyakit launch", "accelerate", "train")
     words = command(config, ["-m", "kohyakit.train", str(file), *arguments], extra=extra)
-    child = subprocess.Popen(words)
+    child = subprocess.Popen(words, env={**os.environ, **safe_environment()})
     while True:
         try:
             return child.wait()

@@ -64,6 +64,12 @@ class Checkout:
     python: str
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def old(self) -> bool:
+        """Whether that Python is older than 3.11 and cannot be told to leave the working folder off its path."""
+        parts = self.versions.get("python", "").split(".")[:2]
+        return parts[0] == "3" and len(parts) == 2 and parts[1].isdigit() and int(parts[1]) < 11
+
 
 def find(config: TrainConfig, directory: Path | str | None, python: str | None = None) -> Checkout:
     """The checkout, with everything that would keep it from starting found first. One probe subprocess.

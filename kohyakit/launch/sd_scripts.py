@@ -20,6 +20,7 @@ from kohyakit.launch import accelerate, checkout
 from kohyakit.launch.cause import cause
 from kohyakit.launch.stream import Ended, run_streamed
 from kohyakit.plan import Plan, make_plan
+from kohyakit.resources import safe_environment
 from kohyakit.runs import redact, registry
 from kohyakit.runs.record_file import write_text
 from kohyakit.runs.run import CONFIG_FILE, FAILED, FINISHED, INTERRUPTED, STOPPED, Run
@@ -86,9 +87,9 @@ def _through_checkout(config: TrainConfig, plan: Plan, started: Run, found: chec
     given = _for_sd_scripts(config, plan, started)
     program = [str(found.script), "--config_file", str(started.folder / CONFIG_FILE)]
     program += command_line.split(config.launch.additional_parameters)
-    words = accelerate.command(config, program, python=found.python)
+    words = accelerate.command(config, program, python=found.python, old=found.old)
     echo(command_line.join(words))
-    return _stream(config, given, words, started)
+    return _stream(config, given, words, started, found)
 
 
 def _refuse(config: TrainConfig, plan: Plan) -> None:
@@ -120,13 +121,20 @@ def _for_sd_scripts(config: TrainConfig, plan: Plan, started: Run) -> TrainConfi
     return given
 
 
+def _environment(config: TrainConfig, found: checkout.Checkout) -> dict[str, str]:
+    """Modules come from the checkout, never from the folder one stands in, and weights are read as tensors only."""
+    return {**safe_environment(found.folder), "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", **_secrets(config)}
+
+
 def _secrets(config: TrainConfig) -> dict[str, str]:
     """Keys and tokens go by the environment, where wandb and the Hugging Face hub look for them; never by a file."""
     found = {"WANDB_API_KEY": config.saving.wandb_api_key, "HF_TOKEN": config.saving.huggingface_token}
     return {name: value for name, value in found.items() if value}
 
 
-def _stream(config: TrainConfig, given: TrainConfig, words: list[str], started: Run) -> Ended:
+def _stream(
+    config: TrainConfig, given: TrainConfig, words: list[str], started: Run, found: checkout.Checkout
+) -> Ended:
     logging_dir = Path(given.saving.logging_dir or ".")
     there = set(logging_dir.glob("*/")) if logging_dir.is_dir() else set()
     values = redact.secret_values(config)
@@ -147,7 +155,7 @@ def _stream(config: TrainConfig, given: TrainConfig, words: list[str], started: 
         words,
         started.log_file,
         clean=lambda line: redact.blot(line, values),
-        environment=_secrets(config),
+        environment=_environment(config, found),
         watch=watch,
     )
 
