@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kohyakit.config.named_code import NAMES_CODE, not_named
+from kohyakit.config.rules.file_names import PARTS_OF_NAMES, name_faults
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import command
@@ -73,9 +74,11 @@ def _for_the_script(words: Sequence[str], where: str, allowed: Sequence[str]) ->
         problem = not_named(setting, str(name), allowed) if name else None
         if problem is not None:
             yield problem
+    for setting in PARTS_OF_NAMES:
+        yield from name_faults(setting, str(values.get(setting) or ""))
     for word in words:
         name = word[2:].partition("=")[0]
-        meant = [whole for whole in ("config_file", *NAMES_CODE) if name and whole.startswith(name)]
+        meant = [whole for whole in ("config_file", *NAMES_CODE, *PARTS_OF_NAMES) if name and whole.startswith(name)]
         completed = name not in values or name == "config_file"
         if word.startswith("--") and meant and completed and word not in allowed:
             what = f"{word[:80]!r} stands for {meant[0]}, which is not taken from free text"

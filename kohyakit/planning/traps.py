@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kohyakit.config.rules.file_names import name_faults
 from kohyakit.config.scripts import BUCKET_STEPS
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import ImageRecord, shown
@@ -293,8 +294,16 @@ def dangerous_words(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Pro
     return launch_words(config)
 
 
+def subset_endings(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """A dataset TOML says them once more, for each of its subsets."""
+    for ending in dict.fromkeys(subset.caption_extension for subset in scan.subsets()):
+        if ending not in (config.dataset.caption_extension, config.dataset.caption_extention):
+            yield from name_faults("caption_extension", ending)
+
+
 TRAPS: tuple[Trap, ...] = (
     dangerous_words,
+    subset_endings,
     missing_files,
     output_folder,
     images_without_bucket,

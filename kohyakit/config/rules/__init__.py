@@ -11,6 +11,7 @@ from types import ModuleType
 from kohyakit.config.rules import inputs, learning, methods, traps
 from kohyakit.config.rules.arguments import argument_problems, keys_not_read
 from kohyakit.config.rules.code import named_code
+from kohyakit.config.rules.file_names import names_not_paths
 from kohyakit.config.rules.reading import Rule
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
@@ -34,6 +35,7 @@ def check_rules(config: TrainConfig) -> tuple[Problem, ...]:
     """Every rule's finding, errors first. `where` is the config's file name, or empty for values given in Python."""
     found = [problem for rule in RULES.values() if (problem := rule(config)) is not None]
     found += named_code(config)
+    found += names_not_paths(config)
     found += argument_problems(config)
     found += keys_not_read(config)
     file = config.source.path.name if config.source is not None and config.source.path is not None else ""
