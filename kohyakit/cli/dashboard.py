@@ -13,8 +13,10 @@ import click
 @click.option(
     "--address", default="127.0.0.1", show_default=True, help="Listen elsewhere too; every page then asks for a token."
 )
+@click.option("--name", "names", multiple=True, metavar="HOST",
+              help="A further DNS name under which you open it; every page then asks for a token.")  # fmt: skip
 @click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
-def dashboard(project: Path, port: int, address: str, no_browser: bool) -> None:
+def dashboard(project: Path, port: int, address: str, names: tuple[str, ...], no_browser: bool) -> None:
     """Compare runs, samples and data sets of PROJECT (this folder by default) in the browser.
 
     Example: kohyakit dashboard my-lora
@@ -27,4 +29,4 @@ def dashboard(project: Path, port: int, address: str, no_browser: bool) -> None:
             click.echo("Anyone with this address can see the project and start trainings; it is not encrypted.")
         click.echo("Ctrl+C stops the dashboard; trainings go on.")
 
-    serve(project, address=address, port=port, browser=not no_browser, ready=ready)
+    serve(project, address=address, port=port, names=names, browser=not no_browser, ready=ready)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 import threading
 import traceback
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,22 +29,27 @@ STREAMLIT_OPTIONS = {
     "global.developmentMode": False,
     "runner.magicEnabled": False,
     "runner.postScriptGC": False,
+    "secrets.files": [],
+    "server.enableCORS": True,
     "server.enableStaticServing": False,
+    "server.enableXsrfProtection": True,
     "server.fileWatcherType": "none",
     "server.headless": True,
     "server.showEmailPrompt": False,
 }
 """Nothing is sent anywhere, nothing is watched, no traceback is shown to a person; Python collects its garbage itself,
-which Streamlit would have it do in full after every click."""
+which Streamlit would have it do in full after every click. No file of secrets is read: Streamlit would put what stands
+in it into the environment, also of the trainings that are started here."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the dashboard listens. `token` is empty on this machine alone."""
+    """Where the dashboard listens. `token` is empty on this machine alone. names: others that it answers to."""
 
     host: str
     port: int
     token: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -58,16 +64,20 @@ def serve(
     *,
     address: str = LOCAL,
     port: int = 8501,
+    names: Iterable[str] = (),
     browser: bool = True,
     ready: Callable[[Address], None] = lambda address: None,
 ) -> None:
     """Serve until interrupted. port 0 takes a free one; `ready` is told the address once it answers.
 
+    names: DNS names, beside this machine's own, under which the dashboard is opened.
+
     Raises KohyakitError for a folder or a port that cannot be used, MissingExtra without streamlit.
     """
     opened = Project.open(project)
     listener = _listen(address, port)
-    where = Address(address, listener.getsockname()[1], "" if is_loopback(address) else secrets.token_urlsafe(24))
+    token = "" if is_loopback(address) and not names else secrets.token_urlsafe(24)
+    where = Address(address, listener.getsockname()[1], token, tuple(names))
     application = make_app(opened, where)
 
     import uvicorn
@@ -104,14 +114,14 @@ def make_app(project: Project, where: Address):
 
     os.environ[PROJECT_VARIABLE] = str(project.root)
     script = shared_dir("dashboards") / "app.py"
-    bootstrap.load_config_options(
-        {**STREAMLIT_OPTIONS, **theme.streamlit_options(), "server.address": where.host, "server.port": where.port}
-    )
+    options = {**STREAMLIT_OPTIONS, **theme.streamlit_options()}
+    with contextlib.chdir(script.parent):  # or a .streamlit/config.toml where the person stands would count too
+        bootstrap.load_config_options({**options, "server.address": where.host, "server.port": where.port})
     return st.App(
         script,
         routes=[Route(pictures.ROUTE, _picture_endpoint(project), methods=["GET"])],
         middleware=[
-            Middleware(Guard, token=where.token, port=where.port),
+            Middleware(Guard, token=where.token, port=where.port, address=where.host, names=where.names),
             Middleware(Head, pages=("/", *(f"/{view.stem}" for view in script.parent.glob("views/*.py")))),
         ],
         on_script_error=_page_failed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kohyakit.dashboard.words import count, duration, listed, number, plain, size, when
@@ -27,6 +29,17 @@ def test_every_sign_of_markdown_is_escaped(text: str) -> None:
         if sign in "*<>[]()$:#|`_":
             assert escaped[place - 1] == "\\"
     assert escaped.replace("\\", "") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["see https://evil.example", "HTTP://evil.example", "www.evil.example", "mailto:a.b+c@evil.example"],
+)
+def test_no_address_is_made_a_link(text: str) -> None:
+    """By the patterns of GitHub's Markdown (mdast-util-gfm-autolink-literal), which works on text already unescaped."""
+    shown = plain(text).replace("\\", "")
+    assert shown.replace("\u2060", "") == text
+    assert not re.search(r"(https?://|www(?=\.))[-.\w]+|[-.\w+]+@[-\w]+(\.[-\w]+)+", shown, re.IGNORECASE)
 
 
 def test_line_breaks_cannot_start_a_block() -> None:
