@@ -113,8 +113,10 @@ def _thresholds(pairs: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     if file is not None:
         import tomllib
 
+        from kohyakit.files import read_text
+
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+            values = tomllib.loads(read_text(file, encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 Problem(str(file), f"cannot be read as TOML ({error})", "write lines such as blur_sharpness = 0.3")

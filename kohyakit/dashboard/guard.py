@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, quote, urlencode
 COOKIE = "kohyakit_token"
 
 # A name or an address, and a port: nothing else is a Host, whatever a parser may make of it.
-_HOST = re.compile(r"(?:\[(?P<six>[0-9a-fA-F]*:[0-9a-fA-F:.]{1,45})\]|(?P<name>[A-Za-z0-9_-][A-Za-z0-9._-]{0,253}))(?::\d{1,5})?")
+_HOST = re.compile(
+    r"(?:\[(?P<six>[0-9a-fA-F]*:[0-9a-fA-F:.]{1,45})\]|(?P<name>[A-Za-z0-9_-][A-Za-z0-9._-]{0,253}))(?::\d{1,5})?"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # No page of another origin may show one of ours in a frame, nor read what we serve.
 _HEADERS = (

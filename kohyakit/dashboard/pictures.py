@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from kohyakit.dashboard.memo import Memo
 from kohyakit.dashboard.project import Outside, Project
+from kohyakit.files import open_regular
 
 WIDTHS = (64, 160, 320, 640, 1280)
 """The thumbnail widths that are made, so that a cache entry is used more than once."""
@@ -86,7 +87,7 @@ def _make(path: Path, width: int | None, upright: bool, age: float) -> Picture:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             if image.width * image.height > _MOST_PIXELS:
                 return _card("too large to show", f"{image.width} × {image.height} pixels")
             if width is None and upright and image.format in _RAW:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.dashboard.memo import Memo, stamp_of
+from kohyakit.files import read_text
 from kohyakit.runs.run import Run
 
 INDEX_FILE = "samples.jsonl"
+_INDEX_LIMIT = 64 << 20  # bytes; a sample takes 500
 _NAME = re.compile(
     r"(?P<stem>.*?)_?(?P<at>e?\d{6})_(?P<index>\d{2,})_(?P<time>\d{14})(?:_(?P<seed>\d+))?\.(?:png|jpg|jpeg|webp)",
     re.IGNORECASE,
@@ -133,13 +135,13 @@ def _moment(stamp: str) -> datetime | None:
 def _indexed(folder: Path, names: set[str]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Each line of the index whose file lies beside it; one cut off by a killed training is passed over."""
     try:
-        lines = (folder / INDEX_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(folder / INDEX_FILE, _INDEX_LIMIT, errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         name = entry.get("file") if isinstance(entry, dict) else None
         # Only a plain name counts: the index must not be able to point out of its own folder.

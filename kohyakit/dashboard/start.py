@@ -12,6 +12,7 @@ from typing import Any
 
 from kohyakit.dashboard.project import Project
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import open_regular
 from kohyakit.resources import safe_environment
 from kohyakit.runs.process import Process, birth, is_alive, this_host
 from kohyakit.runs.record_file import read_json, write_json
@@ -101,7 +102,7 @@ def starts(project: Project, most: int = 8) -> tuple[Start, ...]:
 def tail(path: Path, lines: int = 30, most_bytes: int = 32_768) -> str:
     """The end of a text file; of a progress bar that redraws its line only the last state. Empty when there is none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - most_bytes))
             text = file.read().decode("utf-8", errors="replace")

@@ -7,6 +7,8 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kohyakit.files import read_bytes
+
 
 class BadCaption(ValueError):
     """A caption file that cannot be used; the text says why and what to do."""
@@ -82,9 +84,10 @@ def read_lines(path: Path) -> tuple[str, ...]:
     Raises BadCaption for a file that is empty, cannot be read or is not UTF-8.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadCaption(f"the caption cannot be read ({error.strerror or error})") from None
+        data = read_bytes(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadCaption(f"the caption cannot be read ({reason})") from None
     if not data:
         raise BadCaption("the caption file is empty; write the caption, or delete the file to use the folder's name")
     try:

@@ -7,6 +7,7 @@ be undone. A file that someone else changed meanwhile is left alone and named.
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import re
@@ -20,9 +21,15 @@ from typing import Any
 from kohyakit.dataset.caption import Caption, find_caption
 from kohyakit.dataset.images import list_folder
 from kohyakit.errors import DatasetError, Problem
+from kohyakit.files import draft_for, is_link, read_bytes, read_text, refuse_links
 
 JOURNAL = Path(".kohyakit") / "captions.jsonl"
 EXTENSIONS = (".txt", ".caption")
+_JOURNAL_LIMIT = 1 << 30  # bytes; a change of a thousand captions takes 500 kB
+# What a stranger's journal could have put back in a folder of photos and that no editor of captions writes.
+_NEVER_CAPTIONS = frozenset(
+    (".py", ".pth", ".pyc", ".pyd", ".so", ".dll", ".exe", ".bat", ".cmd", ".ps1", ".sh", ".lnk", ".desktop", ".url")
+)
 _LINE = re.compile(
     r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+"
 )  # str.splitlines breaks at signs that are no line ends to sd-scripts
@@ -93,8 +100,10 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _read(image: Path, path: Path) -> CaptionFile:
+    if is_link(path):
+        return CaptionFile(image, path, None, f"is a link; edit the file that it leads to, {os.path.realpath(path)}")
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         raw.decode("utf-8")
     except FileNotFoundError:
         return CaptionFile(image, path)
@@ -214,16 +223,20 @@ def undo(folder: Path, change: Change) -> tuple[Change, tuple[Problem, ...]]:
 
 
 def history(folder: Path) -> tuple[Change, ...]:
-    """Every change, oldest first. A last line that a crash cut off is passed over: nothing was written yet then."""
+    """Every change, oldest first. A last line that a crash cut off is passed over: nothing was written yet then.
+
+    So are lines that no edit of captions would have written, in a journal that came from elsewhere.
+    """
     try:
-        lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines()
+        refuse_links(folder, folder / JOURNAL)
+        lines = read_text(folder / JOURNAL, _JOURNAL_LIMIT, errors="replace").splitlines()
     except OSError:
         return ()
     changes = []
     for line in lines:
         try:
             changes.append(_parse(folder, json.loads(line)))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return tuple(changes)
 
@@ -251,8 +264,10 @@ def _note(folder: Path, change: Change) -> None:
         ensure_ascii=False,
     )  # fmt: skip
     try:
+        refuse_links(folder, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        broken = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+        before = read_bytes(path, _JOURNAL_LIMIT) if path.exists() else b""
+        broken = before and not before.endswith(b"\n")
         with path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(("\n" if broken else "") + line + "\n")
             file.flush()
@@ -268,11 +283,18 @@ def _note(folder: Path, change: Change) -> None:
 
 
 def _parse(folder: Path, data: dict[str, Any]) -> Change:
+    """Raises ValueError or its like for a line that we did not write, one that points elsewhere above all."""
     edits = tuple(Edit(folder / edit["file"], _unplain(edit["old"]), _unplain(edit["new"])) for edit in data["edits"])
     inside = folder.resolve()
-    if not all(edit.path.resolve().is_relative_to(inside) for edit in edits):
-        raise ValueError("a journal that points out of its folder")
-    return Change(data["id"], data["time"], data["what"], edits, data.get("undoes", ""))
+    for edit in edits:
+        parts = edit.path.relative_to(folder).parts
+        hidden = ".." in parts or any(part.startswith(".") for part in parts)
+        if hidden or edit.path.suffix.lower() in _NEVER_CAPTIONS or not edit.path.resolve().is_relative_to(inside):
+            raise ValueError("a journal of something else than captions")
+    words = [data["id"], data["time"], data["what"], data.get("undoes", "")]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a journal of another kind")
+    return Change(*words[:3], edits, words[3])
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -297,19 +319,21 @@ def _unplain(value: Any) -> bytes | None:
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return None if is_link(path) else read_bytes(path)
     except OSError:
         return None
 
 
 def _write(edit: Edit) -> None:
     """Through a temporary file in the same folder, so that a crash leaves the old caption or the new one."""
+    if is_link(edit.path):
+        raise OSError(errno.ELOOP, "it is a link", str(edit.path))
     if edit.new is None:
         edit.path.unlink(missing_ok=True)
         return
-    draft = edit.path.with_name(f".{edit.path.name}.{os.getpid()}.tmp")
+    draft = draft_for(edit.path)
     try:
-        with draft.open("wb") as file:
+        with draft.open("xb") as file:
             file.write(edit.new)
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kohyakit.files import draft_for, open_regular, read_bytes, read_text, refuse_links
+
+_CACHE_LIMIT = 256 << 20  # bytes; a hundred thousand photos take a tenth of it
 _RACY_SECONDS = 2.0  # a file younger than this may change again without its times showing it (FAT counts in 2 s)
 
 
@@ -247,7 +249,7 @@ def _caption(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return Path(path).read_bytes().decode("utf-8-sig", errors="replace")
+        return read_bytes(path).decode("utf-8-sig", errors="replace")
     except OSError:
         return None
 
@@ -264,7 +266,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
@@ -283,9 +285,9 @@ def _read_cache(cache: Path | None) -> dict[str, tuple[str, str]]:
     if cache is None:
         return {}
     try:
-        data = json.loads(cache.read_text(encoding="utf-8"))
+        data = json.loads(read_text(cache, _CACHE_LIMIT))
         return {path: (str(stamp), str(sha)) for path, (stamp, sha) in data.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 
@@ -296,8 +298,9 @@ def _write_cache(cache: Path, known: dict[str, tuple[str, str]], fresh: Mapping[
         newest = max(int(part) for part in stamp.split()[1:3]) / 1e9
         if sha and now - newest > _RACY_SECONDS:
             known[str(path.absolute())] = (stamp, sha)
-    draft = cache.with_name(f".{cache.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    draft = draft_for(cache)
     try:
+        refuse_links(cache.parent.parent, cache.parent)  # the folder is ours, what it lies in is the person's
         cache.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(json.dumps(known, ensure_ascii=False, indent=0), encoding="utf-8", errors="surrogatepass")
         draft.replace(cache)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohyakit.dataset.headers import BadImage, Header, parse
+from kohyakit.files import open_regular
 
 # sd-scripts looks for these, all in lower or all in upper case, and on Linux for no other spelling.
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -126,7 +127,7 @@ def read_header(path: Path) -> Header:
     Raises BadImage (a ValueError) with what the file is instead.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return parse(file, os.fstat(file.fileno()).st_size)
     except BadImage:
         raise

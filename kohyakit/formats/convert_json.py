@@ -9,6 +9,7 @@ from pathlib import Path
 from kohyakit import formats
 from kohyakit.config.train import Note, TrainConfig
 from kohyakit.errors import Problem
+from kohyakit.files import read_text as read_file
 from kohyakit.formats import carry, gui_write, train_toml
 from kohyakit.formats.carry import Carried
 from kohyakit.formats.conversion import (
@@ -86,7 +87,7 @@ def _changed_prompts(config: TrainConfig, origin: TrainConfig) -> str | None:
     if not isinstance(name, str) or not name.endswith(".txt"):
         return None
     try:
-        told = Path(name).read_text(encoding="utf-8-sig").rstrip("\n")
+        told = read_file(Path(name), encoding="utf-8-sig").rstrip("\n")
     except (OSError, ValueError):
         return None
     mine = origin["sample_prompts"] or ""

@@ -13,6 +13,7 @@ from typing import Any
 from kohyakit.config.param import Spec
 from kohyakit.config.scripts import reads
 from kohyakit.config.train import SPECS, Note, TrainConfig
+from kohyakit.files import read_text
 from kohyakit.formats import command, gui_keys, gui_network
 from kohyakit.formats.gui_fields import Field, fields
 from kohyakit.formats.gui_json import LAUNCH_FIELDS
@@ -148,7 +149,7 @@ def _prompts(value: str | None) -> str:
         return value or ""
     try:
         path = Path(value)
-        return path.read_text(encoding="utf-8-sig").rstrip("\n") if path.suffix == ".txt" and path.is_file() else ""
+        return read_text(path, encoding="utf-8-sig").rstrip("\n") if path.suffix == ".txt" and path.is_file() else ""
     except (OSError, ValueError):
         return ""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from kohyakit.config.train import SPECS
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.files import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def _as_path(source: Path | str) -> Path | None:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, encoding="utf-8-sig")
     except FileNotFoundError:
         what, cure = "the file of sample prompts does not exist", "correct sample_prompts"
     except UnicodeDecodeError:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from kohyakit.errors import KohyakitError, Problem
+from kohyakit.files import open_regular
 
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer ones
 
@@ -60,7 +61,7 @@ def read(path: Path | str) -> Header:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             length = _length(path, file.read(8), size)
             raw = file.read(length)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.files import read_bytes
 
 BOM = "\ufeff"
 LARGEST = 8 * 1024 * 1024  # a preset is 10 kB; beyond this it is some other file
@@ -29,13 +30,14 @@ def read_text(path: Path) -> str:
         size = path.stat().st_size
         if size > LARGEST:
             raise ConfigError(Problem(str(path), f"has {size:,} bytes; that is no settings file", name="too_large"))
-        raw = path.read_bytes()
+        raw = read_bytes(path, LARGEST)
     except FileNotFoundError:
         raise ConfigError(
             Problem(str(path), "there is no such file", "look at the path", name="no_such_file")
         ) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(Problem(str(path), f"cannot be read ({error})", name="unreadable_file")) from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(Problem(str(path), f"cannot be read ({reason})", name="unreadable_file")) from None
     return decode(raw, path.name)
 
 

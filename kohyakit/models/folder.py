@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.files import read_text
 from kohyakit.models.base import Family, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
@@ -117,7 +118,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except FileNotFoundError:
         cure = "give a folder with config.json and its weights"
         raise ConfigError(Problem(str(path), "is missing", cure, "incomplete_model")) from None
@@ -136,7 +137,7 @@ def _weights(path: Path, mmap: bool) -> WeightFile:
                 return WeightFile(path / f"{name}{ending}", mmap=mmap)
         index = path / f"{stem}{ending}.index.json"
         if index.is_file():
-            shards = sorted(set(_json(index).get("weight_map", {}).values()))
+            shards = sorted(map(str, set(_json(index).get("weight_map", {}).values())))
             return WeightFile(*(path / shard for shard in shards), mmap=mmap)
     what = f"holds no weights ({stem}.safetensors)"
     raise ConfigError(Problem(str(path), what, "download the model again", "incomplete_model"))

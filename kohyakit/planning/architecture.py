@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kohyakit.files import read_text
 from kohyakit.formats import safetensors_header
 
 
@@ -106,7 +107,7 @@ def read_architecture(path: Path, family: str) -> Architecture:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(read_text(path))
 
 
 def _from_folder(path: Path) -> Architecture:

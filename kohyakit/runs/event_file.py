@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kohyakit.errors import Problem
+from kohyakit.files import open_regular
 from kohyakit.runs.crc32c import crc32c, masked, masked_rows
 from kohyakit.runs.event_proto import Layout, Malformed, layout, scalars
 
@@ -103,7 +104,7 @@ class EventFile:
         Raises OSError when the file cannot be opened.
         """
         before = sum(len(points) for points in self._pieces)
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             size = os.fstat(file.fileno()).st_size
             if size < self.offset or not self._known(file):
                 self.reset()

@@ -14,6 +14,7 @@ from typing import Any
 
 from kohyakit.config.train import SPECS
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import read_text
 from kohyakit.runs import redact, registry
 from kohyakit.runs.compare import changes, same_images
 from kohyakit.runs.kohya_files import Leftovers, LogFolder, ModelFile, SampleFile, SettingsFile, find
@@ -355,7 +356,7 @@ def _write(run: Run, project: Path, name: Version, source: SettingsFile | None) 
     write_json(folder / RUN_FILE, run.record.to_json())
     write_json(folder / SETTINGS_FILE, run.settings)
     if source is not None:
-        text = source.path.read_text(encoding="utf-8-sig")
+        text = read_text(source.path, encoding="utf-8-sig")
         clean = redact.blot(text, redact.secret_values(source.config))
         write_text(folder / f"{SOURCE_STEM}{source.path.suffix}", clean)
 

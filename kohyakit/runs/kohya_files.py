@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import KohyakitError, Problem
+from kohyakit.files import read_text
 from kohyakit.formats import safetensors_header
 from kohyakit.runs.run import RUN_FILE, RUNS_DIR
 
@@ -163,7 +164,7 @@ def _read_settings(path: Path, match: re.Match[str]) -> SettingsFile | None:
     """None for a file of that name that holds no settings of a training."""
     from kohyakit import formats
 
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path, encoding="utf-8-sig")
     if not any(key in text for key in ("output_name", "pretrained_model_name_or_path")):
         return None
     config, problems = formats.read(text, path.name)

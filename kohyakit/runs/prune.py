@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import refuse_links
 from kohyakit.runs.record_file import read_json, write_json
 from kohyakit.runs.run import (
     FINISHED,
@@ -24,6 +25,7 @@ from kohyakit.runs.run import (
     now,
     open_run,
 )
+from kohyakit.runs.version import Version
 
 TRASH_DIR = "trash"  # <project>/runs/trash/<time>/, with a list of where each file came from
 LIST_FILE = "moved.json"
@@ -54,7 +56,8 @@ def candidates(runs: Sequence[Run], *, keep: Sequence[Path] = (), imported: bool
     """States of trainings that ended well, and models saved on the way to one that has its last.
 
     A run that still runs, failed or was cut off keeps its newest state, to be resumed from, and its newest model.
-    keep: files to be left alone, such as the best checkpoint. imported: also files that Kohya's tools wrote.
+    keep: files to be left alone, such as the best checkpoint. imported: also files that Kohya's tools wrote. A file
+    outside the project never is one, whatever a record says.
     """
     found = []
     kept = {path.absolute() for path in keep}
@@ -63,7 +66,7 @@ def candidates(runs: Sequence[Run], *, keep: Sequence[Path] = (), imported: bool
             continue
         for checkpoint, why in _spare(run):
             path = run.locate(checkpoint.file)
-            if path.exists() and path.absolute() not in kept:
+            if path.exists() and path.absolute() not in kept and run.holds(path):
                 found.append(Candidate(run, checkpoint, path, why, size_of(path)))
     return tuple(found)
 
@@ -71,6 +74,7 @@ def candidates(runs: Sequence[Run], *, keep: Sequence[Path] = (), imported: bool
 def prune(project: Path, chosen: Sequence[Candidate], *, clock: Clock = now) -> Moved:
     """Move files into a new folder of the trash and note where they came from; the runs' records forget them."""
     trash = project / RUNS_DIR / TRASH_DIR / clock().strftime("%Y%m%d-%H%M%S")
+    _no_link(project)
     number = 1
     while trash.exists():
         number += 1
@@ -106,14 +110,20 @@ def bring_back(project: Path, trash: Path | None = None) -> Moved:
 
     A file whose place is taken again stays in the trash and is told. Raises RunError when there is nothing.
     """
+    _no_link(project)
     trash = trash or newest_trash(project)
     data = read_json(trash / LIST_FILE) if trash is not None else None
     if trash is None or data is None:
         raise RunError(Problem(str(project), "nothing was pruned that could be brought back"))
     files, left, skipped, size = [], [], [], 0
-    for entry in data.get("moved", []):
-        source, target = trash / entry["to"], Path(entry["from"])
-        if not source.exists() or ".." in Path(entry["to"]).parts:
+    for entry in data["moved"] if isinstance(data.get("moved"), list) else [None]:
+        if not _is_sound(project, trash, entry):
+            what = "holds an entry that no pruning of this project wrote, and that was not followed"
+            skipped.append(Problem(str(trash / LIST_FILE), what, "look at the files beside it by hand"))
+            left.append(entry)
+            continue
+        source, target = trash / entry["to"], project / entry["from"]
+        if not source.exists():
             continue
         if target.exists():
             skipped.append(Problem(str(target), "is there again, so the pruned one stays in the trash", str(source)))
@@ -134,6 +144,27 @@ def bring_back(project: Path, trash: Path | None = None) -> Moved:
     else:
         shutil.rmtree(trash, ignore_errors=True)
     return Moved(trash, tuple(files), size, tuple(skipped))
+
+
+def _no_link(project: Path) -> None:
+    try:
+        refuse_links(project, project / RUNS_DIR / TRASH_DIR)
+    except OSError as error:
+        raise RunError(Problem(str(error.filename), str(error.strerror), "put a real folder there")) from error
+
+
+def _is_sound(project: Path, trash: Path, entry: Any) -> bool:
+    """Both ends inside: the file in this trash, its old place in the project."""
+    try:
+        source, target = (trash / entry["to"]).resolve(), (project / entry["from"]).resolve()
+        Checkpoint(**entry["checkpoint"])
+        return (
+            source.is_relative_to(trash.resolve())
+            and target.is_relative_to(project.resolve())
+            and Version.is_version(entry["run"])
+        )
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError):
+        return False
 
 
 def newest_trash(project: Path) -> Path | None:

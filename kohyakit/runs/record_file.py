@@ -6,14 +6,15 @@ import contextlib
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kohyakit import files
 from kohyakit.errors import Problem, RunError
 
+LARGEST = 256 << 20  # bytes; a record of a hundred thousand photos has a tenth of it
 _LOCK_SECONDS = 10.0  # a lock older than this was left by a process that died
 
 
@@ -21,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where the file is missing, cut off or something else."""
     try:
         data = json.loads(read_text(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -30,7 +31,7 @@ def read_text(path: Path) -> str:
     """Windows refuses to open a file in the moment in which it is replaced: try again for a fifth of a second."""
     for attempt in range(10):
         try:
-            return path.read_text(encoding="utf-8")
+            return files.read_text(path, LARGEST)
         except PermissionError:
             if sys.platform != "win32" or attempt == 9:
                 raise
@@ -45,9 +46,9 @@ def write_json(path: Path, data: Mapping[str, Any], *, sync: bool = True) -> Non
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
     """Write through a temporary file in the same folder. Raises OSError; the old file then stands as it was."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    draft = files.draft_for(path)
     try:
-        with draft.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        with draft.open("x", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
             file.write(text)
             if sync:
                 file.flush()

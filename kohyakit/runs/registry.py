@@ -18,6 +18,7 @@ from typing import Any
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import refuse_links
 from kohyakit.runs import redact
 from kohyakit.runs.compare import changes, same_images
 from kohyakit.runs.process import this_process
@@ -248,6 +249,7 @@ def claim_folder(
     runs = project / RUNS_DIR
     fresh = runs / f".new-{uuid.uuid4().hex}"
     try:
+        refuse_links(project, runs)
         runs.mkdir(parents=True, exist_ok=True)
         while not _take(runs / str(name), name, fresh, record):
             if fixed:

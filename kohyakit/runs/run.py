@@ -26,10 +26,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kohyakit import files
 from kohyakit.dataset.fingerprint import Fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.process import Process, is_alive
-from kohyakit.runs.record_file import locked, read_json, read_text, unwritable, write_json
+from kohyakit.runs.record_file import LARGEST, locked, read_json, read_text, unwritable, write_json
 from kohyakit.runs.version import Version
 
 RUNS_DIR = "runs"
@@ -223,6 +224,13 @@ class Run:
         """A path of the record as it is on this machine."""
         return self.project / path
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file really lies in the project, links followed; a record from elsewhere may name any."""
+        try:
+            return path.resolve().is_relative_to(self.project.resolve())
+        except (OSError, ValueError, RuntimeError):
+            return False
+
     def relative(self, path: Path | str) -> str:
         """A path as the record keeps it: relative to the project where it lies in it."""
         return relative_to(path, self.project)
@@ -264,7 +272,7 @@ class Run:
         new = Checkpoint(self.relative(path), kind, epoch, step, size)
         self.update(checkpoints=(*(c for c in self.record.checkpoints if c.file != new.file), new))
         for record in self.folder.parent.glob(f"*/{RUN_FILE}"):
-            if record.parent != self.folder and f'"{new.file}"' in record.read_text(encoding="utf-8", errors="replace"):
+            if record.parent != self.folder and f'"{new.file}"' in files.read_text(record, LARGEST, errors="replace"):
                 _replace_checkpoint(open_run(record.parent), new.file, self.record.version)
 
     def keep_earlier(self, path: Path) -> Path | None:
@@ -277,11 +285,12 @@ class Run:
             return None
         name, owner = self.relative(path), None
         for record in self.folder.parent.glob(f"*/{RUN_FILE}"):
-            if record.parent != self.folder and f'"{name}"' in record.read_text(encoding="utf-8", errors="replace"):
+            if record.parent != self.folder and f'"{name}"' in files.read_text(record, LARGEST, errors="replace"):
                 owner = open_run(record.parent)
         folder = owner.folder / KEPT_DIR if owner else path.parent / REPLACED_DIR
         kept = _free(folder / path.name)
         try:
+            files.refuse_links(folder.parent, folder)
             folder.mkdir(parents=True, exist_ok=True)
             path.rename(kept)
         except OSError as error:
@@ -340,7 +349,7 @@ def open_run(path: Path | str) -> Run:
     except FileNotFoundError:
         cure = "the run was cut off before it began, or the file was deleted"
         problem = Problem(f"{folder.name}/{RUN_FILE}", "is missing", cure)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RunError) as error:
         cure = "the other files of the run stand beside it"
         problem = Problem(f"{folder.name}/{RUN_FILE}", f"cannot be read ({error})", cure)
     else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import draft_for, is_link
 from kohyakit.train.data import Batch, TrainDataset, TrainImage, load_pixels
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 from kohyakit.train.text_outputs import weights_mark
@@ -157,7 +158,9 @@ def _read_latents(path: Path) -> Tensor:
 def _write_latents(path: Path, latents: Tensor) -> None:
     from safetensors.torch import save_file
 
+    if is_link(path.parent):
+        return  # not our folder then; it costs time only
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = draft_for(path)
     save_file({"latents": latents.contiguous()}, temporary)
     temporary.replace(path)

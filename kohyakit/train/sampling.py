@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.files import draft_for, is_link
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models.base import Model
 from kohyakit.train.out_of_memory import is_out_of_memory
@@ -249,7 +250,7 @@ def _save(image: Image, path: Path, record: SampleRecord) -> None:
     text = PngInfo()
     text.add_text("parameters", _parameters(record))
     text.add_text("kohyakit", json.dumps(asdict(record), ensure_ascii=False))
-    temporary = path.with_name(path.name + ".part")
+    temporary = draft_for(path)
     try:
         image.save(temporary, format="PNG", pnginfo=text)
         os.replace(temporary, path)
@@ -266,5 +267,7 @@ def _parameters(record: SampleRecord) -> str:
 
 
 def _note(index: Path, record: SampleRecord) -> None:
+    if is_link(index):
+        return  # a list of somebody else's making; the pictures carry all of it themselves
     with open(index, "a", encoding="utf-8", newline="\n") as file:
         file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

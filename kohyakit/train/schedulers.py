@@ -241,9 +241,7 @@ def adafactor(step: int, s: Schedule) -> float:
     return 1.0
 
 
-def _custom(
-    optimizer: Any, dotted: str, options: OptimizerConfig, shape: Schedule, allow_code: Collection[str]
-) -> Any:
+def _custom(optimizer: Any, dotted: str, options: OptimizerConfig, shape: Schedule, allow_code: Collection[str]) -> Any:
     """A scheduler class by name: of torch.optim.lr_scheduler, or package.module.Class."""
     from inspect import isclass
 

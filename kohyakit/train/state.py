@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import read_text
 from kohyakit.networks.file import save_lora, unwritable, write_whole
 
 POSITION_FILE = "train_state.json"
@@ -70,7 +71,7 @@ def load_state(folder: Path) -> tuple[Position, dict[str, torch.Tensor], dict[st
     if not folder.is_dir():
         raise RunError(Problem(str(folder), "there is no such state folder to resume from", cure))
     try:
-        data = json.loads((folder / POSITION_FILE).read_text(encoding="utf-8"))
+        data = json.loads(read_text(folder / POSITION_FILE))
         position = Position(**{**data, "losses": tuple(data.get("losses", ()))})
         network = load_file(folder / NETWORK_FILE)
         rest = torch.load(folder / TENSORS_FILE, weights_only=True, map_location="cpu")

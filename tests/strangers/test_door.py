@@ -44,8 +44,8 @@ def ask(guard: Guard, *headers: tuple[str, str], path: str = "/", kind: str = "h
 
 ODD = (
     "localhost:evil", "127.0.0.1:80:80", "[::1]evil.example", "[::1", "::1", "127.0.0.1.evil.example", "127.1",
-    "localhost.", "user@localhost", "localhost/x", "localhost evil", "127.0.0.1#", "127.9.9.9", "evil.localhost", "0.0.0.0", "0",
-    " localhost", "LOCALHOST.EVIL", "[127.0.0.1]", "localhost:999999", "", "[::ffff:127.0.0.1]",
+    "localhost.", "user@localhost", "localhost/x", "localhost evil", "127.0.0.1#", "127.9.9.9", "evil.localhost",
+    "0.0.0.0", "0", " localhost", "LOCALHOST.EVIL", "[127.0.0.1]", "localhost:999999", "", "[::ffff:127.0.0.1]",
 )  # fmt: skip
 
 
