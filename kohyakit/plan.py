@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,7 +189,7 @@ def _model(config: TrainConfig, problems: list[Problem]) -> arch.Architecture | 
     family = "sd2" if config.model.v2 else _FAMILIES.get(config.launch.script)
     name = config.model.pretrained_model_name_or_path
     path = Path(name) if name else None
-    if path is None or not path.exists():
+    if path is None or not os.path.exists(path):
         if name:  # that none is named at all is a rule's finding
             problems.append(_model_missing(name, option))
         return arch.standard(family) if family else None

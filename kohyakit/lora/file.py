@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.files import read_text
 from kohyakit.formats import safetensors_header
 from kohyakit.lora.names import PARTS, join_name, split_name
 from kohyakit.models.weights import WeightFile
@@ -105,7 +106,7 @@ def read(path: Path | str) -> LoraFile:
 def _adapter(folder: Path) -> tuple[dict[str, Any], Path]:
     """A PEFT adapter's configuration and its weights."""
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_text(folder / "adapter_config.json"))
     except (OSError, ValueError) as error:
         what, cure = "is a folder without a readable adapter_config.json", "give a LoRA file or a PEFT adapter"
         raise ConfigError(Problem(str(folder), what, cure, "not_a_lora")) from error

@@ -103,14 +103,15 @@ def _unpickle(path: Path) -> dict[str, torch.Tensor]:
         what = "holds more than tensors, or is damaged, and is not opened because unpickling could run code"
         cure = "download it again, or take the .safetensors version"
         raise ConfigError(Problem(str(path), what, cure, "unsafe_pickle")) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged pickle makes the reader stumble over nearly anything
         raise _broken(path, error) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _broken(path: Path, error: Exception) -> ConfigError:
-    what = f"cannot be read as a weight file, it is incomplete or damaged ({str(error).splitlines()[0]})"
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    what = f"cannot be read as a weight file, it is incomplete or damaged ({reason})"
     return ConfigError(Problem(str(path), what, "download or copy it again", "broken_weight_file"))
 
 

@@ -31,7 +31,7 @@ def missing_files(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Probl
     """Files beside the base model that the start of a training would stop for."""
     for option in ("vae", "network_weights", "resume"):
         name = config[option]
-        if name and not Path(name).exists():
+        if name and not os.path.exists(name):
             yield Problem(shown(name), "there is no such file or folder", f"correct {option}", "file_missing")
 
 
@@ -40,10 +40,10 @@ def output_folder(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Probl
     if not config.saving.output_dir:
         return
     wanted = Path(config.saving.output_dir)
-    there = next((folder for folder in (wanted, *wanted.parents) if folder.exists()), None)
+    there = next((folder for folder in (wanted, *wanted.parents) if os.path.exists(folder)), None)
     if there is None:
         what = "there is no such drive"
-    elif not there.is_dir():
+    elif not os.path.isdir(there):
         what = f"nothing can be saved there, as {shown(there)} is a file"
     elif not os.access(there, os.W_OK):
         what = f"nothing can be saved there, as {shown(there)} may not be written to"
@@ -301,7 +301,17 @@ def subset_endings(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Prob
             yield from name_faults("caption_extension", ending)
 
 
+def log_file(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """sd-scripts empties the file that it is told to write its messages to."""
+    name = config.saving.console_log_file
+    real = os.path.realpath(name) if name and "\0" not in name else ""
+    if real and os.path.lexists(real) and not real.lower().endswith((".log", ".txt")):
+        what = f"console_log_file would be written over: {shown(real)} is there and is no log"
+        yield Problem("console_log_file", what, "name a new file that ends in .log", "log_file_written_over")
+
+
 TRAPS: tuple[Trap, ...] = (
+    log_file,
     dangerous_words,
     subset_endings,
     missing_files,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def best_files(runs: Sequence[Run]) -> list[Path]:
 
 def scalars(run: Run) -> pd.DataFrame:
     """A run's scalars from all its log folders; an empty frame for one without."""
-    log = metrics.ScalarLog([folder for folder in run.logs if folder.is_dir()])
+    log = metrics.ScalarLog([folder for folder in run.logs if os.path.isdir(folder)])
     log.refresh()
     return log.frame()
 

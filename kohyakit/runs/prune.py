@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -66,7 +67,7 @@ def candidates(runs: Sequence[Run], *, keep: Sequence[Path] = (), imported: bool
             continue
         for checkpoint, why in _spare(run):
             path = run.locate(checkpoint.file)
-            if path.exists() and path.absolute() not in kept and run.holds(path):
+            if os.path.exists(path) and path.absolute() not in kept and run.holds(path):
                 found.append(Candidate(run, checkpoint, path, why, size_of(path)))
     return tuple(found)
 
@@ -123,9 +124,9 @@ def bring_back(project: Path, trash: Path | None = None) -> Moved:
             left.append(entry)
             continue
         source, target = trash / entry["to"], project / entry["from"]
-        if not source.exists():
+        if not os.path.exists(source):
             continue
-        if target.exists():
+        if os.path.exists(target):
             skipped.append(Problem(str(target), "is there again, so the pruned one stays in the trash", str(source)))
             left.append(entry)
             continue
@@ -196,12 +197,12 @@ def _spare(run: Run) -> list[tuple[Checkpoint, str]]:
 
 def _written(run: Run, checkpoint: Checkpoint) -> tuple[int, float]:
     path = run.locate(checkpoint.file)
-    return checkpoint.step or 0, path.stat().st_mtime if path.exists() else 0.0
+    return checkpoint.step or 0, path.stat().st_mtime if os.path.exists(path) else 0.0
 
 
 def _last(run: Run, models: Sequence[Checkpoint]) -> Checkpoint | None:
     """The training's result: the file under its plain name, else the one that went furthest."""
-    present = [model for model in models if run.locate(model.file).exists()]
+    present = [model for model in models if os.path.exists(run.locate(model.file))]
     plain = [model for model in present if Path(model.file).stem == run.record.output_name]
     furthest = sorted(present, key=lambda model: (model.step or 0, model.epoch or 0))
     return next(reversed(plain or furthest), None)

@@ -22,9 +22,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from kohyakit import files
 from kohyakit.dataset.fingerprint import Fingerprint
@@ -133,13 +134,31 @@ class Record:
         values["checkpoints"] = tuple(_known(Checkpoint, item) for item in values.get("checkpoints", ()))
         if values.get("process"):
             values["process"] = _known(Process, values["process"])
-        return cls(**values, extra={name: data[name] for name in data if name not in known and name != "format"})
+        extra = {name: data[name] for name in data if name not in known and name != "format"}
+        return _checked(cls(**values, extra=extra))
 
 
 def _known(cls: type[Any], data: Mapping[str, Any]) -> Any:
-    """A value from its JSON, keys of a newer kohyakit left out."""
+    """A value from its JSON, keys of a newer kohyakit left out. Raises TypeError for one of another kind."""
     names = {f.name for f in fields(cls)}
-    return cls(**{name: value for name, value in data.items() if name in names})
+    return _checked(cls(**{name: value for name, value in data.items() if name in names}))
+
+
+def _checked(value: Any) -> Any:
+    """The value, each field of the kind that it is declared as. Raises TypeError."""
+    for name, kinds in _kinds(type(value)).items():
+        if not isinstance(getattr(value, name), kinds):
+            raise TypeError(f"{name} is {str(getattr(value, name))[:60]!r}")
+    return value
+
+
+@lru_cache(maxsize=8)
+def _kinds(cls: type[Any]) -> dict[str, tuple[type, ...]]:
+    found = {}
+    for name, hint in get_type_hints(cls).items():
+        kinds = tuple(get_origin(one) or one for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+        found[name] = (*kinds, int) if float in kinds else kinds
+    return found
 
 
 class Run:

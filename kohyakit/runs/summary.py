@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -21,7 +22,7 @@ TRAINING = ("loss/average", "loss/epoch_average", "loss/epoch", "loss/current")
 
 def run_summary(run: Run) -> Mapping[str, Summary]:
     """Each tag of a run in numbers; {} for one without logs. Kept in the run's folder until its logs change."""
-    folders = [folder for folder in run.logs if folder.is_dir()]
+    folders = [folder for folder in run.logs if os.path.isdir(folder)]
     if not folders:
         return {}
     log = metrics.ScalarLog(folders)
@@ -43,8 +44,8 @@ def log_problems(run: Run) -> tuple[Problem, ...]:
     """What is damaged, cut off or gone in a run's logs."""
     gone = [
         Problem(run.record.version, f"its log folder {folder} is gone", "", "log_gone", "warning")
-        for folder in run.logs if not folder.is_dir()
+        for folder in run.logs if not os.path.isdir(folder)
     ]  # fmt: skip
-    log = metrics.ScalarLog([folder for folder in run.logs if folder.is_dir()])
+    log = metrics.ScalarLog([folder for folder in run.logs if os.path.isdir(folder)])
     log.refresh()
     return (*gone, *log.problems)

@@ -149,10 +149,15 @@ def _runs_of_one_size(dataset: TrainDataset, order: Sequence[int], most: int) ->
             yield members[start : start + most]
 
 
-def _read_latents(path: Path) -> Tensor:
+def _read_latents(path: Path) -> Tensor | None:
+    """The kept latents; None where the file is damaged, so that they are made anew."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(path)["latents"]
+    try:
+        return load_file(path).get("latents") if path.is_file() else None
+    except (SafetensorError, OSError):
+        return None
 
 
 def _write_latents(path: Path, latents: Tensor) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kohyakit.errors import Problem, RunError
-from kohyakit.files import read_text
+from kohyakit.files import open_regular, read_text
 from kohyakit.networks.file import save_lora, unwritable, write_whole
 
 POSITION_FILE = "train_state.json"
@@ -71,6 +71,9 @@ def load_state(folder: Path) -> tuple[Position, dict[str, torch.Tensor], dict[st
     if not folder.is_dir():
         raise RunError(Problem(str(folder), "there is no such state folder to resume from", cure))
     try:
+        for name in (POSITION_FILE, NETWORK_FILE, TENSORS_FILE):
+            with open_regular(folder / name):
+                pass  # a pipe would be waited on for ever
         data = json.loads(read_text(folder / POSITION_FILE))
         position = Position(**{**data, "losses": tuple(data.get("losses", ()))})
         network = load_file(folder / NETWORK_FILE)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kohyakit.files import draft_for, is_link
 from kohyakit.models.conditioning import Conditioning
 
 CACHE_FOLDER = ".kohyakit_text"
@@ -84,6 +85,8 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not path.is_file():
+        return None
     try:
         found = load_file(path)
     except (SafetensorError, OSError):
@@ -94,7 +97,9 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
+    if is_link(path.parent):
+        return  # not our folder then; it costs time only
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = draft_for(path)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     temporary.replace(path)

@@ -195,7 +195,7 @@ def bombs(mark: Path) -> dict[str, bytes]:
 def test_weights_and_states_run_nothing(tmp_path: Path, shape: str) -> None:
     mark = tmp_path / MARK
     data = bombs(mark)[shape]
-    from kohyakit.train.models.weights import WeightFile
+    from kohyakit.models.weights import WeightFile
     from kohyakit.train.state import load_state
 
     for ending in (".ckpt", ".pt", ".bin", ".safetensors"):

@@ -52,3 +52,11 @@ def test_an_ending_in_a_dataset_toml(tmp_path: Path, picture: Callable[..., Path
     )  # fmt: skip
     plan = make_plan(TrainConfig().with_values(dataset_config=str(tmp_path / "data.toml")))
     assert [p for p in plan.errors if p.name == "name_is_a_path" and "caption_extension" in p.what]
+
+
+@pytest.mark.parametrize(("name", "refused"), [(".bashrc", True), ("a.log", False), ("new", False), ("link.log", True)])
+def test_a_log_is_not_written_over_something_else(home: Path, name: str, refused: bool) -> None:
+    (home / "a.log").write_text("an earlier log", encoding="utf-8")
+    (home / "link.log").symlink_to(home / ".bashrc")
+    plan = make_plan(TrainConfig().with_values(console_log_file=str(home / name)), Scan((), ()))
+    assert any(problem.name == "log_file_written_over" for problem in plan.errors) is refused

@@ -89,7 +89,7 @@ def test_an_earlier_lora_is_not_moved_aside_through_a_link(home: Path, set_: Pat
 
 def test_a_draft_that_waits_as_a_link_is_not_written_through(home: Path, set_: Path) -> None:
     pytest.importorskip("torch")
-    from kohyakit.train.checkpoint import write_whole
+    from kohyakit.networks.file import write_whole
 
     (set_ / "last.safetensors.part").symlink_to(home / ".bashrc")
     before = snapshot(home, without=(set_,))
