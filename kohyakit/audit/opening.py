@@ -18,6 +18,8 @@ FACTS = (
     "verdict", "verdict_severity", "verdict_detail", "caption", "caption_fault",
 )  # fmt: skip
 
+MARKED = "begins with a byte order mark"
+
 
 class Task(NamedTuple):
     """number: the row. caption_path: "" where there is none."""
@@ -81,7 +83,10 @@ def crashed(task: Task, why: str) -> Opened:
 
 
 def read_text(path: str) -> tuple[str | None, str]:
-    """A caption's whole text and what is wrong with the file ("" if nothing); None where there is no text."""
+    """A caption's whole text and what is wrong with the file ("" if nothing); None where there is no text.
+
+    A text with MARKED is sound but for its byte order mark, which is not in it.
+    """
     if not path:
         return None, ""
     from pathlib import Path
@@ -89,9 +94,13 @@ def read_text(path: str) -> tuple[str | None, str]:
     from kohyakit.dataset.caption import BadCaption, read_lines
 
     try:
-        return "\n".join(read_lines(Path(path))), ""
+        text = "\n".join(read_lines(Path(path)))
+        with open(path, "rb") as stream:
+            return text, MARKED if stream.read(3) == b"\xef\xbb\xbf" else ""
     except BadCaption as error:
         return None, str(error)
+    except OSError as error:
+        return None, f"the caption cannot be read ({error.strerror or error})"
 
 
 def _header_facts(path: str) -> tuple[Any, ...]:

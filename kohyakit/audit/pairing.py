@@ -7,42 +7,47 @@ from collections import Counter
 from dataclasses import dataclass
 
 from kohyakit.audit.tree import CAPTION_EXTENSIONS, Folder, Tree
-from kohyakit.dataset.caption import caption_names
+from kohyakit.dataset.caption import caption_names, misspelt
 
 
 @dataclass(frozen=True)
 class Pairing:
     """extension: of the captions that count. captions: per folder, a path ("" where there is none) per image.
 
-    elsewhere: image path -> caption path with another extension, for images without one. orphans: caption paths
-    without an image.
+    elsewhere: image path -> caption path with another extension, for images without one. misspelt: image path ->
+    (caption path, why it is not read) for names that differ unseen. orphans: caption paths without an image.
     """
 
     extension: str
     captions: tuple[tuple[str, ...], ...]
     elsewhere: dict[str, str]
+    misspelt: dict[str, tuple[str, str]]
     orphans: tuple[str, ...]
 
 
 def pair(tree: Tree, extension: str | None = None) -> Pairing:
     """Pair every image with its caption. extension: None takes the one that most images have."""
     chosen = _with_dot(extension) if extension else _commonest(tree)
-    captions, elsewhere, orphans = [], {}, []
+    captions, elsewhere, odd, orphans = [], {}, {}, []
     for folder in tree.folders:
-        texts, used = set(folder.texts), set()
+        texts, used, others = set(folder.texts), set(), set()
         found = []
         for image in folder.images:
             name = next((n for n in caption_names(image, chosen) if n in texts), "")
             used.add(name)
             found.append(os.path.join(folder.path, name) if name else "")
             other = _other(image, folder, texts)
-            used.update(other)
+            others.update(other)
             if not name and other:
                 elsewhere[os.path.join(folder.path, image)] = os.path.join(folder.path, other[0])
+        used |= others
+        for image, (name, why) in misspelt(folder.images, texts - others, chosen).items():
+            used.add(name)
+            odd[os.path.join(folder.path, image)] = (os.path.join(folder.path, name), why)
         captions.append(tuple(found))
         if folder.images or folder.trained:
             orphans.extend(os.path.join(folder.path, text) for text in folder.texts if text not in used)
-    return Pairing(chosen, tuple(captions), elsewhere, tuple(orphans))
+    return Pairing(chosen, tuple(captions), elsewhere, odd, tuple(orphans))
 
 
 def _with_dot(extension: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kohyakit.audit.caption_repair import NotMended, recoded
 from kohyakit.audit.journal import Journal, latest, runs
 from kohyakit.audit.journal_reading import UNDO_FOLDER
 from kohyakit.audit.mend import CannotMend, mend
@@ -26,7 +27,7 @@ from kohyakit.files import read_bytes, refuse_links
 if TYPE_CHECKING:
     from kohyakit.audit.report import AuditReport
 
-CHECKS = ("decode", "exif_orientation", "format", "exact_duplicate")
+CHECKS = ("decode", "exif_orientation", "format", "exact_duplicate", "captions")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ def _carry_out(plan: RepairPlan, options: RepairOptions, journal: Journal | None
 
 def _prepared(step: Step, options: RepairOptions) -> tuple[bytes | None, str]:
     """The new file's bytes, None where the file only moves. Raises CannotMend, OSError."""
+    if step.kind == "recode":
+        try:
+            return recoded(step.path.read_bytes()), "saved as UTF-8"
+        except NotMended as error:
+            raise CannotMend(str(error.args[0])) from error
     if step.kind != "rewrite":
         return None, "moved with its caption" if step.companions else "moved"
     data = step.path.read_bytes()
@@ -164,7 +170,10 @@ def _prepared(step: Step, options: RepairOptions) -> tuple[bytes | None, str]:
 
 def _make(journal: Journal, step: Step, data: bytes | None, how: str) -> None:
     moves: list[tuple[Path, Path]] = []
-    if data is None:
+    if data is None and os.path.lexists(step.target):  # its own name in other letters, to this disk the same
+        aside = journal.place_for(step.path)
+        moves += [(step.path, aside), (aside, step.target)]
+    elif data is None:
         moves.append((step.path, step.target))
     else:
         staged = journal.stage(step.target.name, data)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kohyakit.audit.caption_repair import CaptionMend, recodings, renamings
 from kohyakit.audit.mend import ACTIONS
 from kohyakit.dataset.images import EXTENSIONS
 from kohyakit.errors import ConfigError, Problem
@@ -27,6 +28,7 @@ _CHOICES = {"damaged": ("quarantine", "reencode", "leave"), "duplicates": ("exac
 class RepairOptions:
     """What to mend. damaged: files that decode with damage: quarantine, reencode or leave. duplicates: of which to
     keep one: exact, near (exact too) or none. shrink: longest side in pixels, 0 for never. background: a colour.
+    captions: give them their image's name and make them UTF-8.
     """
 
     orientation: bool = True
@@ -37,6 +39,7 @@ class RepairOptions:
     duplicates: str = "exact"
     shrink: int = 0
     background: str = "white"
+    captions: bool = True
 
     def __post_init__(self) -> None:
         problems = [
@@ -56,8 +59,10 @@ class RepairOptions:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What will be done to one image. kind: `rewrite`, `rename` or `quarantine`. actions: of mend.ACTIONS, for
-    `rewrite`. target: where it will lie. companions: files with its stem that go with it, or None-target caches.
+    """What will be done to one file, an image or (`recode`, `rename`) a caption.
+
+    kind: `rewrite`, `rename`, `quarantine` or `recode`. actions: of mend.ACTIONS, for `rewrite`. target: where it will
+    lie. companions: files with its stem that go with it, or None-target caches.
     """
 
     path: Path
@@ -87,6 +92,8 @@ def plan_repairs(report: AuditReport, options: RepairOptions) -> RepairPlan:
     planner = _Planner(report, options)
     for row in report.images.itertuples():
         planner.consider(row)
+    if options.captions:
+        planner.mend_captions(report)
     return RepairPlan(report.root, tuple(planner.steps), tuple(planner.left))
 
 
@@ -127,6 +134,20 @@ class _Planner:
             self._linked.add(linked)
             what = f"is a link to {os.path.realpath(linked)}, and nothing is changed behind one"
             self._leave(linked, what, "repair that folder itself")
+
+    def mend_captions(self, report: AuditReport) -> None:
+        """Texts before the images, which may take their captions along; names after them, by where they lie then."""
+        moved = {step.path: step.target for step in self.steps}
+        aside = {step.path: step.target for step in self.steps if step.kind == "quarantine"}
+        before, after = [], []
+        for mends, steps in ((recodings(report, aside), before), (renamings(report, moved), after)):
+            for mend in mends:
+                if isinstance(mend, CaptionMend):
+                    kind = "recode" if mend.recode else "rename"
+                    steps.append(Step(mend.path, kind, mend.reason, mend.target))
+                else:
+                    self.left.append(mend)
+        self.steps = [*before, *self.steps, *after]
 
     def _mend(self, path: Path, row: Any) -> None:
         actions = self._actions(row)

@@ -25,12 +25,13 @@ import click
               help="Of which copies within a subset to keep one, the best.")  # fmt: skip
 @click.option("--shrink", type=int, default=0, metavar="PIXELS", help="Shrink photos whose longer side is above this.")
 @click.option("--background", default="white", show_default=True, metavar="COLOUR", help="Goes under transparency.")
+@click.option("--captions/--no-captions", default=True, help="Give captions their image's name, make them UTF-8.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that examine; one a processor otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def repair(
     dir: Path, dry_run: bool, undo: bool, resume: bool, workers: int | None, as_json: bool, **chosen: Any
 ) -> None:
-    """Mend the photos in DIR: upright, readable, once each. Nothing is deleted.
+    """Mend the photos in DIR and their captions: upright, readable, once each. Nothing is deleted.
 
     What does not decode, and copies, go to DIR/_quarantine with their captions. Originals are kept in
     DIR/.kohyakit_undo; --undo puts every byte back, also after a run that was killed.

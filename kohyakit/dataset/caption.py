@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+import unicodedata
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kohyakit.files import read_bytes
+
+_INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd")  # letters and symbols with nothing to see in them
 
 
 class BadCaption(ValueError):
@@ -16,7 +19,8 @@ class BadCaption(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption of one line as its tags. Parsing and rendering loses only spaces around tags and empty tags.
+    """A caption of one line as its tags. Parsing and rendering loses only spaces around tags and tags without a sign
+    that can be seen.
 
     separator: what stands between tags in the file, usually a comma.
     """
@@ -26,7 +30,8 @@ class Caption:
 
     @classmethod
     def parse(cls, text: str, separator: str = ",") -> Caption:
-        return cls(tuple(tag for tag in (part.strip() for part in text.split(separator)) if tag), separator)
+        parts = (part.strip() for part in text.split(separator))
+        return cls(tuple(part for part in parts if _is_visible(part)), separator)
 
     def render(self) -> str:
         joint = f"{self.separator} " if self.separator.strip() else self.separator
@@ -58,6 +63,16 @@ class Caption:
         return replace(self, tags=tuple(new.strip() if mine.lower() == unwanted else mine for mine in self.tags))
 
 
+def has_words(text: str) -> bool:
+    """Whether a caption says something: a letter, digit or symbol, not separators, dots and invisible signs alone."""
+    return any(unicodedata.category(sign)[0] in "LNS" and sign not in _INVISIBLE for sign in text)
+
+
+def _is_visible(text: str) -> bool:
+    """Whether there is anything to see; a tag may be of dots alone."""
+    return any(unicodedata.category(sign)[0] in "LNSPM" and sign not in _INVISIBLE for sign in text)
+
+
 def caption_names(image_name: str, extension: str) -> tuple[str, ...]:
     """The names of the caption files that belong to an image, the one that counts first.
 
@@ -78,6 +93,51 @@ def find_caption(image: Path, extension: str, names: Container[str]) -> Path | N
     return None
 
 
+def misspelt(images: Iterable[str], names: Collection[str], extension: str) -> dict[str, tuple[str, str]]:
+    """Captions whose names differ from their image's in a way that nobody sees: image -> (caption, why).
+
+    images, names: of one folder. Only images without a caption and captions without an image, where the two are the
+    only ones that could mean each other.
+    """
+    images = list(images)
+    exact = {image: {name for name in caption_names(image, extension) if name in names} for image in images}
+    taken = set().union(*exact.values()) | {os.path.splitext(image)[0] + extension for image in images}
+    free: dict[str, list[str]] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        if ending.lower() == extension.lower() and name not in taken:
+            free.setdefault(_key(stem), []).append(name)
+    alone: dict[str, list[str]] = {}
+    for image in images if free else ():
+        if not exact[image]:
+            alone.setdefault(_key(os.path.splitext(image)[0]), []).append(image)
+    return {
+        mine[0]: (free[key][0], _difference(os.path.splitext(mine[0])[0] + extension, free[key][0]))
+        for key, mine in alone.items()
+        if len(mine) == len(free.get(key, ())) == 1
+    }
+
+
+def _key(stem: str) -> str:
+    """What is left of a name for the eye: forms of writing, case, blanks and invisible signs taken out."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", stem).casefold())
+    return "".join(sign for sign in text if not sign.isspace() and unicodedata.category(sign) != "Cf")
+
+
+def _difference(wanted: str, name: str) -> str:
+    """Why a caption that looks as if it belonged to an image does not, for a sentence."""
+    nfc, nfkc = (lambda text, form=form: unicodedata.normalize(form, text) for form in ("NFC", "NFKC"))
+    steps = (
+        ("writes its accents in another way", nfc),
+        ("writes capitals and small letters in another way", lambda text: nfc(text).casefold()),
+        ("has blanks in other places", lambda text: "".join(nfc(text).split())),
+        ("has other blanks and other capitals", lambda text: "".join(nfc(text).casefold().split())),
+        ("writes some of its signs in another form", lambda text: "".join(nfkc(nfkc(text).casefold()).split())),
+    )
+    how = next((words for words, same in steps if same(wanted) == same(name)), "holds invisible signs")
+    return f"the caption {name} belongs to it but {how}"
+
+
 def read_lines(path: Path) -> tuple[str, ...]:
     """The lines of a caption file, stripped. UTF-8; a byte order mark is taken off (sd-scripts would train it).
 
@@ -90,14 +150,11 @@ def read_lines(path: Path) -> tuple[str, ...]:
         raise BadCaption(f"the caption cannot be read ({reason})") from None
     if not data:
         raise BadCaption("the caption file is empty; write the caption, or delete the file to use the folder's name")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            kind = "UTF-16"
-        else:
-            kind = f"not UTF-8 (byte {error.start + 1} is 0x{data[error.start]:02x})"
-        raise BadCaption(f"the caption is {kind}; save it as UTF-8") from None
+    from kohyakit.dataset.encoding import fault_of
+
+    if fault := fault_of(data):
+        raise BadCaption(f"the caption {fault}")
+    text = data.decode("utf-8-sig")
     text = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
     return tuple(line.strip() for line in text.split("\n"))
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kohyakit.dataset.caption import misspelt
 from kohyakit.dataset.images import FolderListing, list_folder, shown
 from kohyakit.errors import DatasetError, Problem
 
@@ -139,12 +140,18 @@ def _name_problems(concept: Concept) -> Iterable[Problem]:
 
 
 def _copy(listing: FolderListing, into: Path) -> int:
-    """Copy images with the captions beside them; the number of images."""
+    """Copy images with the captions beside them, which get their image's very name; the number of images."""
+    odd = {
+        (image, extension): name
+        for extension in _CAPTIONS
+        for image, (name, _) in misspelt((path.name for path in listing.images), listing.names, extension).items()
+    }
     for path in listing.images:
         shutil.copy2(path, into / path.name)
         for extension in _CAPTIONS:
-            if path.stem + extension in listing.names:
-                shutil.copy2(path.with_name(path.stem + extension), into / (path.stem + extension))
+            name = odd.get((path.name, extension), path.stem + extension)
+            if name in listing.names:
+                shutil.copy2(path.with_name(name), into / (path.stem + extension))
     return len(listing.images)
 
 

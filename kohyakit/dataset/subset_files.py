@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kohyakit.dataset.caption import BadCaption, find_caption, read_caption
+from kohyakit.dataset.caption import BadCaption, find_caption, has_words, misspelt, read_caption
 from kohyakit.dataset.images import BadImage, FolderListing, ImageRecord, list_folder, read_record, shown
 from kohyakit.errors import Problem
 
@@ -59,10 +59,13 @@ def read_subset_files(
             problems.append(Problem(shown(caption_path or path), str(error), name="caption_unreadable"))
             text = class_tokens or ""
         else:
-            if caption_path and not text:
-                problems.append(_blank(caption_path))
+            if caption_path and not has_words(text):
+                problems.append(_blank(caption_path, text))
         records.append(replace(record, caption_path=caption_path, caption=text))
-    problems.extend(_missing_captions(folder, caption_extension, records, listing, class_tokens))
+    odd = misspelt((path.name for path in listing.images), listing.names, caption_extension)
+    problems.extend(_misspelt(folder, odd, class_tokens))
+    others = [record for record in records if record.path.name not in odd]
+    problems.extend(_missing_captions(folder, caption_extension, others, listing, class_tokens))
     return SubsetFiles(tuple(records), tuple(unreadable), tuple(problems))
 
 
@@ -70,11 +73,11 @@ def _unreadable(path: Path, what: str, name: str = "image_unreadable") -> Proble
     return Problem(shown(path), what, "replace it, or leave it out with --skip-bad-images", name)
 
 
-def _blank(path: Path) -> Problem:
-    return Problem(
-        shown(path), "its first line is blank, so the image trains with no caption", "write one, or delete the file",
-        "caption_blank", "warning",
-    )  # fmt: skip
+def _blank(path: Path, text: str) -> Problem:
+    what = "its first line is blank, so the image trains with no caption"
+    if text:
+        what = "its first line holds no words, only separators, dots or signs that cannot be seen, and trains as it is"
+    return Problem(shown(path), what, "write one, or delete the file", "caption_blank", "warning")
 
 
 def _passed_over(folder: Path, listing: FolderListing, odd_case: bool) -> list[Problem]:
@@ -110,6 +113,18 @@ def _passed_over(folder: Path, listing: FolderListing, odd_case: bool) -> list[P
                         f"move them up into {shown(folder.name)}", "nested_folder", "warning")
             )  # fmt: skip
     return problems
+
+
+def _misspelt(folder: Path, odd: dict[str, tuple[str, str]], class_tokens: str | None) -> list[Problem]:
+    """One sentence for all captions of a folder whose names differ from their image's unseen."""
+    if not odd:
+        return []
+    image = min(odd)
+    more = f", and {len(odd) - 1} more like it" if len(odd) > 1 else ""
+    instead = f"the caption '{class_tokens}'" if class_tokens else "no caption at all"
+    what = f"{shown(odd[image][1])}{more}: trained with {instead}"
+    cure = "kohyakit repair gives a caption its image's name"
+    return [Problem(shown(folder / image), what, cure, "caption_misspelt", "warning")]
 
 
 def _missing_captions(

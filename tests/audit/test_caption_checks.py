@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,3 +171,53 @@ def test_tag_statistics(save: Callable[..., Path], tmp_path: Path) -> None:
     assert together.loc["cat", "dog"] == 0
     lengths = report.caption_lengths().iloc[0]
     assert (lengths["captions"], lengths["different"], lengths["min_tags"], lengths["max_tags"]) == (4, 4, 1, 3)
+
+
+def test_captions_that_say_nothing(save: Callable[..., Path], tmp_path: Path) -> None:
+    said = {"commas": ", , ,", "unseen": "\u200b\ufeff\u2060", "dots": "...", "blank": " \n ", "later": ",\na cat"}
+    for name, text in {**said, "good": "a cat", "face": ":3"}.items():
+        save(f"5_dog/{name}.png", DOT, caption=text)
+    report = quick(tmp_path, "captions")
+    assert found(report, "empty_caption") == {f"{name}.txt" for name in said}
+
+
+def test_what_is_not_plain_utf_8_is_named(save: Callable[..., Path], tmp_path: Path) -> None:
+    said = {"mark": "utf-8-sig", "wide": "utf-16-le", "wider": "utf-32", "jis": "cp932", "gb": "gb18030", "ok": "utf-8"}
+    for name, codec in said.items():
+        save(f"5_dog/{name}.png", DOT)
+        (tmp_path / "5_dog" / f"{name}.txt").write_bytes("女の子, 赤いドレス".encode(codec))
+    save("5_dog/nul.png", DOT)
+    (tmp_path / "5_dog" / "nul.txt").write_bytes(b"a cat\0\0")
+    report = quick(tmp_path, "captions")
+    assert found(report, "caption_mark") == {"mark.txt"}
+    assert found(report, "caption_not_utf8") == {"wide.txt", "wider.txt", "jis.txt", "gb.txt", "nul.txt"}
+    rows = report.issues.assign(name=[Path(path).name for path in report.issues["path"]]).set_index("name")["detail"]
+    assert "UTF-16" in rows["wide.txt"]
+    assert "UTF-32" in rows["wider.txt"]
+    assert "Shift-JIS" in rows["jis.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows holds the two names as one")
+def test_a_name_that_differs_unseen_is_one_finding_with_its_reason(save: Callable[..., Path], tmp_path: Path) -> None:
+    nfd, nfc = (unicodedata.normalize(form, "müller") for form in ("NFD", "NFC"))
+    for image, caption in {f"{nfd}.png": nfc, "Case.PNG": "case", "trail .png": "trail", "own.png": "own"}.items():
+        save(f"5_dog/{image}", DOT, format="PNG")
+        (tmp_path / "5_dog" / f"{caption}.txt").write_text("a man", encoding="utf-8")
+    report = quick(tmp_path, "captions")
+    assert found(report, "caption_misspelt") == {f"{nfd}.png", "Case.PNG", "trail .png"}
+    assert set(report.issues["issue"]) == {"caption_misspelt"}
+    rows = report.issues.assign(name=[Path(path).name for path in report.issues["path"]]).set_index("name")
+    assert f"{nfc}.txt" in rows.loc[f"{nfd}.png", "detail"]
+    assert "accents" in rows.loc[f"{nfd}.png", "detail"]
+    assert f"{nfd}.txt" in rows.loc[f"{nfd}.png", "action"]
+
+
+@pytest.mark.parametrize(("format", "name"), [("GIF", "a.png"), ("TIFF", "a.jpg"), ("JPEG2000", "a.jpg")])
+def test_no_advice_leads_a_picture_out_of_the_training(
+    save: Callable[..., Path], tmp_path: Path, format: str, name: str
+) -> None:
+    save(f"5_dog/{name}", DOT, format=format)
+    report = audit_dataset(tmp_path, checks=("format",), workers=1)
+    (action,) = report.issues[report.issues["issue"] == "extension_mismatch"]["action"]
+    assert "saves it as PNG" in action
+    assert "rename" not in action

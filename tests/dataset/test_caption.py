@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohyakit.dataset.caption import BadCaption, Caption, caption_names, find_caption, read_caption, read_lines
+from kohyakit.dataset.caption import (
+    BadCaption,
+    Caption,
+    caption_names,
+    find_caption,
+    has_words,
+    misspelt,
+    read_caption,
+    read_lines,
+)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -69,3 +79,54 @@ def test_a_caption_as_a_value() -> None:
 def test_parse_and_render_are_inverse(tags: list[str]) -> None:
     caption = Caption.parse(",".join(tags))
     assert Caption.parse(caption.render()) == caption
+
+
+@pytest.mark.parametrize("text", ["", " ", ", , ,", "...", "\u200b\ufeff\u2060", "\u3164", "\ufffd", " \n,\n", "!?"])
+def test_separators_and_invisible_signs_are_no_words(text: str) -> None:
+    assert not has_words(text)
+
+
+@pytest.mark.parametrize("text", ["a", "1", "猫", "🐈", "\u200bcat", "+", "ก"])
+def test_a_letter_a_digit_or_a_symbol_is_a_word(text: str) -> None:
+    assert has_words(text)
+
+
+NFC, NFD = (unicodedata.normalize(form, "müller") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("image", "caption", "why"),
+    [
+        (f"{NFD}.png", f"{NFC}.txt", "accents"),
+        (f"{NFC}.png", f"{NFD}.txt", "accents"),
+        ("Case.PNG", "case.txt", "capitals and small letters"),
+        ("a.png", "a.TXT", "capitals and small letters"),
+        ("Strasse.png", "STRASSE.txt", "capitals"),
+        (f"{NFD.upper()}.png", f"{NFC}.txt", "capitals"),
+        ("trail .png", "trail.txt", "blanks"),
+        ("a b.png", "a  b.txt", "blanks"),
+        ("a\u00a0b.png", "a b.txt", "blanks"),
+        ("A b.png", "ab.txt", "other blanks and other capitals"),
+        ("ｃａｔ.png", "cat.txt", "another form"),
+        ("cat\u200b.png", "cat.txt", "invisible"),
+    ],
+)
+def test_names_that_differ_unseen_pair_with_the_reason(image: str, caption: str, why: str) -> None:
+    ((found, (name, reason)),) = misspelt([image], {image, caption}, ".txt").items()
+    assert (found, name) == (image, caption)
+    assert why in reason
+
+
+@pytest.mark.parametrize(
+    ("images", "captions"),
+    [
+        (["a.png"], ["a.txt", "A.txt"]),  # it has its own
+        (["a.png", "A.jpg"], ["A .txt"]),  # two could be meant
+        (["a.png"], ["A.txt", "a .txt"]),
+        (["a.png"], ["b.txt"]),
+        (["a.png"], ["A.caption"]),
+        (["A.png", "a.jpg"], ["a.txt"]),  # the caption belongs to another
+    ],
+)
+def test_names_that_could_mean_another_do_not_pair(images: list[str], captions: list[str]) -> None:
+    assert misspelt(images, {*images, *captions}, ".txt") == {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from kohyakit.dataset.layout import scan
 from kohyakit.dataset.project import Concept, make_project
@@ -99,3 +101,15 @@ def test_a_full_disk_leaves_nothing_behind(photos: Path, tmp_path: Path, monkeyp
     with pytest.raises(DatasetError, match="No space left"):
         make_project(tmp_path / "p", [Concept(photos, "x")])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows holds the two names as one")
+def test_a_caption_whose_name_differs_unseen_comes_along_under_the_right_one(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for image, caption in (("Cat.png", "cat.txt"), ("u\u0308.png", "\u00fc.txt"), ("a.png", "a.txt")):
+        Image.new("RGB", (8, 8)).save(photos / image)
+        (photos / caption).write_text(image, encoding="utf-8")
+    made = make_project(tmp_path / "new", [Concept(photos, "cat")])
+    captions = {path.name: path.read_text(encoding="utf-8") for path in made.folder.rglob("10_cat/*.txt")}
+    assert captions == {"Cat.txt": "Cat.png", "u\u0308.txt": "u\u0308.png", "a.txt": "a.png"}

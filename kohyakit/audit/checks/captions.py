@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
+from kohyakit.audit.opening import MARKED
+from kohyakit.dataset.caption import has_words
 
 if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
@@ -28,19 +30,29 @@ def judge(survey: Survey) -> Iterable[Issue]:
 def _faults(survey: Survey) -> Iterator[Issue]:
     images = survey.images[survey.images["caption_path"] != ""]
     for row in images[images["caption_fault"] != ""].itertuples():
-        if "UTF" in row.caption_fault:
-            name, action = "caption_not_utf8", "save it as UTF-8: sd-scripts stops at it"
-        elif "empty" in row.caption_fault:
+        detail, _, cure = row.caption_fault.partition("; ")
+        if row.caption_fault == MARKED:
+            detail = "begins with a byte order mark, which sd-scripts trains as a sign of the caption"
+            yield Issue(row.caption_path, "caption_mark", "hint", detail, "kohyakit repair takes it off")
+            continue
+        if "empty" in detail:
             name, action = "empty_caption", "write the caption, or delete the file: sd-scripts stops at it"
+        elif "UTF" in detail or "NUL" in detail or "encoding" in detail:
+            name, action = "caption_not_utf8", f"{cure}; sd-scripts stops at it or trains other signs"
         else:
-            name, action = "caption_unreadable", "make it readable"
-        yield Issue(row.caption_path, name, "error", row.caption_fault.split(";")[0], action)
-    for row in images[images["caption"].str.strip() == ""].itertuples():
-        yield Issue(row.caption_path, "empty_caption", "warning", "it holds only blanks", "write the caption")
-    later = images["caption"].str.contains(r"^[ \t]*\n.*\S", regex=True, na=False)
-    for row in images[later].itertuples():
-        detail = "its first line is blank, and only the first line is trained"
-        yield Issue(row.caption_path, "empty_caption", "warning", detail, "move the caption to the first line")
+            name, action = "caption_unreadable", cure or "make it readable"
+        yield Issue(row.caption_path, name, "error", detail, action)
+    texts = images[images["caption"].notna()]
+    for row in texts[[not has_words(text) for text in texts["caption"]]].itertuples():
+        detail = "it holds only blanks" if not row.caption.strip() else "it holds no words, only separators or dots"
+        if row.caption.strip() and not any(map(str.isprintable, row.caption.strip())):
+            detail = "it holds no words, only signs that cannot be seen"
+        yield Issue(row.caption_path, "empty_caption", "warning", detail, "write the caption")
+    for row in texts.itertuples():
+        first, _, rest = row.caption.partition("\n")
+        if not has_words(first) and has_words(rest):
+            detail = "its first line is blank, and only the first line is trained"
+            yield Issue(row.caption_path, "empty_caption", "warning", detail, "move the caption to the first line")
 
 
 def _missing(survey: Survey) -> Iterator[Issue]:
@@ -50,6 +62,14 @@ def _missing(survey: Survey) -> Iterator[Issue]:
     names = {f.relative.replace(os.sep, "/") or ".": f.class_tokens for f in survey.tree.folders}
     extension = survey.pairing.extension
     for row in images.loc[images["caption_path"] == "", ["path", "subset"]].itertuples():
+        tokens = names.get(row.subset)
+        without = f"so it is trained as '{tokens}'" if tokens else "so it is trained without a caption"
+        stem = os.path.splitext(os.path.basename(row.path))[0]
+        if row.path in survey.pairing.misspelt:
+            why = survey.pairing.misspelt[row.path][1]
+            action = f"kohyakit repair renames it to {stem}{extension}"
+            yield Issue(row.path, "caption_misspelt", "warning", f"{why}, {without}", action)
+            continue
         other = survey.pairing.elsewhere.get(row.path)
         if other:
             yield Issue(
@@ -57,10 +77,8 @@ def _missing(survey: Survey) -> Iterator[Issue]:
                 "caption_wrong_extension",
                 "warning",
                 f"captions end in {extension} here, so it is not read",
-                f"rename it to {os.path.splitext(os.path.basename(row.path))[0]}{extension}, or set caption_extension",
+                f"rename it to {stem}{extension}, or set caption_extension",
             )
-        tokens = names.get(row.subset)
-        without = f"so it is trained as '{tokens}'" if tokens else "so it is trained without a caption"
         yield Issue(
             row.path,
             "missing_caption",
@@ -76,6 +94,8 @@ CHECK = Check(
         "empty_caption": "empty caption",
         "caption_not_utf8": "caption not in UTF-8",
         "caption_unreadable": "caption cannot be read",
+        "caption_mark": "caption with a byte order mark",
+        "caption_misspelt": "caption whose name differs unseen",
         "caption_wrong_extension": "caption under another extension",
         "orphaned_caption": "caption without an image",
     },

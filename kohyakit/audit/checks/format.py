@@ -32,6 +32,8 @@ def _name(row: Any) -> Iterable[Issue]:
     if not row.extension_ok:
         detail = f"is {row.format} inside, though its name ends in '{suffix}'"
         action = f"rename it to {row.extension_wanted}; kohyakit repair does, caption and all"
+        if row.extension_wanted not in EXTENSIONS:  # under its own name it would be left out
+            action = "kohyakit repair saves it as PNG, which is trained"
         yield Issue(row.path, "extension_mismatch", "warning", detail, action)
     elif suffix.lower() not in EXTENSIONS:
         plugin = PLUGIN_EXTENSIONS.get(suffix.lower())
