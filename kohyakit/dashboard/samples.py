@@ -135,7 +135,7 @@ def _moment(stamp: str) -> datetime | None:
 def _indexed(folder: Path, names: set[str]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Each line of the index whose file lies beside it; one cut off by a killed training is passed over."""
     try:
-        lines = read_text(folder / INDEX_FILE, _INDEX_LIMIT, errors="replace").splitlines()
+        lines = read_text(folder / INDEX_FILE, _INDEX_LIMIT, errors="replace").split("\n")
     except OSError:
         return
     for line in lines:

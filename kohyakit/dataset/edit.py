@@ -1,35 +1,39 @@
 """Caption files edited so that none is ever lost: every change is written down, old and new, before a file is touched.
 
-The journal is `.kohyakit/captions.jsonl` in the data set's folder, a line a change. Undoing is a change too, so it can
-be undone. A file that someone else changed meanwhile is left alone and named.
+Undoing is a change too, so it can be undone. One editor writes at a time, and a file that someone else changed
+meanwhile is left alone and named.
 """
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import errno
-import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from kohyakit.dataset.caption import Caption, find_caption
-from kohyakit.dataset.images import list_folder
+from kohyakit.dataset import caption_journal as journal
+from kohyakit.dataset.caption import Caption, find_caption, has_words, misspelt
+from kohyakit.dataset.caption_journal import JOURNAL, Change, Edit, history, text_of, undoable
+from kohyakit.dataset.encoding import fault_of
+from kohyakit.dataset.file_lock import held
+from kohyakit.dataset.images import list_folder, shown
 from kohyakit.errors import DatasetError, Problem
-from kohyakit.files import draft_for, is_link, read_bytes, read_text, refuse_links
+from kohyakit.files import is_link, read_bytes
 
-JOURNAL = Path(".kohyakit") / "captions.jsonl"
+__all__ = [
+    "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "caption_files", "history",
+    "likely_extension", "prefix", "proposed", "remove_tag", "replace_tag", "replace_text", "rewritten", "suffix",
+    "undo", "undoable",
+]  # fmt: skip
+
 EXTENSIONS = (".txt", ".caption")
-_JOURNAL_LIMIT = 1 << 30  # bytes; a change of a thousand captions takes 500 kB
-# What a stranger's journal could have put back in a folder of photos and that no editor of captions writes.
-_NEVER_CAPTIONS = frozenset(
-    (".py", ".pth", ".pyc", ".pyd", ".so", ".dll", ".exe", ".bat", ".cmd", ".ps1", ".sh", ".lnk", ".desktop", ".url")
-)
+_LOCK = "captions.lock"
 _LINE = re.compile(
     r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+"
 )  # str.splitlines breaks at signs that are no line ends to sd-scripts
@@ -50,39 +54,26 @@ class CaptionFile:
         return "" if self.raw is None or self.problem else self.raw.decode("utf-8-sig")
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One caption file's change. None: no file before, or none afterwards."""
-
-    path: Path
-    old: bytes | None
-    new: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one journal line says was done. undoes: the id of the change that this one took back."""
-
-    id: str
-    time: str
-    what: str
-    edits: tuple[Edit, ...]
-    undoes: str = ""
-
-
 def caption_files(folder: Path, extension: str | None = None) -> tuple[CaptionFile, ...]:
     """Every image in a folder and below with its caption file, sorted by path. Folders with a leading dot do not count.
 
-    extension: None takes the one that most captions have. Raises DatasetError when the folder cannot be read.
+    Linked folders are entered, each real one once. extension: None takes the one that most captions have.
+    Raises DatasetError when the folder cannot be read.
     """
     if not folder.is_dir():
         raise DatasetError(Problem(str(folder), "is not a folder", "name the folder with the images"))
     listings = [list_folder(place) for place in _folders(folder)]
-    images = [(image, listing.names) for listing in listings for image in listing.images]
-    chosen = extension or likely_extension(image for image, _ in images)
-    return tuple(
-        _read(image, find_caption(image, chosen, names) or image.with_suffix(chosen)) for image, names in images
-    )
+    chosen = extension or likely_extension(image for listing in listings for image in listing.images)
+    inside = folder.resolve()
+    files = []
+    for listing in listings:
+        odd = misspelt((image.name for image in listing.images), listing.names, chosen)
+        for image in listing.images:
+            name, reason = odd.get(image.name, ("", ""))
+            path = image.with_name(name) if name else find_caption(image, chosen, listing.names)
+            file = _read(image, path or image.with_suffix(chosen), inside)
+            files.append(replace(file, problem=f"{reason}; kohyakit repair renames it") if name else file)
+    return tuple(files)
 
 
 def likely_extension(images: Iterable[Path]) -> str:
@@ -92,26 +83,37 @@ def likely_extension(images: Iterable[Path]) -> str:
     return max(EXTENSIONS, key=lambda extension: counts[extension])
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _folders(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
+    seen = set() if seen is None else seen
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
     yield folder
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "_")):
-            yield from _folders(entry)
+        if entry.is_dir() and not entry.name.startswith((".", "_")):
+            yield from _folders(entry, seen)
 
 
-def _read(image: Path, path: Path) -> CaptionFile:
-    if is_link(path):
-        return CaptionFile(image, path, None, f"is a link; edit the file that it leads to, {os.path.realpath(path)}")
+def _read(image: Path, path: Path, inside: Path) -> CaptionFile:
     try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return CaptionFile(image, path, None, f"is a link to {shown(os.path.realpath(path))}; edit that file")
+        if not stat.S_ISREG(mode):
+            return CaptionFile(image, path, None, "is no regular file")
         raw = read_bytes(path)
-        raw.decode("utf-8")
     except FileNotFoundError:
-        return CaptionFile(image, path)
-    except UnicodeDecodeError:
-        return CaptionFile(image, path, raw, "is not UTF-8 text; save it as UTF-8 with a text editor")
+        return CaptionFile(image, path, None, _behind_link(path, inside))
     except OSError as error:
         return CaptionFile(image, path, None, f"cannot be read ({error.strerror})")
-    return CaptionFile(image, path, raw)
+    return CaptionFile(image, path, raw, fault_of(raw) or _behind_link(path, inside))
+
+
+def _behind_link(path: Path, inside: Path) -> str:
+    """Why a caption of a linked folder cannot be edited from here; "" for one that lies in the folder itself."""
+    place = path.parent.resolve()
+    return "" if place.is_relative_to(inside) else f"lies behind a link; open {shown(place)} itself to edit it"
 
 
 # What is done to a caption's text. Each takes the text and returns the new one; of several lines each is a caption.
@@ -146,11 +148,20 @@ def replace_text(find: str, put: str, *, pattern: bool = False) -> Callable[[str
 
 
 def prefix(words: str) -> Callable[[str], str]:
-    return lambda text: words + text
+    return lambda text: words + _said(text)
 
 
 def suffix(words: str) -> Callable[[str], str]:
-    return lambda text: text.rstrip("\r\n") + words + text[len(text.rstrip("\r\n")) :]
+    def edit(text: str) -> str:
+        text = _said(text)
+        return text.rstrip("\r\n") + words + text[len(text.rstrip("\r\n")) :]
+
+    return edit
+
+
+def _said(text: str) -> str:
+    """The caption, or "" for one of separators or invisible signs alone: nothing is glued onto those."""
+    return text if has_words(text) else ""
 
 
 def _by_line(change: Callable[[Caption], Caption]) -> Callable[[str], str]:
@@ -185,143 +196,73 @@ def rewritten(file: CaptionFile, text: str) -> Edit | None:
 def apply(folder: Path, edits: Iterable[Edit], what: str, *, undoes: str = "") -> tuple[Change, tuple[Problem, ...]]:
     """Write the edits, after they stand in the folder's journal. Returns what was done and what was left alone.
 
-    what: the change in words, for the history. Raises DatasetError when the journal cannot be written; nothing is
-    changed then.
+    what: the change in words, for the history. Raises DatasetError when the journal cannot be written or another
+    program is changing captions there for longer than half a minute; nothing is changed then.
     """
-    due, problems = [], []
-    for edit in edits:
-        if _bytes(edit.path) == edit.old:
-            due.append(edit)
-        else:
-            problems.append(
-                Problem(
-                    edit.path.name,
-                    "was changed meanwhile and is left as it is",
-                    "look at it again",
-                    "changed_meanwhile",
-                    "warning",
-                )
-            )
-    change = Change(uuid.uuid4().hex[:12], datetime.now(UTC).isoformat(timespec="seconds"), what, tuple(due), undoes)
-    if not due:
-        return change, tuple(problems)
-    _note(folder, change)
-    for edit in due:
-        try:
-            _write(edit)
-        except OSError as error:
-            problems.append(
-                Problem(edit.path.name, f"cannot be written ({error.strerror})", "its old text stands", "unwritable")
-            )
-    return change, tuple(problems)
+    edits = tuple(edits)
+    with _alone(folder, edits):
+        journal.settle(folder)
+        due, problems = [], []
+        for edit in edits:
+            if text_of(edit.path) == edit.old:
+                due.append(edit)
+            else:
+                problems.append(_changed_meanwhile(edit))
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        change = Change(uuid.uuid4().hex[:12], moment, what, tuple(due), undoes)
+        if not due:
+            return change, tuple(problems)
+        journal.begin(folder, change)
+        made = []
+        for edit in due:
+            try:
+                _write(edit)
+                made.append(edit)
+            except OSError as error:
+                told = f"cannot be written ({error.strerror})"
+                problems.append(Problem(edit.path.name, told, "its old text stands", "unwritable"))
+        return journal.end(folder, change, made), tuple(problems)
+
+
+def _changed_meanwhile(edit: Edit) -> Problem:
+    what, cure = "was changed meanwhile and is left as it is", "look at it again"
+    return Problem(edit.path.name, what, cure, "changed_meanwhile", "warning")
 
 
 def undo(folder: Path, change: Change) -> tuple[Change, tuple[Problem, ...]]:
     """Put back what a change replaced, file by file, where it still is as that change left it."""
-    back = [Edit(edit.path, edit.new, edit.old) for edit in change.edits if _bytes(edit.path) != edit.old]
+    back = [Edit(edit.path, edit.new, edit.old) for edit in change.edits if text_of(edit.path) != edit.old]
     return apply(folder, back, f"undo: {change.what}", undoes=change.id)
 
 
-def history(folder: Path) -> tuple[Change, ...]:
-    """Every change, oldest first. A last line that a crash cut off is passed over: nothing was written yet then.
-
-    So are lines that no edit of captions would have written, in a journal that came from elsewhere.
-    """
+@contextlib.contextmanager
+def _alone(folder: Path, edits: Iterable[Edit]) -> Iterator[None]:
+    """Be the only editor of these files, from whichever folder above them they are edited."""
+    own = folder / JOURNAL.parent
     try:
-        refuse_links(folder, folder / JOURNAL)
-        lines = read_text(folder / JOURNAL, _JOURNAL_LIMIT, errors="replace").splitlines()
-    except OSError:
-        return ()
-    changes = []
-    for line in lines:
-        try:
-            changes.append(_parse(folder, json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            continue
-    return tuple(changes)
-
-
-def undoable(folder: Path) -> tuple[Change, ...]:
-    """Changes that stand, newest first: not undone, or undone and done again."""
-    changes = history(folder)
-    gone: set[str] = set()
-    for change in reversed(changes):
-        if change.undoes and change.id not in gone:
-            gone.add(change.undoes)
-    return tuple(change for change in reversed(changes) if change.id not in gone and not change.undoes)
-
-
-def _note(folder: Path, change: Change) -> None:
-    path = folder / JOURNAL
-    line = json.dumps(
-        {
-            "id": change.id, "time": change.time, "what": change.what, "undoes": change.undoes,
-            "edits": [
-                {"file": _relative(edit.path, folder), "old": _plain(edit.old), "new": _plain(edit.new)}
-                for edit in change.edits
-            ],
-        },
-        ensure_ascii=False,
-    )  # fmt: skip
-    try:
-        refuse_links(folder, path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = read_bytes(path, _JOURNAL_LIMIT) if path.exists() else b""
-        broken = before and not before.endswith(b"\n")
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(("\n" if broken else "") + line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if journal.is_linked(folder):
+            raise OSError(errno.ELOOP, "its journal is a link")
+        own.mkdir(parents=True, exist_ok=True)
+        places = {Path(os.path.realpath(edit.path.parent)) for edit in edits}
+        above = {place / JOURNAL.parent for one in places for place in (one, *one.parents)}
+        others = {place for place in above if place.is_dir() and os.access(place, os.W_OK)}
+        with contextlib.ExitStack() as stack:
+            for place in sorted({Path(os.path.realpath(own)), *others}):
+                stack.enter_context(held(place / _LOCK))
+            for place in places:
+                _tidy(place)
+            yield
     except OSError as error:
-        raise DatasetError(
-            Problem(
-                str(path),
-                f"the journal cannot be written ({error.strerror}), so nothing was changed",
-                "look at the folder's permissions",
-            )
-        ) from error
+        what = f"captions cannot be changed ({error.strerror or error}), so nothing was changed"
+        cure = "look at the folder's permissions, and whether another program is changing captions there"
+        raise DatasetError(Problem(str(folder), what, cure)) from error
 
 
-def _parse(folder: Path, data: dict[str, Any]) -> Change:
-    """Raises ValueError or its like for a line that we did not write, one that points elsewhere above all."""
-    edits = tuple(Edit(folder / edit["file"], _unplain(edit["old"]), _unplain(edit["new"])) for edit in data["edits"])
-    inside = folder.resolve()
-    for edit in edits:
-        parts = edit.path.relative_to(folder).parts
-        hidden = ".." in parts or any(part.startswith(".") for part in parts)
-        if hidden or edit.path.suffix.lower() in _NEVER_CAPTIONS or not edit.path.resolve().is_relative_to(inside):
-            raise ValueError("a journal of something else than captions")
-    words = [data["id"], data["time"], data["what"], data.get("undoes", "")]
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError("a journal of another kind")
-    return Change(*words[:3], edits, words[3])
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
-
-
-def _plain(raw: bytes | None) -> str | dict[str, str] | None:
-    """Bytes as text where that gives the same bytes back, else as base64."""
-    if raw is None:
-        return None
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode("ascii")}
-
-
-def _unplain(value: Any) -> bytes | None:
-    if value is None or isinstance(value, str):
-        return None if value is None else value.encode("utf-8")
-    return base64.b64decode(value["base64"])
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return None if is_link(path) else read_bytes(path)
-    except OSError:
-        return None
+def _tidy(place: Path) -> None:
+    """Take away the drafts of an editor that was killed; none is at work here now."""
+    with contextlib.suppress(OSError):
+        for path in place.glob(".kohyakit-*.tmp"):
+            path.unlink()
 
 
 def _write(edit: Edit) -> None:
@@ -331,12 +272,14 @@ def _write(edit: Edit) -> None:
     if edit.new is None:
         edit.path.unlink(missing_ok=True)
         return
-    draft = draft_for(edit.path)
+    draft = edit.path.with_name(f".kohyakit-{os.getpid()}.tmp")  # `_tidy` knows the name
     try:
         with draft.open("xb") as file:
             file.write(edit.new)
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(OSError):
+            os.chmod(draft, stat.S_IMODE(edit.path.stat().st_mode))
         draft.replace(edit.path)
     finally:
         draft.unlink(missing_ok=True)
