@@ -12,16 +12,17 @@ import json
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kohyakit.files import draft_for, open_regular, read_bytes, read_text, refuse_links
 
 _CACHE_LIMIT = 256 << 20  # bytes; a hundred thousand photos take a tenth of it
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _RACY_SECONDS = 2.0  # a file younger than this may change again without its times showing it (FAT counts in 2 s)
 
 
@@ -85,7 +86,18 @@ class Fingerprint:
         return sum(entry.caption is not None for entry in self.entries)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {
+            "images": self.images, "captions": self.captions,
+            "entries": [_as_dict(entry) for entry in self.entries],
+            "subsets": [_as_dict(subset) for subset in self.subsets],
+        }  # fmt: skip
+
+    def dumps(self) -> str:
+        """The same as JSON text, a line an image: of 100,000 images in a third of the time that an indent takes."""
+        data = self.to_json()
+        lists = {name: ",\n".join(json.dumps(one, ensure_ascii=False) for one in data[name]) for name in _LISTS}
+        head = "".join(f'"{name}": {json.dumps(data[name])},\n' for name in ("images", "captions"))
+        return "{" + head + ",\n".join(f'"{name}": [\n{lines}\n]' for name, lines in lists.items()) + "}\n"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fingerprint:
@@ -117,15 +129,24 @@ class Difference:
         return bool(self.added or self.removed or self.changed)
 
 
+_LISTS = ("entries", "subsets")
+
+
+def _as_dict(value: ImageEntry | SubsetEntry) -> dict[str, Any]:
+    """dataclasses.asdict without its deep copies."""
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
 def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
     """The fingerprint of a `layout.Scan`: every image of every subset once, however many data sets list it.
 
     cache: a small JSON file that keeps the hashes by path, size and times, so that only new files are read again.
     """
-    entries: dict[tuple[Path, bool], tuple[Path, str | None]] = {}
+    entries: dict[tuple[Path, bool], tuple[str, str | None]] = {}
     subsets: dict[tuple[str, bool], SubsetEntry] = {}
     for subset in (subset for dataset in scan.datasets for subset in dataset.subsets):
         folder = Path(subset.image_dir)
+        root = os.path.join(folder.parent.absolute(), "")
         subsets.setdefault(
             (str(folder), subset.is_reg),
             SubsetEntry(folder.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, len(subset.records)),
@@ -134,7 +155,7 @@ def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
             caption = _caption(record.caption_path)
             if caption is None and record.caption != (subset.class_tokens or ""):
                 caption = record.caption  # from a metadata file (in_json), not from one of its own
-            entries.setdefault((Path(record.path), subset.is_reg), (folder.parent, caption))
+            entries.setdefault((record.path, subset.is_reg), (root, caption))
     hashes = hash_files([path for path, _ in entries], cache=cache)
     return from_entries(
         (_entry(path, is_reg, root, caption, hashes) for (path, is_reg), (root, caption) in entries.items()),
@@ -171,15 +192,16 @@ def hash_files(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path
     """SHA-256 and size in bytes of each file, read by several threads; ("", 0) for one that cannot be read."""
     known = _read_cache(cache)
     paths = list(paths)
+    names = {path: _absolute(path) for path in paths}
     stamps = {path: _stamp(path) for path in paths}
-    missing = [path for path in paths if stamps[path] and known.get(str(path.absolute()), ("", ""))[0] != stamps[path]]
+    missing = [path for path in paths if stamps[path] and known.get(names[path], ("", ""))[0] != stamps[path]]
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
         fresh = dict(zip(missing, pool.map(_sha256, missing), strict=True))
     if cache is not None and missing:
         _write_cache(cache, known, {path: (stamps[path], fresh[path]) for path in missing})
     result = {}
     for path, stamp in stamps.items():
-        sha = fresh[path] if path in fresh else known[str(path.absolute())][1] if stamp else ""
+        sha = fresh[path] if path in fresh else known[names[path]][1] if stamp else ""
         result[path] = (sha, int(stamp.split()[0]) if stamp and sha else 0)
     return result
 
@@ -187,13 +209,10 @@ def hash_files(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path
 def difference(before: Fingerprint, after: Fingerprint) -> Difference:
     """What was added, removed, changed, renamed and re-captioned between two data sets."""
     gone, came, kept = _match(before.entries, after.entries)
-    changed = []
-    for old in list(gone):
-        new = next((entry for entry in came if _key(entry) == _key(old)), None)
-        if new is not None:
-            gone.remove(old)
-            came.remove(new)
-            changed.append((old, new))
+    changed = list(_same_names(gone, came))
+    edited_old, edited_new = {id(old) for old, _ in changed}, {id(new) for _, new in changed}
+    gone = [entry for entry in gone if id(entry) not in edited_old]
+    came = [entry for entry in came if id(entry) not in edited_new]
     return Difference(
         added=tuple(came),
         removed=tuple(gone),
@@ -235,14 +254,23 @@ def subset_words(old: SubsetEntry, new: SubsetEntry) -> tuple[str, ...]:
 
 
 def _entry(
-    path: Path, is_reg: bool, root: Path, caption: str | None, hashes: Mapping[Path, tuple[str, int]]
+    path: Path, is_reg: bool, root: str, caption: str | None, hashes: Mapping[Path, tuple[str, int]]
 ) -> ImageEntry:
-    try:
-        file = path.relative_to(root).as_posix()
-    except ValueError:
-        root, file = path.parent, path.name
+    """root: absolute, with the separator at its end."""
+    file = _absolute(path)
+    if file.startswith(root):
+        root, file = root[:-1], file[len(root) :]
+    else:
+        root, file = os.path.split(file)
     sha256, size = hashes[path]
-    return ImageEntry(root.absolute().as_posix(), file, sha256, size, caption, is_reg)
+    root = root.replace(os.sep, "/") or "/"
+    return ImageEntry(root, file.replace(os.sep, "/"), sha256, size, caption, is_reg)
+
+
+def _absolute(path: Path) -> str:
+    """As Path.absolute, for a hundred thousand paths."""
+    text = os.fspath(path)
+    return text if os.path.isabs(text) else os.path.join(os.getcwd(), text)
 
 
 def _caption(path: Path | None) -> str | None:
@@ -256,7 +284,7 @@ def _caption(path: Path | None) -> str | None:
 
 def _words(entry: ImageEntry) -> str | None:
     """The caption without what no trainer reads: line ends and blanks around it."""
-    return None if entry.caption is None else "\n".join(entry.caption.strip().splitlines())
+    return None if entry.caption is None else "\n".join(_LINE_END.split(entry.caption.strip()))
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -275,7 +303,7 @@ def _sha256(path: Path) -> str:
 def _stamp(path: Path) -> str:
     """Size, times and file number: a tool that keeps the date while it edits still changes one of them."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError:
         return ""
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
@@ -297,7 +325,7 @@ def _write_cache(cache: Path, known: dict[str, tuple[str, str]], fresh: Mapping[
     for path, (stamp, sha) in fresh.items():
         newest = max(int(part) for part in stamp.split()[1:3]) / 1e9
         if sha and now - newest > _RACY_SECONDS:
-            known[str(path.absolute())] = (stamp, sha)
+            known[_absolute(path)] = (stamp, sha)
     draft = draft_for(cache)
     try:
         refuse_links(cache.parent.parent, cache.parent)  # the folder is ours, what it lies in is the person's
@@ -313,30 +341,40 @@ def _key(entry: ImageEntry) -> tuple[bool, str]:
     return entry.is_reg, entry.file
 
 
+def _same_names(gone: Iterable[ImageEntry], came: Iterable[ImageEntry]) -> Iterator[tuple[ImageEntry, ImageEntry]]:
+    """Images of one name on both sides, each once, in their order."""
+    waiting: dict[tuple[bool, str], deque[ImageEntry]] = {}
+    for entry in came:
+        waiting.setdefault(_key(entry), deque()).append(entry)
+    for entry in gone:
+        if same := waiting.get(_key(entry)):
+            yield entry, same.popleft()
+
+
 def _match(
     before: tuple[ImageEntry, ...], after: tuple[ImageEntry, ...]
 ) -> tuple[list[ImageEntry], list[ImageEntry], list[tuple[ImageEntry, ImageEntry]]]:
     """Pair images of equal bytes, the same name first -> (only before, only after, pairs)."""
-    waiting: dict[tuple[bool, str], list[ImageEntry]] = {}
+    waiting: dict[tuple[bool, str], dict[str, deque[ImageEntry]]] = {}
     for entry in after:
-        waiting.setdefault((entry.is_reg, entry.sha256), []).append(entry)
+        waiting.setdefault((entry.is_reg, entry.sha256), {}).setdefault(entry.file, deque()).append(entry)
     pairs, unpaired, gone = [], [], []
     for entry in before:
-        candidates = waiting.get((entry.is_reg, entry.sha256), [])
-        same = next((candidate for candidate in candidates if candidate.file == entry.file), None)
-        if same is None:
-            unpaired.append(entry)
+        same = waiting.get((entry.is_reg, entry.sha256), {}).get(entry.file)
+        if same:
+            pairs.append((entry, same.popleft()))
         else:
-            candidates.remove(same)
-            pairs.append((entry, same))
+            unpaired.append(entry)
+    left = {
+        content: deque(entry for entries in named.values() for entry in entries) for content, named in waiting.items()
+    }
     for entry in unpaired:
-        candidates = waiting.get((entry.is_reg, entry.sha256), [])
-        if candidates:
-            pairs.append((entry, candidates.pop(0)))
+        if candidates := left.get((entry.is_reg, entry.sha256)):
+            pairs.append((entry, candidates.popleft()))
         else:
             gone.append(entry)
-    left = Counter(id(entry) for entries in waiting.values() for entry in entries)
-    return gone, [entry for entry in after if id(entry) in left], pairs
+    free = {id(entry) for entries in left.values() for entry in entries}
+    return gone, [entry for entry in after if id(entry) in free], pairs
 
 
 def _changed_subsets(before: Fingerprint, after: Fingerprint) -> tuple[tuple[SubsetEntry, SubsetEntry], ...]:

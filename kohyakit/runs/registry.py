@@ -289,7 +289,7 @@ def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerpri
     secrets = redact.secret_values(config)
     settings = {name: value for name, value in clean.items() if not redact.is_secret(name)}
     write_json(run.folder / SETTINGS_FILE, {**settings, **clean.extras})
-    write_json(run.folder / DATASET_FILE, images.to_json())
+    write_text(run.folder / DATASET_FILE, images.dumps())
     if config.source is not None and config.source.text:
         suffix = config.source.path.suffix if config.source.path else ""
         suffix = suffix or {"gui-json": ".json", "toml": ".toml"}.get(config.source.format, ".txt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from kohyakit.config.train import TrainConfig
@@ -201,3 +204,62 @@ def test_a_broken_cache_costs_only_time(folder: Path, tmp_path: Path, text: str)
     cache.write_text(text, encoding="utf-8")
     files = sorted(folder.glob("*.jpg"))
     assert hash_files(files, cache=cache) == hash_files(files)
+
+
+def test_twenty_thousand_other_photos_are_told_apart_in_one_walk() -> None:
+    """Sets that share no file, or only the names: each image is looked for, not compared with every other."""
+
+    def photos(prefix: str, folder: str = "") -> Fingerprint:
+        return prints.from_entries(
+            prints.ImageEntry("/x", f"{folder}{number:05}.png", f"{prefix}{number}", 1) for number in range(20_000)
+        )
+
+    found = difference(photos("a"), photos("b", "new/"))
+    assert (len(found.added), len(found.removed), found.changed, found.renamed) == (20_000, 20_000, (), ())
+    found = difference(photos("a"), photos("b"))
+    assert len(found.changed) == 20_000
+    assert all(old.file == new.file for old, new in found.changed)
+    same = prints.from_entries(prints.ImageEntry("/x", f"{number:05}.png", "one", 1) for number in range(20_000))
+    other = prints.from_entries(prints.ImageEntry("/x", f"b{number:05}.png", "one", 1) for number in range(20_000))
+    assert len(difference(same, other).renamed) == 20_000
+
+
+@given(*[st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("1234"), st.booleans()), max_size=7)] * 2)
+def test_the_pairs_are_those_of_a_plain_search(before: list, after: list) -> None:
+    """The same pairs as looking through the whole list for each image, as it was written first."""
+
+    def made(rows: list) -> Fingerprint:
+        return prints.from_entries(prints.ImageEntry("/x", file, sha, 1, is_reg=reg) for file, sha, reg in rows)
+
+    one, two = made(before), made(after)
+    rest, kept, unpaired = list(two.entries), [], []
+    for entry in one.entries:
+        same = [e for e in rest if (e.is_reg, e.sha256, e.file) == (entry.is_reg, entry.sha256, entry.file)]
+        unpaired += [] if same else [entry]
+        for match in same[:1]:
+            rest.remove(match)
+    gone = []
+    for entry in unpaired:
+        same = [e for e in rest if (e.is_reg, e.sha256) == (entry.is_reg, entry.sha256)]
+        gone += [] if same else [entry]
+        for match in same[:1]:
+            rest.remove(match)
+            kept.append((entry, match))
+    changed = []
+    for entry in list(gone):
+        for match in [e for e in rest if (e.is_reg, e.file) == (entry.is_reg, entry.file)][:1]:
+            rest.remove(match)
+            gone.remove(entry)
+            changed.append((entry, match))
+    found = difference(one, two)
+    assert (found.added, found.removed) == (tuple(rest), tuple(gone))
+    assert (found.renamed, found.changed) == (tuple(kept), tuple(changed))
+
+
+def test_the_record_is_json_line_by_line(folder: Path) -> None:
+    (folder / "cat0.txt").write_text("a\u2028b", encoding="utf-8")
+    found = taken(folder)
+    text = found.dumps()
+    assert json.loads(text) == found.to_json() == json.loads(json.dumps(dataclasses.asdict(found)))
+    assert Fingerprint.from_json(json.loads(text)) == found
+    assert Fingerprint.from_json(json.loads(Fingerprint("", "").dumps())) == Fingerprint("", "")
