@@ -30,8 +30,12 @@ def image_folders(project: Project, depth: int = 3) -> list[Path]:
     outermost first; what trainings wrote (samples, runs) does not count.
     """
     found: list[Path] = []
+    seen: set[Path] = set()
 
     def look(folder: Path, left: int) -> bool:
+        if (real := folder.resolve()) in seen:  # a link that leads back
+            return False
+        seen.add(real)
         try:
             listing = list_folder(folder)
             below = [path for path in listing.folders if not _skipped(path)]
@@ -51,9 +55,7 @@ def image_folders(project: Project, depth: int = 3) -> list[Path]:
 
 
 def _skipped(path: Path) -> bool:
-    return (
-        path.name.startswith((".", "_")) or path.name in ("sample", "runs", "logs", "log", "model") or path.is_symlink()
-    )
+    return path.name.startswith((".", "_")) or path.name in ("sample", "runs", "logs", "log", "model")
 
 
 def _has_images(folder: Path) -> bool:

@@ -18,7 +18,8 @@ from kohyakit.dashboard.curves import Line, Pace, axis_values
 from kohyakit.dashboard.memo import Memo, Stamp, stamp_of
 from kohyakit.dashboard.samples import steps_per_epoch
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.runs.metrics import ScalarLog, continued, summarize
+from kohyakit.runs.log_files import MARK, walk
+from kohyakit.runs.metrics import ScalarLog, joined, summarize
 from kohyakit.runs.metrics import Summary as LineSummary
 from kohyakit.runs.registry import find_projects, list_runs
 from kohyakit.runs.run import RUN_FILE, RUNNING, RUNS_DIR, Run
@@ -87,9 +88,9 @@ def log_stamp(run: Run) -> Stamp:
     files = [
         os.path.join(place, name)
         for folder in run.logs
-        for place, _, names in os.walk(folder)
+        for place, _, names in walk(folder)
         for name in names
-        if "tfevents" in name
+        if MARK in name
     ]
     return stamp_of(*sorted(files))
 
@@ -124,7 +125,7 @@ def _read(run: Run, any_file: bool) -> Scalars:
     if frame.empty:
         return Scalars(None, problems or (Problem(version, "has logged nothing yet", severity="hint"),))
     # A resumed run has a log folder for each time; together they are one line.
-    return Scalars(continued(frame.drop(columns="run", errors="ignore")), problems)
+    return Scalars(joined(frame), problems)
 
 
 def _refreshed(log: ScalarLog) -> tuple[pd.DataFrame, tuple[Problem, ...]]:

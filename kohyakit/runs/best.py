@@ -66,7 +66,7 @@ def best(
     metric: a tag of your own choice, lower is better. read: gives a run's scalars, where they are at hand already.
     Raises RunError when no run has anything to be ranked by.
     """
-    frames = {run: metrics.continued((read or scalars)(run)) for run in runs}
+    frames = {run: metrics.joined((read or scalars)(run)) for run in runs}
     tag = metric or _metric(list(frames.values()))
     if tag is None:
         cure = "set logging_dir, so that losses are kept"
@@ -89,7 +89,7 @@ def best_files(runs: Sequence[Run]) -> list[Path]:
     """The models that validation speaks for, one a run that has a validation loss."""
     found = []
     for run in runs:
-        frame = metrics.continued(scalars(run))
+        frame = metrics.joined(scalars(run))
         tag = next((tag for tag in VALIDATION if tag in set(frame["tag"].unique())), None)
         place = _place(run, frame, tag, lowest=True) if tag else None
         if place is not None and place.checkpoint is not None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from kohyakit.errors import Problem
 from kohyakit.files import open_regular
 from kohyakit.runs.crc32c import crc32c, masked, masked_rows
-from kohyakit.runs.event_proto import Layout, Malformed, layout, scalars
+from kohyakit.runs.event_proto import Layout, Malformed, layout, scalars, session_start, wall_time
+from kohyakit.runs.log_files import packed, packed_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,10 @@ def _join(arrays: list[np.ndarray], name: str) -> np.ndarray:
 
 
 class EventFile:
-    """An event file and how far it was read. `points` grows with `refresh`; `problems` says what is damaged."""
+    """An event file and how far it was read. `points` grows with `refresh`; `problems` says what is damaged.
+
+    restarts: where a writer said that it goes on from a step: (points before it, the step).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,6 +72,7 @@ class EventFile:
         self.mark = b""
         self.tags: list[str] = []
         self.problems: list[Problem] = []
+        self.restarts: list[tuple[int, int]] = []
         self.unfinished = False  # the file ends within a record: cut off, or being written
         self._plugins: dict[str, bytes] = {}
         self._codes: dict[bytes, int] = {}
@@ -85,6 +90,7 @@ class EventFile:
         self.offset, self.mark = state["offset"], bytes.fromhex(state["mark"])
         self.tags, self._damaged, self.unfinished = list(state["tags"]), state["damaged"], state["unfinished"]
         self.problems = [Problem(**problem) for problem in state["problems"]]
+        self.restarts = [(before, step) for before, step in state["restarts"]]
         self._plugins = {tag: bytes.fromhex(name) for tag, name in state["plugins"].items()}
         self._codes = {tag.encode("utf-8", "surrogatepass"): code for code, tag in enumerate(self.tags)}
         self._pieces = [points]
@@ -93,7 +99,7 @@ class EventFile:
         """Everything but the points, as JSON takes it."""
         return {
             "offset": self.offset, "mark": self.mark.hex(), "tags": self.tags, "damaged": self._damaged,
-            "unfinished": self.unfinished,
+            "unfinished": self.unfinished, "restarts": self.restarts,
             "problems": [{name: getattr(p, name) for name in Problem.__slots__} for p in self.problems],
             "plugins": {tag: name.hex() for tag, name in self._plugins.items()},
         }  # fmt: skip
@@ -103,7 +109,7 @@ class EventFile:
 
         Raises OSError when the file cannot be opened.
         """
-        before = sum(len(points) for points in self._pieces)
+        before, restarts = sum(len(points) for points in self._pieces), len(self.restarts)
         with open_regular(self.path) as file:
             size = os.fstat(file.fileno()).st_size
             if size < self.offset or not self._known(file):
@@ -111,7 +117,7 @@ class EventFile:
                 before = -1
             if not self._damaged and size > self.offset:
                 self._read(file, size)
-        return sum(len(points) for points in self._pieces) != before
+        return sum(len(points) for points in self._pieces) != before or len(self.restarts) != restarts
 
     def _known(self, file: BinaryIO) -> bool:
         if not self.mark:
@@ -156,7 +162,7 @@ class EventFile:
             if known.get(length) != crc:
                 if masked(crc32c(data[at : at + 8])) != crc:
                     if not starts:
-                        self._damage(self.offset + at)
+                        self._damage(self.offset + at, data[:8])
                     break
                 known[length] = crc
             after = at + _FRAME + length
@@ -166,8 +172,11 @@ class EventFile:
             at = after
         return starts, at
 
-    def _damage(self, offset: int) -> None:
+    def _damage(self, offset: int, start: bytes) -> None:
         self._damaged = True
+        if not offset and (kind := packed_kind(start)):
+            self.problems.append(packed(self.path.name, kind))
+            return
         what, cure = f"is damaged from byte {offset} on", "what stands before it was read"
         self.problems.append(Problem(self.path.name, what, cure, "damaged_log", "warning"))
 
@@ -274,10 +283,12 @@ class EventFile:
         """Read odd records one by one, then put all points of the block in the order of the records."""
         import numpy as np
 
-        rows = []
+        rows, started = [], []
         for index, data in records:
             try:
                 wall_time, step, found = scalars(data, self._plugins)
+                if (start := session_start(data)) is not None:
+                    started.append((index, start))
             except Malformed:
                 what = "a record is no TensorBoard event and was left out"
                 self.problems.append(Problem(self.path.name, what, "", "damaged_record", "warning"))
@@ -287,12 +298,42 @@ class EventFile:
             indices, codes, steps, values, walls = (np.array(column) for column in zip(*rows, strict=True))
             points = Points(codes.astype(np.int32), steps.astype(np.int64), _smallest(values), walls)
             pieces = [*pieces, (indices, points)]
+        before = sum(len(points) for points in self._pieces)
+        for index, step in started:
+            self.restarts.append((before + sum(int((indices < index).sum()) for indices, _ in pieces), step))
         if len(pieces) == 1:
             self._pieces.append(pieces[0][1])
         elif pieces:
             order = np.argsort(np.concatenate([index for index, _ in pieces]), kind="stable")
             joined = Points.join([points for _, points in pieces])
             self._pieces.append(Points(*(getattr(joined, name)[order] for name in Points.__slots__)))
+
+
+def last_moment(path: Path) -> float | None:
+    """When the last whole event of a file was written, by its own clock (seconds since 1970); None without events.
+
+    Only the records' lengths are read on the way, so it needs no NumPy.
+    """
+    found: tuple[int, int] | None = None
+    at = 0
+    known: dict[int, int] = {}
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            while at + _FRAME <= size:
+                file.seek(at)
+                head = file.read(_HEADER.size)
+                length, crc = _HEADER.unpack(head)
+                if known.get(length) != crc and masked(crc32c(head[:8])) != crc:
+                    break
+                known[length] = crc
+                if at + _FRAME + length > size:
+                    break
+                found = (at + _HEADER.size, length)
+                at += _FRAME + length
+            return None if found is None else wall_time(_Window(file, *found))
+    except (OSError, Malformed):
+        return None
 
 
 def _masked(rows: np.ndarray, where: Layout) -> np.ndarray:

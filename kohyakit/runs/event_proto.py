@@ -84,6 +84,30 @@ def scalars(data: Bytes, plugins: dict[str, bytes]) -> tuple[float, int, list[tu
     return wall_time, step, found
 
 
+def wall_time(data: Bytes) -> float | None:
+    """When an event was written, in seconds since 1970."""
+    for field, wire, start, end in parts(data, 0, len(data)):
+        if (field, wire) == (1, 1):
+            (seconds,) = struct.unpack("<d", data[start:end])
+            return seconds if math.isfinite(seconds) and seconds > 0 else None
+    return None
+
+
+def session_start(data: Bytes) -> int | None:
+    """The step at which a writer that was started again goes on (SessionLog.START); None for any other event."""
+    step, starts = 0, False
+    for field, wire, start, end in parts(data, 0, len(data)):
+        if field == 2 and wire == 0:
+            step = varint(data, start)[0]
+            step -= (step >> 63) << 64
+        elif field == 7 and wire == 2:
+            statuses = [
+                varint(data, low)[0] for number, kind, low, _ in parts(data, start, end) if (number, kind) == (1, 0)
+            ]
+            starts = statuses[-1:] == [1]
+    return step if starts else None
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where a record with one scalar keeps its wall time (8 bytes), step (a varint, none for 0) and value.
@@ -106,7 +130,8 @@ def layout(data: bytes, plugins: dict[str, bytes]) -> Layout | None:
     walls = [start for field, wire, start, _ in events if (field, wire) == (1, 1)]
     steps = [(start, end) for field, wire, start, end in events if (field, wire) == (2, 0)]
     summaries = [(start, end) for field, wire, start, end in events if (field, wire) == (5, 2)]
-    if len(found) != 1 or len(walls) != 1 or len(steps) > 1 or len(summaries) != 1:
+    logs_session = any(field == 7 for field, *_ in events)
+    if len(found) != 1 or len(walls) != 1 or len(steps) > 1 or len(summaries) != 1 or logs_session:
         return None
     values = [(start, end) for *_, start, end in parts(data, *summaries[0])]
     place = _value_place(data, *values[0]) if len(values) == 1 else None

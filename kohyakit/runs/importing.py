@@ -42,12 +42,17 @@ _ONE_CLICK = 5.0  # seconds between the files that one click writes
 
 @dataclass(slots=True)
 class Training:
-    """One training as it was pieced together. started, ended: seconds since 1970, None where nothing tells."""
+    """One training as it was pieced together, in seconds since 1970, None where nothing tells.
+
+    ended: a guess to match files by, for want of better the date of a file, which a copy changes. told: when it ended
+    as its files themselves say.
+    """
 
     key: str
     name: str
     started: float | None
     ended: float | None
+    told: float | None = None
     models: list[ModelFile] = field(default_factory=list)
     states: list[Path] = field(default_factory=list)
     settings: list[SettingsFile] = field(default_factory=list)
@@ -141,10 +146,12 @@ def _from_models(models: Sequence[ModelFile]) -> list[Training]:
     for model in models:
         key = model.training or f"{model.path.parent.as_posix()}/{model.name}"
         started = _moment(model.metadata, "ss_training_started_at")
-        ended = _moment(model.metadata, "ss_training_finished_at") or model.modified
+        told = _moment(model.metadata, "ss_training_finished_at")
+        ended = told or model.modified
         name = model.metadata.get("ss_output_name") or model.name
         training = found.setdefault(key, Training(key, name, started, ended))
         training.ended = max(training.ended or ended, ended)
+        training.told = max(filter(None, (training.told, told)), default=None)
         training.models.append(model)
     return list(found.values())
 
@@ -158,7 +165,7 @@ def _give_logs(trainings: list[Training], logs: Sequence[LogFolder]) -> None:
                 distance = abs(log.started - training.started)
                 fits = training.started - _SLACK <= log.started <= training.ended + _SLACK
             else:
-                distance = abs(log.modified - (training.ended or 0.0))
+                distance = abs((log.ended or log.modified) - (training.ended or 0.0))
                 fits = distance <= 10 * _SLACK
             if fits:
                 pairs.append((distance, id(log), training, log))
@@ -230,7 +237,7 @@ def _without_models(launches: list[list[SettingsFile]], leftovers: Leftovers, ta
         ]  # fmt: skip
         launch = max(near, key=lambda launch: launch[0].wall, default=[])
         name = launch[0].output_name if launch else ""
-        training = Training(f"log {log.path.as_posix()}", name, log.started, log.modified)
+        training = Training(f"log {log.path.as_posix()}", name, log.started, log.ended)
         training.log, training.settings = log, list(launch)
         taken |= {settings.path for settings in launch}
         found.append(training)
@@ -296,17 +303,19 @@ def _plain_record(training: Training, project: Path) -> Record:
     metadata = training.metadata
     steps, epochs = _whole(metadata, "ss_steps"), _whole(metadata, "ss_epoch")
     wanted = _whole(metadata, "ss_max_train_steps")
-    last = any(model.epoch is None and model.step is None for model in training.models)
-    finished = last and (steps is None or wanted is None or steps >= wanted)
+    result = any(model.epoch is None and model.step is None for model in training.models)
+    finished = result and (steps is None or wanted is None or steps >= wanted)
     started = None if training.started is None else timestamp(datetime.fromtimestamp(training.started, UTC))
-    ended = None if training.ended is None else timestamp(datetime.fromtimestamp(training.ended, UTC))
-    seconds = training.ended - training.started if training.ended and training.started else None
+    last = max(filter(None, (training.told, training.log.ended if training.log else None)), default=None)
+    ended = None if last is None else timestamp(datetime.fromtimestamp(last, UTC))
+    seconds = last - training.started if last and training.started and last >= training.started else None
+    guess = None if training.ended is None else timestamp(datetime.fromtimestamp(training.ended, UTC))
     folders = [sample.path.parent for sample in training.samples]
     commit = metadata.get("ss_sd_scripts_commit_hash", "")
     return Record(
         version="1a", status=FINISHED if finished else INTERRUPTED, output_name=training.name,
         outcome=_outcome(training, steps, wanted, epochs), steps=steps, epochs=epochs,
-        created=started or ended or "", started=started or "", ended=ended or "",
+        created=started or ended or guess or "", started=started or "", ended=ended or "",
         seconds=round(seconds, 1) if seconds is not None else None,
         packages={"sd-scripts": commit} if commit and commit != "(unknown)" else {},
         logs=(relative_to(training.log.path, project),) if training.log else (),

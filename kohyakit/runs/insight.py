@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kohyakit.runs.metrics import continued
+from kohyakit.runs.metrics import joined
 from kohyakit.runs.summary import VALIDATION
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Curves:
 
     def __init__(self, frame: pd.DataFrame, steps_per_epoch: float | None = None) -> None:
         self.lines: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        frame = continued(frame)
+        frame = joined(frame)
         columns = [frame[name].to_numpy() for name in ("step", "value", "wall_time")]
         for tag, rows in frame.groupby("tag", observed=True, sort=False).indices.items():
             self.lines[str(tag)] = tuple(column[rows] for column in columns)  # type: ignore[assignment]

@@ -8,7 +8,6 @@ Names, as sd-scripts and its GUI give them: `<name>-000004.safetensors`, `<name>
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.files import read_text
 from kohyakit.formats import safetensors_header
+from kohyakit.runs.event_file import last_moment
+from kohyakit.runs.log_files import is_log, walk
 from kohyakit.runs.run import RUN_FILE, RUNS_DIR
 
 _NUMBERED = re.compile(r"(?P<name>.+?)(?:-(?P<epoch>\d{6})|-step(?P<step>\d{8}))?")
@@ -62,12 +63,16 @@ class SettingsFile:
 
 @dataclass(frozen=True, slots=True)
 class LogFolder:
-    """A folder with event files. started: seconds since 1970. zone: seconds by which its machine was ahead of UTC."""
+    """A folder with event files. started: seconds since 1970. zone: seconds by which its machine was ahead of UTC.
+
+    ended: the last event's own time, None where no event can be read. modified: the files' date, which a copy changes.
+    """
 
     path: Path
     started: float
     modified: float
     zone: float | None
+    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def find(folder: Path) -> Leftovers:
     """Everything below a folder that Kohya's tools wrote; hidden folders and kohyakit's own runs are passed over."""
     found = Leftovers()
     for path, subfolders, files in _walk(folder):
-        events = [name for name in files if _EVENTS.match(name)]
+        events = [name for name in files if _EVENTS.match(name) and is_log(name) and (path / name).is_file()]
         if events:
             found.logs.append(_log(path, events))
         found.states += [path / name for name in subfolders if name.endswith("-state")]
@@ -117,7 +122,7 @@ def find(folder: Path) -> Leftovers:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    for place, subfolders, files in os.walk(folder):
+    for place, subfolders, files in walk(folder):
         path = Path(place)
         if len(path.relative_to(folder).parts) >= _MAX_DEPTH:
             subfolders.clear()
@@ -182,7 +187,8 @@ def _log(path: Path, events: list[str]) -> LogFolder:
             zone = round((_wall(match[1]) - started) / 900) * 900.0
             zone = zone if abs(zone) <= 14 * 3600 else None
             break
-    return LogFolder(path, started, modified, zone)
+    moments = (last_moment(path / name) for name in events)
+    return LogFolder(path, started, modified, zone, max(filter(None, moments), default=None))
 
 
 def _wall(digits: str) -> float:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kohyakit.errors import MissingExtra, Problem, RunError
-from kohyakit.runs import scalar_cache
-from kohyakit.runs.event_file import EventFile, Points
+from kohyakit.runs import log_files, scalar_cache
+from kohyakit.runs.event_file import EventFile
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-EVENT_FILES = "*tfevents*"
 _LEAST_BYTES = 38  # of a record with one scalar; an event with several makes the columns grow
 _COLUMNS = (("tag", "int16"), ("step", "int64"), ("value", "float64"), ("wall_time", "float64"), ("run", "int16"))
 
@@ -34,6 +33,7 @@ class ScalarLog:
         self._cache = cache
         self._files: dict[Path, EventFile] = {}
         self._unread: dict[Path, Problem] = {}
+        self._passed: list[Problem] = []  # files that are named as logs and are none yet
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -41,7 +41,7 @@ class ScalarLog:
         cut = [file.path.name for file in self._files.values() if file.unfinished]
         cure = "it is being written, or was cut off"
         found += [Problem(name, "ends within a record", cure, "cut_off_log", "hint") for name in cut]
-        return (*found, *self._unread.values())
+        return (*found, *self._unread.values(), *self._passed)
 
     def refresh(self) -> bool:
         """Read what is new -> whether anything changed. Files that were deleted drop out.
@@ -60,7 +60,9 @@ class ScalarLog:
 
     def event_files(self) -> list[Path]:
         """The event files there are, in the order in which they are read."""
-        return [path for folder in self.folders for path in sorted(folder.rglob(EVENT_FILES))]
+        found = [log_files.event_files(folder) for folder in self.folders]
+        self._passed = [problem for _, problems in found for problem in problems]
+        return [path for paths, _ in found for path in paths]
 
     def read(self, path: Path) -> bool:
         """Read what is new in one file -> whether there was something."""
@@ -94,7 +96,7 @@ class ScalarLog:
         """The points so far: see read_scalars."""
         columns = _Columns(sum(len(file.points) for file in self._files.values()))
         for path, file in self._files.items():
-            columns.add(self.run_of(path), file.tags, file.points)
+            columns.add(self.run_of(path), file)
         return columns.frame()
 
     def run_of(self, path: Path) -> str:
@@ -110,7 +112,8 @@ def read_scalars(folder: Path | str, *, cache: bool = True) -> pd.DataFrame:
     Columns: tag (categorical), step (int64), value (float64), wall_time (float64, seconds since 1970); and, when the
     files lie in several folders, run (categorical, the folder below the given one). Rows in the order of the files'
     names and of the records in them: where a resumed training went back, both lines are there (see `continued`).
-    `frame.attrs["problems"]` lists what is damaged. cache: keep what was read in the user's cache folder.
+    `frame.attrs["problems"]` lists what is damaged, `frame.attrs["restarts"]` where writers said that they went on:
+    (index of the next row, step, run). cache: keep what was read in the user's cache folder.
     Raises RunError when there is no such folder, MissingExtra without NumPy and pandas.
     """
     _need_pandas()
@@ -120,44 +123,90 @@ def read_scalars(folder: Path | str, *, cache: bool = True) -> pd.DataFrame:
     log = ScalarLog(folder, cache=cache)
     paths = log.event_files()
     columns = _Columns(sum(_size(path) for path in paths) // _LEAST_BYTES)
-    problems: list[Problem] = []
+    problems, log._passed = log._passed, []
     for path in paths:  # one at a time, so that the points stand in memory once
         log.read(path)
         problems += log.problems
         if (file := log.drop(path)) is not None:
-            columns.add(log.run_of(path), file.tags, file.points)
+            columns.add(log.run_of(path), file)
     frame = columns.frame()
     frame.attrs["problems"] = tuple(problems)
     return frame
 
 
 def continued(frame: pd.DataFrame) -> pd.DataFrame:
-    """The line as it was trained in the end: where steps go back, what they repeat is left out.
+    """The line as it was trained in the end: what a restart repeats is left out.
 
-    As TensorBoard does on a restart, per tag: every earlier point at or after the step that was gone back to.
+    Where a writer says at which step it goes on, every earlier point at or after that step, as TensorBoard does. Where
+    steps only go back, the earlier points of that tag that were written before; of two writers that wrote at the same
+    time into one folder, both lines stay, but for points that are there twice.
     """
     import numpy as np
 
     by = ["run", "tag"] if "run" in frame.columns else ["tag"]
     keep = np.ones(len(frame), dtype=bool)
-    steps = frame["step"].to_numpy()
+    steps, walls = frame["step"].to_numpy(), frame["wall_time"].to_numpy()
+    for row, step, run in frame.attrs.get("restarts", ()):
+        gone = (frame.index.to_numpy() < row) & (steps >= step)
+        keep &= ~(gone & (frame["run"] == run).to_numpy() if "run" in frame.columns else gone)
+    values = frame["value"].to_numpy()
     for rows in frame.groupby(by, observed=True, sort=False).indices.values():
-        keep[rows] = _kept(steps[rows])
+        rows = rows[keep[rows]]
+        keep[rows] = _kept(steps[rows], walls[rows], values[rows])
     return frame if keep.all() else frame[keep]
 
 
-def _kept(steps: np.ndarray) -> np.ndarray:
+def joined(frame: pd.DataFrame) -> pd.DataFrame:
+    """The lines of one training whose logs lie in several folders, one for each time it was resumed, as it was trained
+    in the end: each folder goes on from those before it, whatever their clocks say. Without the column `run`.
+    """
+    import numpy as np
+
+    frame = continued(frame)
+    if "run" not in frame.columns:
+        return frame
+    keep = np.ones(len(frame), dtype=bool)
+    steps, runs = frame["step"].to_numpy(), frame["run"].cat.codes.to_numpy()
+    for rows in frame.groupby("tag", observed=True, sort=False).indices.values():
+        parts = np.split(rows, np.flatnonzero(np.diff(runs[rows])) + 1)
+        bound = np.iinfo(np.int64).max
+        for part in reversed(parts):
+            keep[part] = steps[part] < bound
+            bound = min(bound, steps[part].min(initial=bound))
+    return frame[keep].drop(columns="run")
+
+
+def _kept(steps: np.ndarray, walls: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Which points of one line stand, in the order of writing."""
     import numpy as np
 
     back = np.flatnonzero(np.diff(steps) < 0) + 1
     if not len(back):
         return np.ones(len(steps), dtype=bool)
-    # the lowest step that any later stretch begins with; a stretch itself never goes back
-    starts = np.minimum.accumulate(steps[back][::-1])[::-1]
-    stretch = np.searchsorted(back, np.arange(len(steps)), side="right")
-    bound = np.append(starts, np.iinfo(np.int64).max)[stretch]
-    return steps < bound
+    if not (walls[back] < np.maximum.accumulate(walls)[back - 1]).any():
+        # each went on from all before it: the lowest step that any later stretch begins with decides
+        starts = np.minimum.accumulate(steps[back][::-1])[::-1]
+        stretch = np.searchsorted(back, np.arange(len(steps)), side="right")
+        return steps < np.append(starts, np.iinfo(np.int64).max)[stretch]
+    keep = _once(steps, walls, values)
+    first = np.append(0, back)  # each stretch's first row; a stretch itself never goes back
+    ends = np.array([part.max() for part in np.split(walls, back)])
+    for number, start in enumerate(first[:-1]):
+        later = first[number + 1 :][walls[first[number + 1 :]] >= ends[number]]
+        if len(later):
+            stretch = slice(start, first[number + 1])
+            keep[stretch] &= steps[stretch] < steps[later].min()
+    return keep
+
+
+def _once(steps: np.ndarray, walls: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of points that are there twice, as in a copy of the file, the first."""
+    import numpy as np
+
+    columns = np.stack([steps.astype(float), walls, values.astype(float)], axis=1)
+    keep = np.zeros(len(steps), dtype=bool)
+    keep[np.unique(columns, axis=0, return_index=True)[1]] = True
+    return keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +264,13 @@ class _Columns:
         self._columns = {name: np.empty(self._room, dtype=dtype) for name, dtype in _COLUMNS}
         self._tags: dict[str, int] = {}
         self._runs: dict[str, int] = {}
+        self._restarts: list[tuple[int, int, str]] = []
 
-    def add(self, run: str, tags: list[str], points: Points) -> None:
+    def add(self, run: str, file: EventFile) -> None:
         import numpy as np
 
+        tags, points = file.tags, file.points
+        self._restarts += [(self._count + before, step, run) for before, step in file.restarts]
         if not len(points):
             return
         end = self._count + len(points)
@@ -243,7 +295,10 @@ class _Columns:
         runs = data.pop("run")
         if len(self._runs) > 1:
             data["run"] = pd.Categorical.from_codes(runs, list(self._runs))
-        return pd.DataFrame(data, copy=False)
+        frame = pd.DataFrame(data, copy=False)
+        if self._restarts:
+            frame.attrs["restarts"] = tuple(self._restarts)
+        return frame
 
 
 def _need_pandas() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kohyakit.runs.event_file import EventFile, Points
 
-_VERSION = 2
+_VERSION = 3
 _WORTH_BYTES = 1 << 18  # a smaller log is read faster than its cache
 _WORTH_GROWTH = 0.2  # a cache is written again when its log has grown by so much
 _KEEP_DAYS = 30

@@ -32,7 +32,7 @@ def run_summary(run: Run) -> Mapping[str, Summary]:
         with contextlib.suppress(TypeError, KeyError, AttributeError):
             return {tag: Summary(**numbers) for tag, numbers in kept["tags"].items()}
     log.refresh()
-    found = metrics.summarize(log.frame())
+    found = metrics.summarize(metrics.joined(log.frame()))
     if run.status != RUNNING:
         with contextlib.suppress(OSError):
             tags = {tag: asdict(numbers) for tag, numbers in found.items()}

@@ -14,9 +14,10 @@ import pytest
 
 from kohyakit.errors import RunError
 from kohyakit.runs import registry
+from kohyakit.runs.crc32c import crc32c, masked
 from kohyakit.runs.importing import import_runs
 from kohyakit.runs.metadata_settings import dataset_from, settings_from
-from kohyakit.runs.run import Run
+from kohyakit.runs.run import Run, timestamp
 
 ZONE = timedelta(hours=5, minutes=30)  # of the machine that trained; not of the one that imports
 FIRST = datetime(2026, 1, 31, 18, 45, 0, tzinfo=UTC)
@@ -295,12 +296,10 @@ def test_settings_from_metadata() -> None:
 @pytest.mark.shared
 def test_runs_of_the_real_sd_scripts(goldens: Path, tmp_path: Path) -> None:
     done = import_runs(goldens / "training", into=tmp_path)
-    found = {run.record.output_name: run for run in done.runs}
-    recordings = {folder.parent.name for folder in (goldens / "training").glob("*/tb")}
-    assert recordings >= {"basic", "adafactor", "locon", "samples_ddim"}
-    assert set(found) >= recordings
-    for name in recordings:
-        run = found[name]
+    names = ("basic", "adafactor", "locon", "samples_ddim")
+    found = {run.record.output_name: run for run in done.runs if run.record.output_name in names}
+    assert set(found) == set(names)
+    for name, run in found.items():
         assert run.logs == (next((goldens / "training" / name / "tb").rglob("network_train")),)
         recorded = json.loads((goldens / "training" / name / "args_effective.json").read_text(encoding="utf-8"))
         for setting in (
@@ -315,3 +314,53 @@ def test_runs_of_the_real_sd_scripts(goldens: Path, tmp_path: Path) -> None:
             assert run.settings[setting] == recorded[setting], (name, setting)
     assert found["samples_ddim"].samples == goldens / "training" / "samples_ddim" / "output" / "sample"
     assert str(found["basic"].version)[:-1] == str(found["samples_ddim"].version)[:-1]
+
+
+def events(*moments: float) -> bytes:
+    """An event file with one loss at each of these times, made by TensorBoard's own protocol buffers."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    data = b""
+    for step, moment in enumerate(moments):
+        summary = Summary(value=[Summary.Value(tag="loss/average", simple_value=0.1)])
+        body = Event(wall_time=moment, step=step, summary=summary).SerializeToString()
+        length = struct.pack("<Q", len(body))
+        data += length + struct.pack("<I", masked(crc32c(length))) + body + struct.pack("<I", masked(crc32c(body)))
+    return data
+
+
+def test_a_copied_log_took_as_long_as_its_events_say(kohya: Kohya) -> None:
+    pytest.importorskip("tensorboard")
+    (file,) = kohya.log(FIRST).iterdir()
+    begin = FIRST.timestamp() + 12
+    file.write_bytes(events(begin, begin + 100, begin + 700.5) + b"cut off")
+    os.utime(file, (begin + 4789 * 3600,) * 2)
+    (run,) = import_runs(kohya.root).runs
+    assert run.record.seconds == 700.5
+    assert run.record.ended == timestamp(FIRST + timedelta(seconds=712))
+
+
+def test_where_nothing_tells_the_end_none_is_made_up(kohya: Kohya) -> None:
+    pytest.importorskip("tensorboard")
+    kohya.preset(FIRST)
+    kohya.model("portrait.safetensors", FIRST, steps=40, epoch=2, none=True)
+    folder = kohya.log(FIRST + timedelta(seconds=8), seconds=95)
+    (file,) = folder.iterdir()
+    (run,) = import_runs(kohya.root, dry_run=True).runs
+    assert (run.record.ended, run.record.seconds) == ("", None)
+    assert run.record.created
+    file.write_bytes(events(FIRST.timestamp() + 21, FIRST.timestamp() + 80))
+    (run,) = import_runs(kohya.root).runs
+    assert run.logs == (folder,)
+    assert (run.record.ended, run.record.seconds) == (timestamp(FIRST + timedelta(seconds=80)), 60.0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_linked_folder_is_looked_into_once(kohya: Kohya, tmp_path: Path) -> None:
+    kohya.training(FIRST)
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "seen" / "old").symlink_to(kohya.root)
+    (tmp_path / "seen" / "again").symlink_to(tmp_path / "seen")
+    (run,) = import_runs(tmp_path / "seen").runs
+    assert len(run.record.checkpoints) == 2

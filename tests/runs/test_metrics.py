@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kohyakit.errors import RunError
 from kohyakit.runs import event_file
 from kohyakit.runs.crc32c import crc32c, masked
-from kohyakit.runs.metrics import ScalarLog, continued, read_scalars, summarize
+from kohyakit.runs.metrics import ScalarLog, continued, joined, read_scalars, summarize
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 TAGS = ("loss/current", "loss/average", "lr/textencoder", "lr/unet")
@@ -519,3 +519,137 @@ def test_no_damage_raises_or_invents_a_number(
 def test_steps_below_zero_as_tensorboard(tmp_path: Path) -> None:
     new_file(tmp_path, point("loss", -1, 1.0) + point("loss", -(2**40), 2.0))
     assert ours(read_scalars(tmp_path)) == theirs(tmp_path, purge_orphaned_data=False)
+
+
+def version() -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    return record(Event(wall_time=1.0, file_version="brain.Event:2").SerializeToString())
+
+
+def start(step: int, wall_time: float = 1.7e9, **more: Any) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    log = SessionLog(status=more.pop("status", SessionLog.START), msg="goes on")
+    return record(Event(wall_time=wall_time, step=step, session_log=log).SerializeToString())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("point"), st.sampled_from(["loss", "val"]), st.integers(0, 40)),
+                st.tuples(st.sampled_from(["start", "stop"]), st.just(""), st.integers(0, 200)),
+            ),
+            max_size=25,
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_restarts_are_those_of_tensorboard(tmp_path_factory: pytest.TempPathFactory, files: list) -> None:
+    """Steps rise until a writer says where it goes on; the next file goes on from there."""
+    from tensorboard.compat.proto.event_pb2 import SessionLog
+
+    folder = tmp_path_factory.mktemp("log")
+    at, wall = 0, 1.7e9
+    for number, events in enumerate(files):
+        data = version()
+        for kind, tag, value in events:
+            wall += 1
+            at = at + value if kind == "point" else value if kind == "start" else at
+            data += (
+                point(tag, at, value, wall)
+                if kind == "point"
+                else start(value, wall, status=SessionLog.START if kind == "start" else SessionLog.STOP)
+            )
+        new_file(folder, data, f"events.out.tfevents.{number}.host")
+    expected = {tag: line for tag, line in theirs(folder).items() if line}
+    frame = read_scalars(folder, cache=False)
+    assert ours(continued(frame)) == expected
+    assert ours(continued(continued(frame))) == expected
+    assert ours(continued(frame[frame["tag"] == "val"])) == {
+        tag: line for tag, line in expected.items() if tag == "val"
+    }
+
+
+def test_a_restart_is_heard_while_a_log_grows_and_from_the_cache(tmp_path: Path) -> None:
+    points = b"".join(point("loss", step, 1.0, 1.7e9 + step) for step in range(10_000))
+    file = new_file(tmp_path, version() + points)
+    log = ScalarLog(tmp_path)
+    log.refresh()
+    assert len(continued(log.frame())) == 10_000
+    with file.open("ab") as stream:
+        stream.write(start(5_000, 1.8e9))
+    assert log.refresh()
+    assert len(continued(log.frame())) == 5_000
+    read_scalars(tmp_path)
+    again = read_scalars(tmp_path)
+    assert again.attrs["restarts"] == ((10_000, 5_000, "."),)
+    assert len(continued(again)) == len(theirs(tmp_path)["loss"]) == 5_000
+
+
+def test_two_writers_in_one_folder_lose_no_line(tmp_path: Path) -> None:
+    for writer in range(2):
+        data = version() + b"".join(point("loss", i, 100 * writer + i, 1.7e9 + i + writer / 2) for i in range(5))
+        new_file(tmp_path, data, f"events.out.tfevents.17.host.{writer}")
+    expected = theirs(tmp_path)
+    assert len(expected["loss"]) == 10
+    assert ours(continued(read_scalars(tmp_path))) == expected
+    # a third goes on from both
+    data = version() + b"".join(point("loss", i, -i, 1.8e9 + i) for i in range(3, 6))
+    new_file(tmp_path, data, "events.out.tfevents.18.host.0")
+    line = continued(read_scalars(tmp_path))
+    assert line["value"].tolist() == [0, 1, 2, 100, 101, 102, -3, -4, -5]
+
+
+def test_a_copy_of_a_log_beside_it_is_the_same_line(tmp_path: Path) -> None:
+    data = version() + b"".join(point("loss", i, i / 7, 1.7e9 + i) for i in range(9))
+    new_file(tmp_path, data, "events.out.tfevents.17.host.0")
+    new_file(tmp_path, data, "events.out.tfevents.17.host.0.sync-conflict-20260301")
+    frame = read_scalars(tmp_path)
+    assert len(frame) == 18
+    assert continued(frame)["step"].tolist() == list(range(9))
+
+
+def test_only_files_are_logs_and_packed_ones_are_named(tmp_path: Path) -> None:
+    import bz2
+    import gzip
+
+    data = version() + point("loss", 1, 0.5)
+    (tmp_path / "my_tfevents_backup").mkdir()
+    new_file(tmp_path, gzip.compress(data), "events.out.tfevents.1.host.gz")
+    new_file(tmp_path, bz2.compress(data), "events.out.tfevents.2.host.bz2")
+    new_file(tmp_path, gzip.compress(data), "events.out.tfevents.3.host")
+    new_file(tmp_path, data[:30], "events.out.tfevents.4.host.tmp")
+    new_file(tmp_path / "my_tfevents_backup", data, "events.out.tfevents.5.host")
+    frame = read_scalars(tmp_path)
+    assert len(frame) == 1
+    told = {problem.where.removeprefix("events.out.tfevents."): problem.what for problem in frame.attrs["problems"]}
+    assert set(told) == {"1.host.gz", "2.host.bz2", "3.host", "4.host.tmp"}
+    assert all("compressed" in told[name] for name in ("1.host.gz", "2.host.bz2", "3.host"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_linked_folders_are_read_as_tensorboard_reads_them(tmp_path: Path) -> None:
+    new_file(tmp_path / "disk" / "run", version() + point("loss", 1, 0.5))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "logs" / "loop").symlink_to(tmp_path / "logs")
+    os.mkfifo(tmp_path / "logs" / "events.out.tfevents.pipe")
+    frame = read_scalars(tmp_path / "logs")
+    assert len(frame) == 1
+    assert [problem.what for problem in frame.attrs["problems"]] == ["is no regular file and was not read"]
+
+
+def test_the_folders_of_a_resumed_run_are_one_line_whatever_the_clocks_say(tmp_path: Path) -> None:
+    new_file(tmp_path / "a", b"".join(point("loss", step, 1.0, 1.8e9 + step) for step in range(100)))
+    new_file(tmp_path / "b", b"".join(point("loss", step, 2.0, 1.7e9 + step) for step in range(80, 120)))
+    new_file(tmp_path / "c", b"".join(point("val", step, 3.0, 1.7e9 + step) for step in range(3)))
+    frame = read_scalars(tmp_path)
+    assert len(continued(frame)) == 143  # three runs side by side
+    line = joined(frame)
+    assert list(line.columns) == ["tag", "step", "value", "wall_time"]
+    assert line[line["tag"] == "loss"]["value"].tolist() == [1.0] * 80 + [2.0] * 40
+    assert len(joined(line)) == 123
