@@ -14,7 +14,7 @@ from kohyakit.dataset.fingerprint import subset_words
 from kohyakit.dataset.images import shown
 from kohyakit.errors import Problem
 from kohyakit.runs.best import Ranking
-from kohyakit.runs.compare import dataset_difference, settings_table, show
+from kohyakit.runs.compare import Row, dataset_difference, settings_table, show
 from kohyakit.runs.insight import Statement
 from kohyakit.runs.metrics import Summary
 from kohyakit.runs.prune import Candidate
@@ -139,14 +139,31 @@ def _fate(run: Run, checkpoint: Checkpoint) -> str:
 
 def show_diff(runs: Sequence[Run]) -> None:
     rows = [row for row in settings_table(runs) if not row.bookkeeping]
-    heads = ("", *(run.record.version for run in runs))
     if rows:
         heading("Settings")
-        table([(row.name, *(shown(text) for text in row.texts)) for row in rows], heads)
+        _show_settings(runs, rows)
     for run in runs[1:]:
         _show_dataset_difference(runs[0], run)
     if not rows and all(not dataset_difference(runs[0], run) for run in runs[1:]):
         click.echo("Nothing that was recorded differs.")
+
+
+def _show_settings(runs: Sequence[Run], rows: Sequence[Row]) -> None:
+    """A column a run where that fits the terminal; a setting whose values do not gets a line a run below its name."""
+    versions = [run.record.version for run in runs]
+    texts = {row.name: [shown(text) for text in row.texts] for row in rows}
+    room = (width() - max(map(len, texts)) - 2 * len(runs)) // len(runs)
+    short = {name: values for name, values in texts.items() if max(map(len, (*values, *versions))) <= room}
+    if short:
+        table([(name, *values) for name, values in short.items()], ("", *versions))
+    indent = max(map(len, versions)) + 6
+    for name, values in texts.items():
+        if name in short:
+            continue
+        click.echo(name)
+        for version, value in zip(versions, values, strict=True):
+            lines = textwrap.wrap(value, width() - indent, break_on_hyphens=False) or [""]
+            click.echo(f"    {version:<{indent - 6}}  " + f"\n{'':{indent}}".join(lines))
 
 
 def show_ranking(ranking: Ranking) -> None:
@@ -163,8 +180,9 @@ def show_ranking(ranking: Ranking) -> None:
     table(rows, ("run", ranking.metric, "", "at"), right=frozenset({1, 3}))
     for caveat in ranking.caveats:
         click.echo(f"{click.style('mind', fg='yellow')}: {caveat}")
-    if ranking.without:
-        click.echo(f"without {ranking.metric}: {', '.join(run.record.version for run in ranking.without)}")
+    lacking = [run.record.version for run in ranking.without if run not in ranking.unfit]
+    if lacking:
+        click.echo(f"without {ranking.metric}: {', '.join(lacking)}")
 
 
 def show_candidates(found: Sequence[Candidate]) -> None:

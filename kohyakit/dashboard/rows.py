@@ -16,7 +16,7 @@ from kohyakit.dashboard.samples import last_sample
 from kohyakit.dashboard.store import Summary
 from kohyakit.dashboard.words import duration, number, when
 from kohyakit.runs.compare import settings_in_force, show
-from kohyakit.runs.run import LOST, RUNNING, UNREADABLE, Run
+from kohyakit.runs.run import LOST, RUNNING, Run
 
 KEY_SETTINGS = (
     "network_dim",
@@ -28,8 +28,6 @@ KEY_SETTINGS = (
     "resolution",
 )
 """What is said of a run that has no parent to differ from."""
-
-_STATUS_TEXT = {LOST: "process gone", UNREADABLE: "unreadable"}
 
 PictureUrl = Callable[[Path, int | None], str]
 
@@ -69,7 +67,7 @@ def _row(run: Run, summary: Summary | None, picture_url: PictureUrl) -> dict[str
         "version": record.version,
         "name": record.name or record.output_name or record.note,
         "status": status,
-        "status_text": _STATUS_TEXT.get(status, status),
+        "status_text": status,
         "status_note": status_note(run),
         "colour": theme.STATUS_COLOURS.get(status, theme.STATUS_COLOURS["failed"]),
         "started": record.started or record.created or None,
@@ -120,7 +118,7 @@ def status_note(run: Run) -> str:
     if run.problem is not None:
         return str(run.problem)
     if run.status == LOST:
-        return "the training's process is gone without a word: killed, or the machine went down"
+        return "process gone without a word: killed, or the machine went down"
     return run.record.outcome
 
 

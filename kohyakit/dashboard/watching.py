@@ -14,7 +14,7 @@ from kohyakit.dashboard.rows import seconds_of, status_note
 from kohyakit.dashboard.samples import position, samples_of
 from kohyakit.dashboard.start import Start, memory_of, starts, tail
 from kohyakit.dashboard.words import duration, number, plain, size, when
-from kohyakit.runs.run import LOST, RUNNING, Run
+from kohyakit.runs.run import RUNNING, Run
 
 REFRESH_SECONDS = 2
 
@@ -170,9 +170,8 @@ def ended(opened: Opened, run: Run | None) -> None:
         return
     name = f"{run.record.version}  {run.record.name or run.record.output_name}".strip()
     with st.container(border=True):
-        how = "process gone" if run.status == LOST else run.status
         moment = when(run.record.ended or run.record.started)
-        st.markdown(f"No training runs. The last was **{plain(name)}**: {plain(how)}, {plain(moment)}.")
+        st.markdown(f"No training runs. The last was **{plain(name)}**: {plain(run.status)}, {plain(moment)}.")
         note = status_note(run)
         if note:
             st.caption(plain(note))

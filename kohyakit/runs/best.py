@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs import metrics
-from kohyakit.runs.compare import settings_table
-from kohyakit.runs.run import Checkpoint, Run
+from kohyakit.runs.compare import same_images, settings_table
+from kohyakit.runs.run import FAILED, UNREADABLE, Checkpoint, Run
 from kohyakit.runs.summary import TRAINING, VALIDATION
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Runs from the best on. certainty: clear | likely | toss-up | unknown. caveats: why numbers may not compare."""
+    """Runs on the same photos from the best on. certainty: clear | likely | toss-up | unknown. caveats: why numbers may
+    not compare, and who is not ranked. without: runs that lack the metric, or are unfit: they failed or became NaN.
+    elsewhere: runs on other photos.
+    """
 
     metric: str
     statistic: str
@@ -52,6 +55,8 @@ class Ranking:
     because: str
     caveats: tuple[str, ...]
     without: tuple[Run, ...]
+    unfit: tuple[Run, ...] = ()
+    elsewhere: tuple[Run, ...] = ()
 
     @property
     def best(self) -> Run:
@@ -63,10 +68,15 @@ def best(
 ) -> Ranking:
     """Rank runs by their lowest validation loss, where at least one has it, else by their training loss at the end.
 
+    Of several sets of photos the one that most of the runs trained on is ranked; a run that failed never is.
     metric: a tag of your own choice, lower is better. read: gives a run's scalars, where they are at hand already.
     Raises RunError when no run has anything to be ranked by.
     """
-    frames = {run: metrics.joined((read or scalars)(run)) for run in runs}
+    read_all = {run: metrics.joined((read or scalars)(run)) for run in runs}
+    unfit = {run: why for run, frame in read_all.items() if (why := _unfit(run, frame))}
+    frames = {run: frame for run, frame in read_all.items() if run not in unfit}
+    if unfit and not frames:
+        raise RunError(Problem("", f"no run ended well: {', '.join(unfit.values())}", "look at each with runs show"))
     tag = metric or _metric(list(frames.values()))
     if tag is None:
         cure = "set logging_dir, so that losses are kept"
@@ -75,14 +85,50 @@ def best(
     places = [place for run, frame in frames.items() if (place := _place(run, frame, tag, lowest)) is not None]
     if not places:
         raise RunError(Problem("", f"no run has the metric '{tag}'", "kohyakit runs show names those a run has"))
+    measured = {place.run for place in places}
+    places, elsewhere = _on_the_same_photos(places)
     places.sort(key=lambda place: place.value)
     statistic = "lowest" if lowest else "mean of the last quarter"
     certainty, because = _certainty(places)
-    ranked = {place.run for place in places}
+    caveats = [*_caveats([place.run for place in places], lowest), *unfit.values()]
+    if elsewhere:
+        names = ", ".join(run.record.version for run in elsewhere)
+        caveats.append(f"{names} trained on other photos and {'is' if len(elsewhere) == 1 else 'are'} not ranked here")
     return Ranking(
-        tag, statistic, tuple(places), certainty, because, _caveats([place.run for place in places], lowest),
-        tuple(run for run in runs if run not in ranked),
+        tag, statistic, tuple(places), certainty, because, tuple(caveats),
+        tuple(run for run in runs if run not in measured), tuple(unfit), elsewhere,
     )  # fmt: skip
+
+
+def _unfit(run: Run, frame: pd.DataFrame) -> str:
+    """Why a run cannot be the best, in words; "" for one that can."""
+    import numpy as np
+
+    if run.status in (FAILED, UNREADABLE):
+        return f"{run.record.version} {'failed' if run.status == FAILED else 'cannot be read'} and is not ranked"
+    for tag in ("loss/current", *TRAINING):
+        values = frame.loc[frame["tag"] == tag, "value"].to_numpy()
+        if len(values) and not np.isfinite(values[-1]):
+            return f"{run.record.version}'s loss became NaN, so it is not ranked"
+    return ""
+
+
+def _on_the_same_photos(places: list[Place]) -> tuple[list[Place], tuple[Run, ...]]:
+    """The places of the photos that most runs trained on, of two such sets the later, and the other runs.
+
+    Where no two trained on the same photos, all of them: they cannot be compared, which is said.
+    """
+    groups: list[list[Place]] = []
+    for place in places:
+        group = next((group for group in groups if same_images(group[0].run.record, place.run.record)), None)
+        if group is None:
+            groups.append([place])
+        else:
+            group.append(place)
+    most = max(groups, key=lambda group: (len(group), max(place.run.version for place in group)))
+    if len(most) == 1:
+        return places, ()
+    return most, tuple(place.run for place in places if place not in most)
 
 
 def best_files(runs: Sequence[Run]) -> list[Path]:
@@ -156,6 +202,8 @@ def _certainty(places: Sequence[Place]) -> tuple[str, str]:
     if len(places) == 1:
         return "unknown", "there is nothing to compare it with"
     first, second = places[:2]
+    if not same_images(first.run.record, second.run.record):
+        return "unknown", "the runs trained on different photos, so their numbers do not compare"
     if first.error is None or second.error is None:
         return "unknown", "too few points to tell the noise"
     ahead = second.value - first.value
@@ -174,7 +222,7 @@ def _caveats(runs: Sequence[Run], validation: bool) -> tuple[str, ...]:
     lost = {c.replaced_by for c in runs[0].record.checkpoints if c.replaced_by and c.kind == "model"}
     if lost:
         found.append(f"models of {runs[0].record.version} were overwritten by {', '.join(sorted(lost))}")
-    if len({run.record.images for run in runs}) > 1:
+    if not all(same_images(runs[0].record, run.record) for run in runs):
         found.append("the runs trained on different photos")
     differ = [row.name for row in settings_table(runs) if row.name in LOSS_SETTINGS] if len(runs) > 1 else []
     if differ:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kohyakit.config.train import SPECS
 from kohyakit.dataset.fingerprint import Difference, difference, in_words
+from kohyakit.runs.meaning import in_force, is_open, is_place, same_place
 from kohyakit.runs.run import Record, Run
 
 # Where things are written and what they are called; no picture comes out differently for these.
@@ -44,7 +44,6 @@ BOOKKEEPING = frozenset(
     }
 )
 NOT_RECORDED = object()
-_SQUARE = re.compile(r"\s*(\d+)\s*,\s*\1\s*")  # a resolution of 512,512 is one of 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +76,32 @@ def not_default(run: Run) -> dict[str, Any]:
     return {
         name: settings[name]
         for name in _names([settings])
-        if name not in SPECS() or _comparable(settings[name]) != _comparable(SPECS()[name].default)
+        if name not in SPECS() or in_force(name, settings) != in_force(name, {**settings, name: SPECS()[name].default})
     }
 
 
 def settings_table(runs: Sequence[Run], *, only_differences: bool = True) -> tuple[Row, ...]:
     """One row a setting, in the order of declaration, defaults filled in; only rows whose values differ."""
-    in_force = [settings_in_force(run) for run in runs]
+    recorded = [settings_in_force(run) for run in runs]
     rows = []
-    for name in _names(in_force):
-        values = tuple(settings.get(name, NOT_RECORDED) for settings in in_force)
-        recorded = [_comparable(value) for value in values if value is not NOT_RECORDED]
-        if only_differences and all(value == recorded[0] for value in recorded):
+    for name in _names(recorded):
+        values = tuple(settings.get(name, NOT_RECORDED) for settings in recorded)
+        if only_differences and _same(name, recorded, [run.record.cwd for run in runs]):
             continue
         section = SPECS()[name].section if name in SPECS() else "extras"
         rows.append(Row(name, section, values, name in BOOKKEEPING))
     return tuple(rows)
+
+
+def _same(name: str, settings: Sequence[Mapping[str, Any]], bases: Sequence[str]) -> bool:
+    """Whether a setting means the same in all runs that recorded it; a path, whether it is the same place."""
+    if all(is_open(name, one) for one in settings if name in one):
+        return True
+    known = [(in_force(name, one), base) for one, base in zip(settings, bases, strict=True) if name in one]
+    first, start = known[0]
+    if is_place(name):
+        return all(same_place(first, value, (start, base)) for value, base in known)
+    return all(value == first for value, _ in known)
 
 
 def settings_changes(before: Run, after: Run) -> tuple[str, ...]:
@@ -149,16 +158,6 @@ def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names that any of the runs has: parameters as declared, then others by name."""
     found = {name for one in settings for name in one}
     return [*(name for name in SPECS() if name in found), *sorted(found - set(SPECS()))]
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(_comparable(item) for item in value) or None
-    if isinstance(value, bool) or value is None:
-        return str(value) if value is not None else None
-    if isinstance(value, str) and (square := _SQUARE.fullmatch(value)):
-        return square[1]
-    return value if value != "" else None
 
 
 def same_images(one: Record, other: Record) -> bool:

@@ -76,6 +76,8 @@ def ranking_data(ranking: Ranking) -> dict[str, Any]:
             for place in ranking.places
         ],
         "without": [run.record.version for run in ranking.without],
+        "unfit": [run.record.version for run in ranking.unfit],
+        "elsewhere": [run.record.version for run in ranking.elsewhere],
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from kohyakit.runs.run import (
     CONFIG_FILE,
     DATASET_FILE,
     FAILED,
+    LOST,
     PLAN_FILE,
     RUN_FILE,
     RUNNING,
@@ -75,7 +76,7 @@ def start(
 
     plan: what make_plan gave. scan: what layout.scan gave; read from the config when None.
     version: a name of your own that is still free. parent: the run this one is measured against; without it the
-    run whose state is resumed, else the newest with the same images, else the newest.
+    run whose state is resumed, else the newest with the same images, else the newest; never one that failed.
     Raises RunError for a version that is taken, an unknown parent, or a folder that cannot be written.
     """
     output_dir = Path(config.saving.output_dir or ".").absolute()
@@ -97,6 +98,7 @@ def start(
         captions=images.captions,
         caption_count=images.caption_count,
         resumed_from=config.training.resume or "",
+        cwd=Path.cwd().as_posix(),
         seeds={"seed": config.training.seed},
         packages=package_versions(),
         process=this_process(),
@@ -215,9 +217,14 @@ def _parent(runs: Sequence[Run], wanted: str | Version | None, record: Record) -
         resumed = _maker_of(readable, Path(record.resumed_from))
         if resumed is not None:
             return resumed
-    newest = sorted(readable, key=lambda run: (run.record.created, run.version))
+    newest = sorted(filter(_bore_fruit, readable), key=lambda run: (run.record.created, run.version))
     same = [run for run in newest if same_images(run.record, record)]
     return next(reversed(same or newest), None)
+
+
+def _bore_fruit(run: Run) -> bool:
+    """Whether a run can be measured against: not one that failed, or was killed before it saved anything."""
+    return run.status != FAILED and (run.status != LOST or bool(run.record.checkpoints))
 
 
 def _maker_of(runs: Sequence[Run], state: Path) -> Run | None:

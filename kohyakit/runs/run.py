@@ -86,7 +86,8 @@ class Record:
 
     Times are ISO 8601 in UTC. logs: folders with event files, a further one for each time it was resumed.
     images, captions: fingerprints; images_by_name: what an imported run's files tell of its images.
-    changes: what differs from the parent, in words. extra: keys that a newer kohyakit wrote, kept.
+    changes: what differs from the parent, in words. cwd: the folder that relative paths of the settings start from.
+    extra: keys that a newer kohyakit wrote, kept.
     """
 
     version: str
@@ -97,6 +98,7 @@ class Record:
     outcome: str = ""
     changes: tuple[str, ...] = ()
     resumed_from: str = ""
+    cwd: str = ""
     output_name: str = ""
     images: str = ""
     images_by_name: str = ""

@@ -116,4 +116,4 @@ def test_a_killed_training_is_shown_as_such(page: Any, serve: Callable[..., str]
     os.kill(record(demo)["process"]["pid"], signal.SIGKILL)
     page.get_by_text("process gone").first.wait_for()
     page.goto(url)
-    page.locator('.row[data-id="1a"]').get_by_text("process gone").wait_for()
+    page.locator('.row[data-id="1a"]').get_by_text("lost").wait_for()

@@ -177,3 +177,19 @@ def test_mistakes_end_with_code_2(project: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["runs", "show", "9z", "-p", str(project)])
     assert caught.value.code == 2
+
+
+def test_diff_lines_fit_the_terminal_and_lose_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long = [f"/home/somebody/models/{'deep/' * 20}{name}.safetensors" for name in ("base", "other")]
+    for version, path in zip(("1a", "1b"), long, strict=True):
+        file = project / "runs" / version / "settings.json"
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings |= {"pretrained_model_name_or_path": path, "network_args": [f"{version}={n}" for n in range(30)]}
+        file.write_text(json.dumps(settings), encoding="utf-8")
+    result = CliRunner().invoke(runs, ["diff", "1a", "1b", "-p", str(project)])
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 80
+    words = "".join(result.output.split())
+    assert all(path in words for path in long)
+    assert "network_dim" in result.output

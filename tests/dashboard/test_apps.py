@@ -141,7 +141,9 @@ def test_live_shows_a_running_training(project: Path, made: ModuleType) -> None:
 def test_live_tells_of_a_killed_training(project: Path, made: ModuleType) -> None:
     gone = {**asdict(this_process()), "pid": 2**22 - 3, "born": "long ago"}
     made.write_run(project, "3a", status="running", process=gone, day=9)
-    assert "process gone" in words(open_page("live"))
+    told = words(open_page("live"))
+    assert "lost, " in told  # as the filter and the command line call it
+    assert "process gone" in told
 
 
 def preset(project: Path, text: str = 'network_dim = 16\nlearning_rate = 1e-4\noutput_name = "dog"\n') -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,39 @@ def test_a_run_whose_loss_is_not_a_number_is_not_ranked() -> None:
     ranking = best([a, b], read=lambda r: log(0.1, 0) if r is a else log(0.1, 0).assign(value=np.nan))
     assert [place.run for place in ranking.places] == [a]
     assert ranking.without == (b,)
+
+
+def test_a_failed_run_is_never_the_best() -> None:
+    a, b, c = run("1a"), run("1b"), run("1c")
+    a.record = replace(a.record, status="failed")
+    broke = log(0.01, 0)
+    broke.loc[broke.index[-1], "value"] = np.nan
+    ranking = best([a, b, c], read=lambda r: {a: log(0.05, 1), b: log(0.2, 2), c: broke}[r])
+    assert [place.run for place in ranking.places] == [b]
+    assert ranking.unfit == (a, c)
+    told = " / ".join(ranking.caveats)
+    assert "1a failed" in told
+    assert "1c's loss became NaN" in told
+    with pytest.raises(RunError, match="no run ended well"):
+        best([a, c], read=lambda r: {a: log(0.05, 1), c: broke}[r])
+
+
+def test_a_failed_run_with_the_lowest_validation_loss_is_not_the_best() -> None:
+    a, b = run("1a"), run("1b")
+    broke = log(0.1, 1, [0.3, 0.01, 0.02])
+    broke.loc[999, "value"] = np.nan  # the last training loss
+    assert best([a, b], read=lambda r: broke if r is a else log(0.1, 1, [0.3, 0.2, 0.25])).best is b
+
+
+def test_only_runs_on_the_same_photos_are_ranked() -> None:
+    a, b, c = run("1a"), run("1b"), run("2a", images="other")
+    ranking = best([a, b, c], read=lambda r: log({a: 0.3, b: 0.2, c: 0.1}[r], 1))
+    assert [place.run for place in ranking.places] == [b, a]
+    assert (ranking.elsewhere, ranking.without) == ((c,), ())
+    assert any("2a trained on other photos" in caveat for caveat in ranking.caveats)
+    d = run("2b", images="other")  # of two sets with as many runs the later
+    ranking = best([a, b, c, d], read=lambda r: log({a: 0.3, b: 0.2, c: 0.1, d: 0.4}[r], 1))
+    assert [place.run for place in ranking.places] == [c, d]
+    ranking = best([a, c], read=lambda r: log({a: 0.3, c: 0.1}[r], 1))
+    assert ranking.certainty == "unknown"
+    assert "different photos" in ranking.because

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,50 @@ def test_the_story_tells_each_step() -> None:
 
 def test_what_is_not_the_default() -> None:
     assert not_default(run("1a", {"keep_tokens": 0, "network_dim": 8, "mine": 1})) == {"network_dim": 8, "mine": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"dynamo_mode": None}, {"dynamo_mode": "default"}),
+        ({"optimizer_type": ""}, {"optimizer_type": "AdamW"}),
+        ({"network_dim": None}, {"network_dim": 4}),
+        ({"noise_offset": None}, {"noise_offset": 0.0}),
+        ({"learning_rate": 1e-4, "unet_lr": None}, {"learning_rate": 1e-4, "unet_lr": 1e-4}),
+        ({"learning_rate": 1e-4}, {"learning_rate": 1e-4, "text_encoder_lr": [1e-4]}),
+        ({"seed": 3}, {"seed": 3, "validation_seed": 3}),
+        ({"train_data_dir": "img"}, {"train_data_dir": "/home/me/dog/img"}),
+        ({"train_data_dir": "../img/"}, {"train_data_dir": "/home/me/dog/img"}),
+        ({"pretrained_model_name_or_path": "models\\sd.safetensors"},
+         {"pretrained_model_name_or_path": "D:/Kohya/models/sd.safetensors"}),
+        ({"base_weights": ["a.safetensors"]}, {"base_weights": ["./a.safetensors"]}),
+    ],
+)  # fmt: skip
+def test_what_is_the_same_thing_is_no_change(old: dict, new: dict) -> None:
+    for one, other in ((old, new), (new, old)):
+        assert changes(run("1a", one), run("1b", other)) == ()
+        assert settings_table((run("1a", one), run("1b", other))) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"noise_offset": None}, {"noise_offset": 0.05}),
+        ({"learning_rate": 1e-4, "unet_lr": None}, {"learning_rate": 1e-4, "unet_lr": 2e-4}),
+        ({"learning_rate": 1e-4}, {"learning_rate": 2e-4}),
+        ({"train_data_dir": "img"}, {"train_data_dir": "/home/me/dog/img2"}),
+        ({"train_data_dir": "og/img"}, {"train_data_dir": "/home/me/dog/img"}),
+        ({"train_data_dir": "/a/img"}, {"train_data_dir": "/b/img"}),
+        ({"sample_prompts": "a dog\na cat"}, {"sample_prompts": "a dog"}),
+    ],
+)
+def test_what_is_another_thing_is_a_change(old: dict, new: dict) -> None:
+    assert len(changes(run("1a", old), run("1b", new))) == 1
+
+
+def test_relative_paths_start_where_their_run_was_started() -> None:
+    old, new = run("1a", {"train_data_dir": "img"}), run("1b", {"train_data_dir": "/x/dog/img"})
+    old.record = replace(old.record, cwd="/x/dog")
+    assert changes(old, new) == ()
+    old.record = replace(old.record, cwd="/y/dog")
+    assert changes(old, new) == ("train_data_dir img → /x/dog/img",)

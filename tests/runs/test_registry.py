@@ -17,6 +17,7 @@ from kohyakit.formats import loads
 from kohyakit.plan import make_plan
 from kohyakit.runs import registry
 from kohyakit.runs.compare import story
+from kohyakit.runs.process import Process, this_process
 from kohyakit.runs.run import CONFIG_FILE, FINISHED, RUN_FILE, UNREADABLE, Run
 
 
@@ -206,3 +207,29 @@ def test_starting_reads_no_torch_pandas_or_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_failed_run_is_never_the_parent(config: TrainConfig) -> None:
+    first = registry.start(config).finish("finished")
+    registry.start(config.with_values(network_dim=32)).finish("failed", "out of memory")
+    gone = registry.start(config.with_values(network_dim=48))  # killed before it saved anything
+    gone.update(process=Process(2**22 - 3, "long ago", this_process().host))
+    third = registry.start(config.with_values(network_dim=64))
+    assert (str(third.version), third.record.parent) == ("1d", str(first.version))
+    assert third.record.changes == ("network_dim 16 → 64",)
+    asked = registry.start(config, parent="1b")  # a person may say so
+    assert asked.record.parent == "1b"
+
+
+def test_where_all_failed_there_is_no_parent_but_the_photos_keep_their_number(config: TrainConfig) -> None:
+    registry.start(config).finish("failed")
+    run = registry.start(config)
+    assert (str(run.version), run.record.parent, run.record.changes) == ("1b", "", ())
+
+
+def test_the_same_place_written_otherwise_is_no_change(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry.start(config.with_values(train_data_dir="img")).finish("finished")
+    assert registry.start(config).record.changes == ()
