@@ -147,6 +147,24 @@ def note(version: str, text: str, project: Path, as_json: bool) -> None:
 
 
 @runs.command()
+@click.argument("version")
+@_PROJECT
+@_JSON
+def restore(version: str, project: Path, as_json: bool) -> None:
+    """Put a run's files back under their names, where a later training of the same output_name moved them aside."""
+    from kohyakit.cli import runs_view
+    from kohyakit.runs import earlier, registry
+
+    run = registry.find_run(registry.list_runs(registry.find_project(project)), version)
+    moved = earlier.restore(run)
+    if as_json:
+        _print_json({"run": run.record.version, "files": [str(path) for path in moved.values()]})
+    else:
+        place = runs_view.near(run.project)
+        click.echo(f"{runs_view.count(len(moved), 'file')} of {run.record.version} back in {place}")
+
+
+@runs.command()
 @click.argument("versions", nargs=-1)
 @click.option("--dry-run/--yes", default=True, show_default=True, help="Only list what could go, or move it.")
 @click.option("--undo", is_flag=True, help="Bring back what the last pruning moved.")

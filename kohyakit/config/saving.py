@@ -90,7 +90,7 @@ class SavingConfig:
     output_name: str | None = param(
         None, blank=("",),
         help="Name of the LoRA file without ending; intermediate saves add -000001 or -step00000100.",
-        tip="Short and telling; it is also what prompts will call the LoRA.",
+        tip="Short and telling; it is also what prompts will call the LoRA. dog-{version} becomes dog-1a, then dog-1b.",
     )
     huggingface_repo_id: str | None = param(
         None, blank=("",), metavar="OWNER/NAME",

@@ -22,6 +22,7 @@ from kohyakit.launch.stream import Ended, run_streamed
 from kohyakit.plan import Plan, make_plan
 from kohyakit.resources import safe_environment
 from kohyakit.runs import redact, registry
+from kohyakit.runs.earlier import keep_all_earlier
 from kohyakit.runs.record_file import write_text
 from kohyakit.runs.run import CONFIG_FILE, FAILED, FINISHED, INTERRUPTED, STOPPED, Run
 
@@ -61,6 +62,7 @@ def run(
     _refuse(config, plan)
     found = checkout.find(config, directory, python)
     started = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
+    config = config.with_values(output_name=registry.output_name(config, started.version))
     try:
         ended = _through_checkout(config, plan, started, found, echo)
     except BaseException as error:
@@ -75,6 +77,7 @@ def run(
 def _through_checkout(config: TrainConfig, plan: Plan, started: Run, found: checkout.Checkout, echo: Echo) -> Ended:
     """Write the run's materials, say what is started, and follow it to its end."""
     echo(f"run {started.version} in {started.folder}")
+    _move_earlier(config, started, echo)
     records = (record for part in plan.datasets for subset in part.dataset.subsets for record in subset.records)
     turned = sum(record.orientation != 1 for record in records)
     packages = {**started.record.packages, **found.versions}
@@ -90,6 +93,15 @@ def _through_checkout(config: TrainConfig, plan: Plan, started: Run, found: chec
     words = accelerate.command(config, program, python=found.python, old=found.old)
     echo(command_line.join(words))
     return _stream(config, given, words, started, found)
+
+
+def _move_earlier(config: TrainConfig, started: Run, echo: Echo) -> None:
+    """sd-scripts writes over what lies there under its name, so that moves aside first."""
+    output, name = Path(config.saving.output_dir or ".").absolute(), config.saving.output_name or "last"
+    start = (config.training.resume, config.network.network_weights)
+    moved = keep_all_earlier(started, output, name, (path for path in start if path))
+    if moved:
+        echo(f"{len(moved)} earlier file(s) of that name moved aside; kohyakit runs restore brings them back")
 
 
 def _refuse(config: TrainConfig, plan: Plan) -> None:

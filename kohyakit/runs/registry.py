@@ -21,6 +21,7 @@ from kohyakit.errors import Problem, RunError
 from kohyakit.files import refuse_links
 from kohyakit.runs import redact
 from kohyakit.runs.compare import changes, same_images
+from kohyakit.runs.earlier import with_version
 from kohyakit.runs.process import this_process
 from kohyakit.runs.record_file import unwritable, write_json, write_text
 from kohyakit.runs.run import (
@@ -107,7 +108,7 @@ def start(
     record = replace(record, parent=str(parent_run.version) if parent_run else "")
     free = chosen or _name_for(record, parent_run, runs)
     folder, name = claim_folder(output_dir, free, fixed=chosen is not None, record=record)
-    record = replace(record, version=str(name))
+    record = _called(record, name)
     run = Run(folder, record, clock=clock)
     run.owned = True
     try:
@@ -280,13 +281,23 @@ def _take(folder: Path, name: Version, fresh: Path, record: Record | None) -> bo
         if folder.exists():
             return False
         fresh.mkdir(exist_ok=True)
-        write_json(fresh / RUN_FILE, replace(record, version=str(name)).to_json())
+        write_json(fresh / RUN_FILE, _called(record, name).to_json())
         fresh.rename(folder)
         return True
     except OSError:
         if folder.exists():
             return False
         raise
+
+
+def _called(record: Record, name: Version) -> Record:
+    return replace(record, version=str(name), output_name=with_version(record.output_name, name))
+
+
+def output_name(config: TrainConfig, version: Version) -> str | None:
+    """The name of a run's files: the config's, with the version where `{version}` stands in it."""
+    name = config.saving.output_name
+    return None if name is None else with_version(name, version)
 
 
 def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerprint) -> None:
@@ -301,7 +312,8 @@ def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerpri
         suffix = config.source.path.suffix if config.source.path else ""
         suffix = suffix or {"gui-json": ".json", "toml": ".toml"}.get(config.source.format, ".txt")
         write_text(run.folder / f"{SOURCE_STEM}{suffix}", redact.blot(config.source.text, secrets))
-    write_text(run.folder / CONFIG_FILE, redact.blot(train_toml.dumps(clean), secrets))
+    named = clean.with_values(output_name=output_name(config, run.version))
+    write_text(run.folder / CONFIG_FILE, redact.blot(train_toml.dumps(named), secrets))
     if plan is not None:
         write_json(run.folder / PLAN_FILE, plan.to_dict())
 

@@ -31,7 +31,7 @@ from kohyakit import files
 from kohyakit.dataset.fingerprint import Fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.process import Process, is_alive
-from kohyakit.runs.record_file import LARGEST, locked, read_json, read_text, unwritable, write_json
+from kohyakit.runs.record_file import LARGEST, locked, read_json, read_text, write_json
 from kohyakit.runs.version import Version
 
 RUNS_DIR = "runs"
@@ -296,31 +296,6 @@ class Run:
             if record.parent != self.folder and f'"{new.file}"' in files.read_text(record, LARGEST, errors="replace"):
                 _replace_checkpoint(open_run(record.parent), new.file, self.record.version)
 
-    def keep_earlier(self, path: Path) -> Path | None:
-        """Before this run writes `path`: move aside what an earlier training left under that name.
-
-        It goes into the folder of the run that wrote it (whose record follows), else into `replaced` beside it.
-        Returns its new place, or None where there was nothing of another's. Raises RunError.
-        """
-        if not path.exists() or self.relative(path) in {c.file for c in self.record.checkpoints}:
-            return None
-        name, owner = self.relative(path), None
-        for record in self.folder.parent.glob(f"*/{RUN_FILE}"):
-            if record.parent != self.folder and f'"{name}"' in files.read_text(record, LARGEST, errors="replace"):
-                owner = open_run(record.parent)
-        folder = owner.folder / KEPT_DIR if owner else path.parent / REPLACED_DIR
-        kept = _free(folder / path.name)
-        try:
-            files.refuse_links(folder.parent, folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            path.rename(kept)
-        except OSError as error:
-            raise unwritable(path, error) from error
-        if owner is not None and owner.problem is None:
-            moved = (replace(c, file=owner.relative(kept)) if c.file == name else c for c in owner.record.checkpoints)
-            owner.update(checkpoints=tuple(moved))
-        return kept
-
     def report(self, **values: Any) -> None:
         """Say where the training stands (step, steps, epoch, epochs, loss …); cheap, call it every step."""
         moment = time.monotonic()
@@ -376,14 +351,6 @@ def open_run(path: Path | str) -> Run:
     else:
         return Run(folder, record)
     return Run(folder, Record(version=version), problem)
-
-
-def _free(path: Path) -> Path:
-    """The path, or with a number before its ending where that is taken."""
-    number, free = 2, path
-    while free.exists():
-        free, number = path.with_name(f"{path.stem} ({number}){path.suffix}"), number + 1
-    return free
 
 
 def _replace_checkpoint(run: Run, file: str, version: str) -> None:

@@ -57,6 +57,7 @@ def train_network(
     if processes.main:
         folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
     run = open_run(processes.agree_on(folder))
+    config = config.with_values(output_name=registry.output_name(config, run.version))
     say = _Log(run.log_file, echo) if processes.main else _nobody
     for line in (*said, f"run {run.version} in {run.folder}"):
         say(line)

@@ -14,6 +14,7 @@ from typing import Any
 from kohyakit.config.train import TrainConfig
 from kohyakit.networks.file import save_lora
 from kohyakit.planning.saves import extension
+from kohyakit.runs.earlier import keep_all_earlier, keep_earlier
 from kohyakit.runs.run import Run
 from kohyakit.train.assemble import Parts
 from kohyakit.train.data import TrainDataset
@@ -101,8 +102,17 @@ class Writer:
         return folder
 
     def _keep_earlier(self, path: Path) -> None:
-        """An earlier training's file of the same name is not written over."""
-        kept = self._run.keep_earlier(path)
+        """Earlier trainings' files under this name move aside before the first of ours is written."""
+        if not self._run.record.checkpoints:
+            asked = self._config
+            start = (asked.training.resume, asked.network.network_weights)
+            name = asked.saving.output_name or "last"
+            moved = keep_all_earlier(self._run, self.folder, name, (path for path in start if path))
+            if moved:
+                files = f"{len(moved)} earlier file{'s' * (len(moved) != 1)} of that name"
+                places = ", ".join(sorted({str(place.parent) for place in moved.values()}))
+                self._say(f"{files} moved to {places}; kohyakit runs restore brings them back")
+        kept = keep_earlier(self._run, path)
         if kept is not None:
             self._say(f"the earlier {path.name} is now {kept}")
 

@@ -15,6 +15,7 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import RunError
 from kohyakit.runs import registry
+from kohyakit.runs.earlier import keep_all_earlier, restore
 from kohyakit.runs.process import Process, birth, is_alive, this_host, this_process
 from kohyakit.runs.record_file import write_json
 from kohyakit.runs.run import FAILED, FINISHED, LOST, PROGRESS_FILE, RUN_FILE, RUNNING, STOP_FILE, Run, open_run
@@ -247,3 +248,83 @@ def test_a_folder_deleted_under_a_training_does_not_end_it(run: Run, tmp_path: P
 def test_opening_nothing_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no such run"):
         open_run(tmp_path / "runs" / "1a")
+
+
+def saved(run: Run, *names: str, state: bool = False) -> None:
+    """Write files with the run's version in them, and note them."""
+    for name in names:
+        path = run.project / name
+        if state:
+            path.mkdir()
+            (path / "train_state.json").write_text(run.record.version, encoding="utf-8")
+        else:
+            path.write_text(run.record.version, encoding="utf-8")
+        run.add_checkpoint(path, kind="state" if state else "model")
+
+
+def test_the_epochs_of_two_runs_never_lie_under_one_name(config: TrainConfig, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    first = registry.start(config)
+    saved(first, *(f"dog-{epoch:06}.safetensors" for epoch in range(1, 10)), "dog.safetensors")
+    saved(first, "dog-000004-state", state=True)
+    first.finish(FINISHED)
+    for name in ("dog-2.safetensors", "dog-000003.txt", "dogs-000003.safetensors", "cat.safetensors"):
+        (out / name).write_text("other", encoding="utf-8")
+    (out / "dog-step00000030.safetensors").write_text("nobody's", encoding="utf-8")
+    second = registry.start(config)
+    moved = keep_all_earlier(second, out, "dog")
+    saved(second, "dog-000001.safetensors", "dog.safetensors")
+    assert len(moved) == 12
+    assert {path.name for path in out.iterdir()} == {
+        "runs", "replaced", "dog-2.safetensors", "dog-000003.txt", "dogs-000003.safetensors", "cat.safetensors",
+        "dog-000001.safetensors", "dog.safetensors",
+    }  # fmt: skip
+    assert [path.name for path in (out / "replaced").iterdir()] == ["dog-step00000030.safetensors"]
+    first = open_run(first.folder)
+    assert len(first.record.checkpoints) == 11
+    for checkpoint in first.record.checkpoints:
+        place = first.locate(checkpoint.file)
+        assert place.parent == first.folder / "files"
+        assert (place / "train_state.json" if place.is_dir() else place).read_text(encoding="utf-8") == "1a"
+    second.finish(FINISHED)
+    # and back: what lies there now goes to its own run
+    restore(open_run(first.folder))
+    assert {path.name for path in out.glob("dog-0*")} == {
+        *(f"dog-{epoch:06}.safetensors" for epoch in range(1, 10)), "dog-000004-state", "dog-000003.txt",
+    }  # fmt: skip
+    assert (out / "dog.safetensors").read_text(encoding="utf-8") == "1a"
+    second = open_run(second.folder)
+    assert {c.file for c in second.record.checkpoints} == {
+        f"runs/1b/files/{name}.safetensors" for name in ("dog-000001", "dog")
+    }
+    restore(second)
+    assert (out / "dog.safetensors").read_text(encoding="utf-8") == "1b"
+    with pytest.raises(RunError, match="no files that were moved aside"):
+        restore(open_run(second.folder))
+
+
+def test_what_a_run_starts_from_and_what_another_is_writing_stays(config: TrainConfig, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    first = registry.start(config)
+    saved(first, "dog-state", "dog-000001-state", state=True)
+    first.finish(FINISHED)
+    busy = registry.start(config)
+    saved(busy, "dog-000002.safetensors")
+    third = registry.start(config.with_values(resume=str(out / "dog-state")))
+    assert set(keep_all_earlier(third, out, "dog", [out / "dog-state"])) == {out / "dog-000001-state"}
+    saved(busy, "dog-000001-state", state=True)
+    with pytest.raises(RunError, match="stays where it is"):
+        restore(open_run(first.folder))
+    assert (out / "dog-000001-state" / "train_state.json").read_text(encoding="utf-8") == "1b"
+
+
+def test_a_name_can_carry_the_version(config: TrainConfig) -> None:
+    config = config.with_values(output_name="dog-{version}")
+    for version in ("1a", "1b"):
+        run = registry.start(config)
+        assert registry.output_name(config, run.version) == run.record.output_name == f"dog-{version}"
+        assert open_run(run.folder).record.output_name == f"dog-{version}"
+        assert f'output_name = "dog-{version}"' in (run.folder / "config.toml").read_text(encoding="utf-8")
+        assert run.settings["output_name"] == "dog-{version}"
+        run.finish(FINISHED)
+    assert run.record.changes == ()
