@@ -33,7 +33,12 @@ def held(path: Path, seconds: float = 30.0) -> Iterator[None]:
 
 def _take(path: Path) -> int | None:
     """The lock's handle, or None while another has it. A link is never followed."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except PermissionError:
+        if sys.platform == "win32":  # so Windows says of a file that is being deleted at this moment
+            return None
+        raise
     try:
         _lock(handle)
         # the one before may have taken the file away between the opening and the locking

@@ -13,7 +13,7 @@ from PIL import Image
 from kohyakit.cli.runs import runs
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import KohyakitError
-from kohyakit.runs import registry
+from kohyakit.runs import earlier, registry
 
 SummaryWriter = pytest.importorskip("tensorboard.summary.writer.event_file_writer").EventFileWriter
 
@@ -165,7 +165,7 @@ def test_import_of_the_real_thing(goldens: Path, tmp_path: Path, monkeypatch: py
     assert (run["output_name"], run["outcome"]) == ("basic", "30 of 30 steps, 2 epochs, 2 models")
 
 
-@pytest.mark.parametrize("command", ["list", "show", "diff", "best", "rename", "note", "prune", "import"])
+@pytest.mark.parametrize("command", ["list", "show", "diff", "best", "rename", "note", "restore", "prune", "import"])
 def test_every_command_has_help_and_json(command: str) -> None:
     text = call(command, "--help").stdout
     assert "--json" in text
@@ -193,3 +193,16 @@ def test_diff_lines_fit_the_terminal_and_lose_nothing(project: Path, monkeypatch
     words = "".join(result.output.split())
     assert all(path in words for path in long)
     assert "network_dim" in result.output
+
+
+def test_restore_puts_a_runs_files_back(project: Path) -> None:
+    first, second = (registry.find_run(registry.list_runs(project), name) for name in ("1a", "1b"))
+    for run in (first, second):
+        earlier.keep_all_earlier(run, project, "dog")
+        (project / "dog.safetensors").write_text(run.record.version, encoding="utf-8")
+        run.add_checkpoint(project / "dog.safetensors")
+    assert (first.folder / "files" / "dog.safetensors").read_text(encoding="utf-8") == "1a"
+    assert call("restore", "1a", "-p", project).stdout.startswith("1 file of 1a back in ")
+    assert (project / "dog.safetensors").read_text(encoding="utf-8") == "1a"
+    assert (second.folder / "files" / "dog.safetensors").read_text(encoding="utf-8") == "1b"
+    assert data("restore", "1b", "-p", project)["files"] == [str(project / "dog.safetensors")]

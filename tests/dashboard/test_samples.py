@@ -116,3 +116,15 @@ def test_a_runs_pictures_are_not_anothers(project: Path) -> None:
 def test_an_unrecorded_step_stands_at_its_epoch() -> None:
     assert position(samples.Sample(Path("a"), 0, epoch=3)) == 3
     assert samples.Sample(Path("a"), 0).label == "unknown step"
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c"])
+def test_an_entry_of_the_index_ends_at_its_line_end_alone(tmp_path: Path, made: ModuleType, sign: str) -> None:
+    made.write_run(tmp_path, "1a", output_name="dog", steps=100, epochs=10)
+    folder = tmp_path / "sample"
+    for number in range(3):
+        made.picture(folder / f"{number}.png", (16, 16))
+    entries = [{"file": f"{n}.png", "prompt": f"a{sign if n == 1 else ''}b", "step": n, "run": "1a"} for n in range(3)]
+    text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    (folder / "samples.jsonl").write_text(text, encoding="utf-8", newline="\n")
+    assert [s.prompt for s in samples_of(open_run(tmp_path / "runs" / "1a"))] == ["ab", f"a{sign}b", "ab"]

@@ -29,6 +29,25 @@ def start(project: Path, folder: Path, **overrides):
     return run, "\n".join(lines)
 
 
+def test_what_earlier_runs_left_under_the_name_moves_aside_first(project, checkout):
+    folder = checkout(
+        """
+        save("dog.safetensors")
+        """
+    )
+    first, _ = start(project, folder)
+    output = first.project
+    (output / "dog-000007.safetensors").write_bytes(b"nobody's")
+    second, said = start(project, folder, output_name="dog")
+    assert "2 earlier file(s) of that name moved aside" in said
+    assert (output / "replaced" / "dog-000007.safetensors").read_bytes() == b"nobody's"
+    assert (first.folder / "files" / "dog.safetensors").exists()
+    assert [Path(c.file).name for c in second.record.checkpoints] == ["dog.safetensors"]
+    third, _ = start(project, folder, output_name="dog-{version}")
+    assert third.record.output_name == "dog-1c"
+    assert 'output_name = "dog-1c"' in (third.folder / "config.toml").read_text(encoding="utf-8")
+
+
 def test_a_run_from_start_to_end(project, checkout, capfdbinary):
     folder = checkout(
         """
