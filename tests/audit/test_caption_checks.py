@@ -221,3 +221,17 @@ def test_no_advice_leads_a_picture_out_of_the_training(
     (action,) = report.issues[report.issues["issue"] == "extension_mismatch"]["action"]
     assert "saves it as PNG" in action
     assert "rename" not in action
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows holds the two names as one")
+def test_in_a_folder_of_regularisation_it_is_a_hint_and_not_passed_over(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    save("img/5_dog/a.png", DOT, caption="a dog")
+    save("reg/1_dog/Case.png", DOT)
+    (tmp_path / "reg/1_dog/case.txt").write_text("a dog", encoding="utf-8")
+    save(f"reg/1_dog/{os.fsdecode(b'B' + bytes([0xe9]))}.png", DOT, format="PNG")
+    (tmp_path / "reg/1_dog" / os.fsdecode(b"b\xe9.txt")).write_text("a dog", encoding="utf-8")
+    report = quick(tmp_path, "captions")
+    assert report.issues["issue"].tolist() == ["caption_misspelt"] * 2
+    assert set(report.issues["severity"]) == {"hint"}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def judge(survey: Survey) -> Iterable[Issue]:
     yield from _faults(survey)
+    yield from _misspelt(survey)
     yield from _missing(survey)
     for path in survey.pairing.orphans:
         yield Issue(
@@ -55,20 +56,32 @@ def _faults(survey: Survey) -> Iterator[Issue]:
             yield Issue(row.caption_path, "empty_caption", "warning", detail, "move the caption to the first line")
 
 
+def _misspelt(survey: Survey) -> Iterator[Issue]:
+    """A warning where the caption would be trained, else a hint."""
+    from kohyakit.audit.survey import printable
+
+    images = survey.images
+    trained = set(images["path"][(images["repeats"] > 0) & ~images["is_reg"]])
+    for image, (_, why) in survey.pairing.misspelt.items():
+        stem = os.path.splitext(os.path.basename(image))[0]
+        severity = "warning" if printable(image) in trained else "hint"
+        action = f"kohyakit repair renames it to {stem}{survey.pairing.extension}"
+        yield Issue(image, "caption_misspelt", severity, printable(f"{why}, so it is not read"), printable(action))
+
+
 def _missing(survey: Survey) -> Iterator[Issue]:
     """A warning where others of the subset have captions, else a hint: the folder's name is the caption then."""
     images = survey.images[(survey.images["repeats"] > 0) & ~survey.images["is_reg"]]
     some = images.groupby("subset")["caption_path"].agg(lambda paths: (paths != "").any())
     names = {f.relative.replace(os.sep, "/") or ".": f.class_tokens for f in survey.tree.folders}
-    extension = survey.pairing.extension
+    from kohyakit.audit.survey import printable
+
+    extension, misspelt = survey.pairing.extension, set(map(printable, survey.pairing.misspelt))
     for row in images.loc[images["caption_path"] == "", ["path", "subset"]].itertuples():
         tokens = names.get(row.subset)
         without = f"so it is trained as '{tokens}'" if tokens else "so it is trained without a caption"
         stem = os.path.splitext(os.path.basename(row.path))[0]
-        if row.path in survey.pairing.misspelt:
-            why = survey.pairing.misspelt[row.path][1]
-            action = f"kohyakit repair renames it to {stem}{extension}"
-            yield Issue(row.path, "caption_misspelt", "warning", f"{why}, {without}", action)
+        if row.path in misspelt:
             continue
         other = survey.pairing.elsewhere.get(row.path)
         if other:
