@@ -21,7 +21,11 @@ TEXT_LIMIT = 8 << 20  # bytes; captions, presets and prompts are a thousandth of
 @contextlib.contextmanager
 def open_regular(path: Path | str) -> Iterator[BinaryIO]:
     """A file to read from its start. Raises OSError for a pipe, a device or a folder, without waiting on it."""
-    _must_be_regular(os.stat(path), path)
+    try:
+        about = os.stat(path)
+    except ValueError as error:  # a NUL or half a character in a name
+        raise OSError(errno.EINVAL, "no file can have that name") from error
+    _must_be_regular(about, path)
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     with open(handle, "rb") as file:
         _must_be_regular(os.fstat(handle), path)  # it may have been exchanged meanwhile

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit.errors import KohyakitError, RunError
+from kohyakit.runs.earlier import keep_earlier
 from kohyakit.runs.prune import LIST_FILE, TRASH_DIR, bring_back, candidates, prune
 from kohyakit.runs.registry import claim_folder, list_runs
 from kohyakit.runs.run import RUNS_DIR, open_run
@@ -83,7 +84,7 @@ def test_an_earlier_lora_is_not_moved_aside_through_a_link(home: Path, set_: Pat
     (set_ / "replaced").symlink_to(home / "photos", target_is_directory=True)
     before = snapshot(home)
     with pytest.raises(KohyakitError, match="link"):
-        run.keep_earlier(set_ / "last.safetensors")
+        keep_earlier(run, set_ / "last.safetensors")
     assert snapshot(home) == before
 
 
