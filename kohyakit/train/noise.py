@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kohyakit.config.noise_loss import NoiseLossConfig
 from kohyakit.train.rng import StepStream
@@ -56,16 +57,16 @@ def offset_noise(
 def pyramid_noise(noise: Tensor, iterations: int, discount: float, stream: StepStream) -> Tensor:
     """Noise with coarser noise of falling strength on top, rescaled to unit deviation.
 
-    Each round shrinks by a random factor of 2 to 4 and is scaled up bilinearly. Source: Whitaker 2023; as sd-scripts.
+    Level i has sides of 1 / r^i of the full ones, r drawn anew from 2 to 4 at each level, and is scaled up
+    bilinearly; a level with a side of 1 is the last. Source: Whitaker 2023; as sd-scripts.
     """
-    batch, channels, width, height = noise.shape
-    full = (width, height)
+    batch, channels, *full = noise.shape
     for i in range(iterations):
-        factor = stream.uniform() * 2 + 2
-        width, height = max(1, int(width / factor**i)), max(1, int(height / factor**i))
-        coarse = stream.randn((batch, channels, width, height), noise)
-        noise = noise + torch.nn.functional.interpolate(coarse, size=full, mode="bilinear") * discount**i
-        if 1 in (width, height):
+        shrink = (stream.uniform() * 2 + 2) ** i
+        sides = [max(1, int(side / shrink)) for side in full]
+        coarse = stream.randn_on_cpu((batch, channels, *sides)).to(noise.device)
+        noise = noise + (F.interpolate(coarse, size=full, mode="bilinear") * discount**i).to(noise.dtype)
+        if 1 in sides:
             break
     return noise / noise.std()
 

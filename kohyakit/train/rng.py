@@ -59,6 +59,10 @@ class StepStream:
             return torch.randn(tuple(shape), device=like.device, dtype=dtype)
         return torch.randn(tuple(shape), generator=self.generator).to(like.device, dtype)
 
+    def randn_on_cpu(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers in float32 on the CPU, whatever trains: sd-scripts draws pyramid noise there."""
+        return torch.randn(tuple(shape), generator=self.generator)
+
     def rand(self, like: Tensor) -> Tensor:
         """One number in [0, 1), shape [1]."""
         if self.generator is None:

@@ -54,6 +54,30 @@ def test_pyramid_noise_keeps_unit_deviation():
     assert float(noise.std()) == pytest.approx(1, abs=1e-5)
 
 
+class Scripted(StepStream):
+    """Draws nothing: uniform gives what it was told, normal numbers are the level's number; keeps the sides asked."""
+
+    def __init__(self, *uniform: float) -> None:
+        super().__init__()
+        self.left, self.sides = list(uniform), []
+
+    def uniform(self) -> float:
+        return self.left.pop(0)
+
+    def randn_on_cpu(self, shape):
+        self.sides.append(tuple(shape[2:]))
+        return torch.zeros(tuple(shape)).index_fill_(1, torch.tensor([0]), float(len(self.sides)))
+
+
+def test_each_level_of_pyramid_noise_shrinks_from_the_full_size():
+    """r = 2u + 2 anew a level: 40 / 2.5^0, 40 / 3^1 = 13.3, 40 / 2^2 = 10, 40 / 3.5^3 = 0.9, where it ends."""
+    stream = Scripted(0.25, 0.5, 0.0, 0.75, 0.1, 0.2)
+    noise = pyramid_noise(torch.zeros(1, 2, 40, 20), 6, 0.5, stream)
+    assert stream.sides == [(40, 20), (13, 6), (10, 5), (1, 1)]
+    # one channel is 1 + 2 / 2 + 3 / 4 + 4 / 8 = 3.25, the other 0: their deviation is 3.25 / 2 (times sqrt(n / (n - 1)))
+    assert noise[0, :, 7, 7].tolist() == pytest.approx([2 * (1599 / 1600) ** 0.5, 0], rel=1e-5)
+
+
 @pytest.mark.parametrize(("low", "high"), [(None, None), (200, 800), (0, 10)])
 def test_timesteps_stay_in_their_range(low, high):
     steps = sample_timesteps(5000, NoiseLossConfig(min_timestep=low, max_timestep=high), stream())
