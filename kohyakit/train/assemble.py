@@ -26,6 +26,7 @@ from kohyakit.planning.lengths import learning_rates, training_length
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.data import TrainDataset
 from kohyakit.train.latents import LatentSource
+from kohyakit.train.losses import signal_to_noise
 from kohyakit.train.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.precision import Precision, precision_of
@@ -44,6 +45,8 @@ class Parts:
 
     optimizer: as accelerate prepared it; built: the plain one with what is recorded about it.
     group_names: of the optimizer's groups, `textencoder` and `unet`, each also with ` plus` (LoRA+).
+    alphas_cumprod: what noise and target are mixed by, [1000]; zero_terminal_snr rescales it. snr: what the loss is
+    weighted by, [1000]; that of the schedule as it was before.
     """
 
     seed: int
@@ -57,6 +60,7 @@ class Parts:
     scheduler: Any
     group_names: list[str]
     alphas_cumprod: Tensor
+    snr: Tensor
     own_batches: int
     accumulation: int
     steps: int
@@ -91,9 +95,10 @@ def assemble(
     text_outputs = _text_outputs(config, model, datasets, accelerator)
     network.to(accelerator.device, precision.network)
     alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
+    snr = signal_to_noise(scaled_linear_alphas_cumprod()).to(accelerator.device)
     return Parts(
         seed, order, precision, model, latents, network, built, accelerator.prepare(built.optimizer), scheduler, names,
-        alphas, math.ceil(batches / accelerator.num_processes), training.gradient_accumulation_steps, length.steps,
+        alphas, snr, math.ceil(batches / accelerator.num_processes), training.gradient_accumulation_steps, length.steps,
         length.epochs, train_text_encoder, text_outputs,
     )  # fmt: skip
 

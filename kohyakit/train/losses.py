@@ -79,12 +79,14 @@ def batch_loss(
     sample_weights: Tensor,
     config: NoiseLossConfig,
     alphas_cumprod: Tensor,
+    snr: Tensor,
     *,
     v_prediction: bool = False,
 ) -> Tensor:
     """The loss of each sample, [B]: mean over C, H, W × sample weight (1, or prior_loss_weight) × the other weights.
 
-    prediction, target: [B, C, H, W] in float32. alphas_cumprod: [1000].
+    prediction, target: [B, C, H, W] in float32. alphas_cumprod, snr: [1000], of every timestep. The weights go by
+    snr, Huber's threshold by alphas_cumprod: with zero_terminal_snr the two differ, as in sd-scripts.
     """
     threshold = None
     if config.loss_type in ("huber", "smooth_l1"):
@@ -99,7 +101,7 @@ def batch_loss(
         or config.debiased_estimation_loss
     ):
         return loss
-    snr = signal_to_noise(alphas_cumprod.to(timesteps.device))[timesteps]
+    snr = snr.to(timesteps.device)[timesteps]
     if config.min_snr_gamma:
         loss = loss * min_snr_weight(snr, config.min_snr_gamma, v_prediction=v_prediction)
     if config.scale_v_pred_loss_like_noise_pred:

@@ -226,7 +226,7 @@ class Trainer:
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         return batch_loss(
             prediction.float(), target.float(), timesteps, weights, noise_loss, parts.alphas_cumprod,
-            v_prediction=model.v_parameterization,
+            parts.snr, v_prediction=model.v_parameterization,
         )  # fmt: skip
 
     def _condition(self, batch: Batch) -> Conditioning:

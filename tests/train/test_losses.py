@@ -100,7 +100,7 @@ def test_a_regularisation_image_counts_by_its_prior_loss_weight():
     prediction, target = torch.ones(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
     loss = batch_loss(
         prediction, target, torch.tensor([10, 10]), torch.tensor([1.0, 0.7]), NoiseLossConfig(),
-        scaled_linear_alphas_cumprod(),
+        scaled_linear_alphas_cumprod(), signal_to_noise(scaled_linear_alphas_cumprod()),
     )  # fmt: skip
     assert loss.tolist() == pytest.approx([1.0, 0.7])
 
@@ -110,6 +110,30 @@ def test_min_snr_acts_in_the_batch_loss():
     t = torch.tensor([100])
     snr = reference_alphas()[100] / (1 - reference_alphas()[100])
     loss = batch_loss(
-        torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), t, torch.ones(1), NoiseLossConfig(min_snr_gamma=5), a
-    )
+        torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), t, torch.ones(1), NoiseLossConfig(min_snr_gamma=5), a,
+        signal_to_noise(a),
+    )  # fmt: skip
     assert loss.item() == pytest.approx(min(snr, 5) / snr, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "v", "weight"),
+    [
+        ({"min_snr_gamma": 5}, True, lambda snr: min(snr, 5) / (snr + 1)),
+        ({"scale_v_pred_loss_like_noise_pred": True}, True, lambda snr: snr / (snr + 1)),
+        ({"v_pred_like_loss": 0.5}, False, lambda snr: 1 + 0.5 * (snr + 1) / snr),
+        ({"debiased_estimation_loss": True}, False, lambda snr: snr**-0.5),
+    ],
+)
+def test_weights_go_by_the_ratio_they_are_given_and_huber_by_the_alphas(option, v, weight):
+    """With zero_terminal_snr the two differ: noise is mixed by rescaled alphas, weights stay as they were."""
+    rescaled, t = scaled_linear_alphas_cumprod(zero_terminal_snr=True), torch.tensor([900])
+    a = reference_alphas()[900]
+    snr = signal_to_noise(scaled_linear_alphas_cumprod())
+    ones, zeros = torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
+    loss = batch_loss(ones, zeros, t, torch.ones(1), NoiseLossConfig(**option), rescaled, snr, v_prediction=v)
+    assert loss.item() == pytest.approx(weight(a / (1 - a)), rel=1e-3)
+    huber = batch_loss(ones, zeros, t, torch.ones(1), NoiseLossConfig(loss_type="huber"), rescaled, snr)
+    sigma = float(((1 - rescaled[900]) / rescaled[900]) ** 0.5)
+    c = 0.9 / (1 + sigma) ** 2 + 0.1
+    assert huber.item() == pytest.approx(2 * c * (math.sqrt(1 + c * c) - c), rel=1e-4)
