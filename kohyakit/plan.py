@@ -242,7 +242,7 @@ def check_plan(config: TrainConfig, *, decode: bool = False, backend: str = "koh
     decode: also the verdict on every image's pixels, which takes seconds for hundreds of photos. backend: kohyakit
     or sd-scripts; the first adds findings for what the built-in trainer does not do.
     """
-    scan = scan_datasets(config)
+    scan = scan_datasets(config, by_sd_scripts=backend == "sd-scripts")
     if decode:
         from kohyakit.planning.decoding import decoded
 

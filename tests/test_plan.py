@@ -10,7 +10,7 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
-from kohyakit.plan import Plan, make_plan
+from kohyakit.plan import Plan, check_plan, make_plan
 
 pytest.importorskip("PIL.Image")
 
@@ -126,6 +126,28 @@ def test_traps_that_settings_spring(project: Path, name: str, values: dict, told
     assert told in found[0].what
     assert found[0].severity == severity
     assert bool(plan.errors) == any(problem.severity == "error" for problem in plan.findings)
+
+
+def test_without_buckets_the_backend_and_the_order_decide_who_is_scaled(project: Path) -> None:
+    """Pictures of 80x80: here scaled to 64x64, and said; sd-scripts stops at them, unless it caches latents."""
+    told = finding(plan_of(project, enable_bucket=False), "scaled_without_buckets")
+    assert "4 of 4 images are not 64x64" in told.what
+    assert not has(plan_of(project, enable_bucket=False, resolution="80,80"), "scaled_without_buckets")
+    assert not has(plan_of(project, enable_bucket=False, cache_latents=True), "scaled_without_buckets")
+
+    def errors(**values) -> list[str]:
+        return [problem.name for problem in plan_of(project, enable_bucket=False, **values).errors]
+
+    assert errors(rng_order="sd-scripts") == ["no_bucket"] * 4
+    assert errors(rng_order="sd-scripts", random_crop=True) == []
+    assert errors(rng_order="sd-scripts", random_crop=True, resolution="81,64") == ["no_bucket"] * 4
+    assert errors(rng_order="sd-scripts", cache_latents=True) == []
+    config = TrainConfig().with_values(
+        train_data_dir=str(project / "img"), resolution="64,64", caption_extension=".txt", max_train_epochs=1
+    )
+    found = [p.name for p in check_plan(config, backend="sd-scripts").errors]
+    assert found.count("no_bucket") == 4
+    assert "no_bucket" not in [p.name for p in check_plan(config).errors]
 
 
 def test_bucket_settings_that_sd_scripts_refuses(project: Path) -> None:

@@ -123,7 +123,8 @@ def _buckets(plan: Plan) -> Iterator[str]:
         dataset = part.dataset
         size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
         if not dataset.enable_bucket:
-            kind = f"no buckets: every image scaled and cropped to {size}"
+            how = "scaled and cropped to" if dataset.scales else "of, or cropped at random to,"
+            kind = f"no buckets: every image {how} {size}"
         elif dataset.bucket_no_upscale:
             kind = f"up to the area of {size}, no image enlarged"
         else:

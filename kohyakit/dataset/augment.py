@@ -63,11 +63,21 @@ class ImageDraw:
 
 
 def draw_image(
-    options: ImageOptions, resized: tuple[int, int], bucket: tuple[int, int], rng: random.Random
+    options: ImageOptions,
+    resized: tuple[int, int],
+    bucket: tuple[int, int],
+    rng: random.Random,
+    *,
+    top_first: bool = False,
 ) -> ImageDraw:
-    """Draw flip, crop and colour for one image of `resized` pixels going into `bucket` (both width, height)."""
+    """Draw flip, crop and colour for one image of `resized` pixels going into `bucket` (both width, height).
+
+    top_first: the crop's top is drawn before its left, as sd-scripts does without buckets.
+    """
     flip = options.flip_aug and rng.random() < 0.5
-    left, top = (_crop(have - want, options.random_crop, rng) for have, want in zip(resized, bucket, strict=True))
+    trims = [have - want for have, want in zip(resized, bucket, strict=True)]
+    crops = [_crop(trim, options.random_crop, rng) for trim in (trims[::-1] if top_first else trims)]
+    left, top = crops[::-1] if top_first else crops
     hue_shift = gamma = None
     if options.color_aug and rng.random() <= 0.33:
         if rng.random() > 0.5:

@@ -2,7 +2,8 @@
 
 Three ways, told apart by `BucketSettings`: buckets with upscaling (a fixed list of resolutions, the nearest aspect
 ratio wins), without upscaling (`bucket_no_upscale`: no image grows, the bucket is what is left when both sides are
-cut to multiples of the step) and no buckets at all (one size, every image scaled to cover it and cropped).
+cut to multiples of the step) and no buckets at all (one size, every image scaled to cover it and cropped; or, as
+sd-scripts does it, nothing scaled: an image fits, or is cut where random_crop allows it, or is refused).
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
-    """sd-scripts' bucket options as they apply to one data set. resolution: (width, height) in pixels."""
+    """sd-scripts' bucket options as they apply to one data set.
+
+    resolution: (width, height) in pixels. scales: without buckets, images of another size are scaled to cover it.
+    """
 
     resolution: tuple[int, int]
     enable_bucket: bool = False
@@ -42,6 +46,7 @@ class BucketSettings:
     max_bucket_reso: int = 1024
     bucket_reso_steps: int = 64
     bucket_no_upscale: bool = False
+    scales: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +104,10 @@ def resolutions(resolution: tuple[int, int], low: int, high: int, step: int) -> 
     return tuple(sorted(found))
 
 
-def select_bucket(size: tuple[int, int], settings: BucketSettings) -> Placement:
+def select_bucket(size: tuple[int, int], settings: BucketSettings, *, random_crop: bool = False) -> Placement:
     """The bucket of an image of `size` (width, height) pixels, and how it gets there.
 
+    random_crop: the image may be cut, which only counts where nothing is scaled.
     Raises CannotPlace where sd-scripts divides by zero, makes a bucket with a side of 0, or asserts.
     """
     width, height = size
@@ -110,7 +116,8 @@ def select_bucket(size: tuple[int, int], settings: BucketSettings) -> Placement:
     if min(settings.resolution) < 1:
         raise CannotPlace(f"the resolution is {settings.resolution[0]}x{settings.resolution[1]}")
     if not settings.enable_bucket:
-        return _cover(size, Bucket(*settings.resolution))
+        bucket = Bucket(*settings.resolution)
+        return _cover(size, bucket) if settings.scales else _as_it_is(size, bucket, random_crop)
     if settings.bucket_no_upscale:
         return _shrink(size, settings)
     return _cover(size, _nearest(size, settings))
@@ -139,6 +146,21 @@ def _cover(size: tuple[int, int], bucket: Bucket) -> Placement:
     else:
         scale = bucket.width / width
     return _placement(size, bucket, (int(width * scale + 0.5), int(height * scale + 0.5)))
+
+
+def _as_it_is(size: tuple[int, int], bucket: Bucket, random_crop: bool) -> Placement:
+    """Not scaled: it fits, or is cut."""
+    if size[0] < bucket.width or size[1] < bucket.height:
+        raise CannotPlace(
+            f"at {size[0]}x{size[1]} pixels it is smaller than the resolution {bucket}, and without buckets nothing is "
+            "enlarged; replace it, leave it out, or set enable_bucket to true"
+        )
+    if size != (bucket.width, bucket.height) and not random_crop:
+        raise CannotPlace(
+            f"at {size[0]}x{size[1]} pixels it is larger than the resolution {bucket}, and nothing says how to cut it; "
+            "set enable_bucket to true, or random_crop"
+        )
+    return _placement(size, bucket, size)
 
 
 def _shrink(size: tuple[int, int], settings: BucketSettings) -> Placement:

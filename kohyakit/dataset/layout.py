@@ -54,7 +54,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Subsets that share a resolution (width, height in pixels), a batch size and buckets."""
+    """Subsets that share a resolution (width, height in pixels), a batch size and buckets.
+
+    scales: without buckets, images of another size are scaled to cover the resolution.
+    """
 
     resolution: tuple[int, int]
     batch_size: int = 1
@@ -63,6 +66,7 @@ class Dataset:
     max_bucket_reso: int = 1024
     bucket_reso_steps: int = 64
     bucket_no_upscale: bool = False
+    scales: bool = True
     subsets: tuple[Subset, ...] = ()
 
     @property
@@ -74,6 +78,7 @@ class Dataset:
             self.max_bucket_reso,
             self.bucket_reso_steps,
             self.bucket_no_upscale,
+            self.scales,
         )
 
     @property
@@ -125,14 +130,20 @@ class Scan:
 Get = Callable[[str], Any]
 
 
-def scan(config: TrainConfig) -> Scan:
-    """Look at everything the config trains on: headers and captions are read, no pixel is decoded. Never raises."""
+def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
+    """Look at everything the config trains on: headers and captions are read, no pixel is decoded. Never raises.
+
+    by_sd_scripts: a checkout of sd-scripts is to train.
+    """
     problems: list[Problem] = []
     if config.dataset.dataset_config:
         datasets = _from_file(config, problems)
     else:
         datasets = _from_folders(config, problems)
-    kept = [_without_duplicates(dataset, problems) for dataset in datasets]
+    # Without buckets sd-scripts scales only while it caches latents; here all are, unless its order is asked for.
+    as_there = by_sd_scripts or config.training.rng_order == "sd-scripts"
+    scales = not as_there or config.dataset.cache_latents or config.dataset.cache_latents_to_disk
+    kept = [replace(_without_duplicates(dataset, problems), scales=scales) for dataset in datasets]
     filled = [_fill(dataset, config, problems) for dataset in kept]
     used = tuple(dataset for dataset in filled if any(s.records for s in dataset.subsets if not s.is_reg))
     if not used and not any(p.severity == "error" for p in problems):
@@ -184,7 +195,7 @@ def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get) -
         get("max_bucket_reso"),
         get("bucket_reso_steps"),
         get("bucket_no_upscale"),
-        tuple(subsets),
+        subsets=tuple(subsets),
     )
 
 

@@ -57,7 +57,7 @@ def run(
         print(command_line.join(command_line.build(config, sd_scripts=Path(folder).as_posix())))
         return None
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
-    scan = layout.scan(config)
+    scan = layout.scan(config, by_sd_scripts=True)
     plan = make_plan(config, scan)
     _refuse(config, plan)
     found = checkout.find(config, directory, python)

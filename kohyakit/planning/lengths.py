@@ -48,18 +48,18 @@ def fill_buckets(dataset: Dataset) -> Filling:
             rounded_min_max(settings)
         except CannotPlace as error:
             return Filling((), refused=str(error))
-    places: dict[tuple[int, int], Bucket | str] = {}
+    places: dict[tuple[tuple[int, int], bool], Bucket | str] = {}
     images: Counter[Bucket] = Counter()
     files: Counter[Bucket] = Counter()
     misfits = []
     for registered in dataset.registered():
-        size = registered.record.size
-        if size not in places:
+        size, cut = registered.record.size, registered.subset.augment.random_crop
+        if (size, cut) not in places:
             try:
-                places[size] = select_bucket(size, settings).bucket
+                places[size, cut] = select_bucket(size, settings, random_crop=cut).bucket
             except CannotPlace as error:
-                places[size] = str(error)
-        place = places[size]
+                places[size, cut] = str(error)
+        place = places[size, cut]
         if isinstance(place, str):
             misfits.append((registered.record, place))
             continue

@@ -190,7 +190,7 @@ def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
         area = dataset.resolution[0] * dataset.resolution[1]
         records = [r for s in dataset.subsets for r in s.records]
         small = [r for r in records if r.size[0] * r.size[1] < area]
-        if not small:
+        if not small or not (dataset.enable_bucket or dataset.scales):  # else they are refused
             continue
         enlarged = not (dataset.enable_bucket and dataset.bucket_no_upscale)
         fate = "enlarged and blurred" if enlarged else "trained in small buckets of their own size"
@@ -201,6 +201,27 @@ def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
             "replace them with larger ones" if enlarged else "",
             "below_resolution",
             "warning" if enlarged else "hint",
+        )
+
+
+def scaled_without_buckets(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """Where the default here is not sd-scripts': it would stop at such images, or cut them as they are."""
+    dataset_config = config.dataset
+    if dataset_config.cache_latents or dataset_config.cache_latents_to_disk:
+        return  # then sd-scripts scales too
+    for dataset in scan.datasets:
+        records = [r for s in dataset.subsets for r in s.records]
+        other = [r for r in records if r.size != dataset.resolution]
+        if dataset.enable_bucket or not dataset.scales or not other:
+            continue
+        size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
+        yield Problem(
+            "enable_bucket",
+            f"{len(other)} of {len(records)} images are not {size}{_such_as(other)}: without buckets they are scaled to "
+            "cover it and cut, where sd-scripts scales nothing and stops at them (larger ones it cuts with random_crop)",
+            "set enable_bucket to true to keep the whole pictures",
+            "scaled_without_buckets",
+            "hint",
         )
 
 
@@ -323,6 +344,7 @@ TRAPS: tuple[Trap, ...] = (
     regularisation,
     flip_with_sides,
     small_images,
+    scaled_without_buckets,
     exif_rotation,
     lone_buckets,
     long_captions,

@@ -80,7 +80,8 @@ class TrainDataset:
         images: list[TrainImage] = []
         for entry in dataset.registered():
             try:
-                placement = select_bucket(entry.record.size, dataset.bucket_settings)
+                cut = entry.subset.augment.random_crop
+                placement = select_bucket(entry.record.size, dataset.bucket_settings, random_crop=cut)
             except CannotPlace as error:
                 problems.append(Problem(shown(entry.record.path), str(error), name="cannot_place"))
                 continue
@@ -117,7 +118,8 @@ def draw_batch(
         image = dataset.images[index]
         placement = image.placement
         size = (placement.bucket.width, placement.bucket.height)
-        draw = draw_image(image.subset.augment, placement.resized, size, stream)
+        top_first = not dataset.source.enable_bucket
+        draw = draw_image(image.subset.augment, placement.resized, size, stream, top_first=top_first)
         caption = process_caption(
             image.record.caption, image.subset.captions, stream, slot.epoch, step, max_train_steps=max_train_steps
         )

@@ -76,6 +76,27 @@ def test_a_phone_photo_by_hand() -> None:
     assert (got.bucket, got.resized, got.ar_error) == (Bucket(512, 384), (512, 384), 0.0)
 
 
+@pytest.mark.parametrize(
+    ("size", "random_crop", "refused"),
+    [
+        ((512, 512), False, ""),
+        ((512, 512), True, ""),
+        ((700, 513), True, ""),
+        ((700, 512), False, "larger than the resolution 512x512"),
+        ((700, 511), True, "smaller than the resolution 512x512"),
+        ((511, 512), False, "smaller than the resolution 512x512"),
+    ],
+)
+def test_without_buckets_sd_scripts_scales_nothing(size: tuple[int, int], random_crop: bool, refused: str) -> None:
+    settings = BucketSettings((512, 512), scales=False)
+    if refused:
+        with pytest.raises(CannotPlace, match=refused):
+            select_bucket(size, settings, random_crop=random_crop)
+        return
+    placement = select_bucket(size, settings, random_crop=random_crop)
+    assert (placement.bucket, placement.resized) == (Bucket(512, 512), size)
+
+
 def test_without_buckets_the_image_covers_the_one_size() -> None:
     got = select_bucket((1000, 500), BucketSettings((512, 512)))
     assert (got.bucket, got.resized) == (Bucket(512, 512), (1024, 512))

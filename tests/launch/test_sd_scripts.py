@@ -157,7 +157,7 @@ def test_nothing_is_started_when_something_is_wrong(project, checkout, tmp_path)
     assert "no sd-scripts checkout is named" in refused(None)
     assert "there is no such folder" in refused(tmp_path / "nowhere")
     assert "is no sd-scripts checkout" in refused(project)
-    assert "has no sdxl_train_network.py" in refused(folder, script="sdxl_train_network.py", resolution="1024,1024")
+    assert "has no sdxl_train_network.py" in refused(folder, script="sdxl_train_network.py")
     named = refused(folder, optimizer_type="prodigyopt_that_is_not_there.Prodigy")
     assert "was neither imported nor run" in named
     assert list_runs(project / "model") == ()

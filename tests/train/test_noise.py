@@ -74,7 +74,7 @@ def test_each_level_of_pyramid_noise_shrinks_from_the_full_size():
     stream = Scripted(0.25, 0.5, 0.0, 0.75, 0.1, 0.2)
     noise = pyramid_noise(torch.zeros(1, 2, 40, 20), 6, 0.5, stream)
     assert stream.sides == [(40, 20), (13, 6), (10, 5), (1, 1)]
-    # one channel is 1 + 2 / 2 + 3 / 4 + 4 / 8 = 3.25, the other 0: their deviation is 3.25 / 2 (times sqrt(n / (n - 1)))
+    # one channel is 1 + 2 / 2 + 3 / 4 + 4 / 8 = 3.25, the other 0: a deviation of 3.25 / 2, unbiased
     assert noise[0, :, 7, 7].tolist() == pytest.approx([2 * (1599 / 1600) ** 0.5, 0], rel=1e-5)
 
 
