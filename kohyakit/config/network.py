@@ -36,7 +36,7 @@ class NetworkConfig:
         "overfits.",
     )
     network_alpha: float = param(
-        1.0,
+        1,
         help="Strength of the LoRA while training: its effect is multiplied by alpha / rank. 0 counts as alpha = "
         "rank.",
         tip="Half the rank to just below it; at 1 the learning rate has to be several times higher.",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class StepReport:
     """One micro-batch that is done. step counts optimizer steps; synced: this batch ended one.
 
-    rates: learning rate by parameter group's name, of the next step (as Kohya logs it). extra: further scalars by tag.
+    rates: learning rate by parameter group's name, of the next step (as Kohya logs it). adapted: the same times what
+    the optimizer found out itself, where it does. extra: further scalars by tag.
     """
 
     step: int
@@ -33,6 +34,7 @@ class StepReport:
     loss: float
     average: float
     rates: dict[str, float]
+    adapted: dict[str, float]
     extra: dict[str, float]
 
 
@@ -127,19 +129,25 @@ class Reporting(Quiet):
 
 
 class TensorBoard(Quiet):
-    """Kohya's tags in TensorBoard event files."""
+    """Kohya's tags in TensorBoard event files.
 
-    def __init__(self, folder: Path, *, unet_only: bool) -> None:
+    unet_only: network_train_unet_only. first_is_text: call the first group's rate the text encoder's, as sd-scripts
+    does without unet_only, also where the text encoder has a rate of 0 and thus no group.
+    """
+
+    def __init__(self, folder: Path, *, unet_only: bool, first_is_text: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._unet_only = unet_only
+        self._first_group, self._first_is_text = 0 if unet_only else 1, first_is_text and not unet_only
         self._writer = SummaryWriter(str(folder))
 
     def step(self, report: StepReport) -> None:
         values = {"loss/current": report.loss, "loss/average": report.average}
-        values |= {f"lr/{name}": rate for name, rate in report.rates.items()}
-        first = 0 if self._unet_only else 1
-        values |= {f"lr/group{i}": rate for i, rate in enumerate(report.rates.values()) if i >= first}
+        for tag, rates in (("lr", report.rates), ("lr/d*lr", report.adapted)):
+            values |= {f"{tag}/{name}": rate for name, rate in rates.items()}
+            values |= {f"{tag}/group{i}": rate for i, rate in enumerate(rates.values()) if i >= self._first_group}
+        if self._first_is_text:
+            values["lr/textencoder"] = next(iter(report.rates.values()))
         self._write({**values, **report.extra}, report.step)
 
     def epoch(self, epoch: int, step: int, average: float) -> None:

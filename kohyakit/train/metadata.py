@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit import __version__
+from kohyakit.config.rules.reading import resolution
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Subset
 from kohyakit.train.data import TrainDataset
@@ -44,30 +45,30 @@ _SINGLE_DATASET = ("color_aug", "flip_aug", "random_crop", "shuffle_caption", "k
 def training_metadata(
     config: TrainConfig, datasets: Sequence[TrainDataset], facts: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Every ss_* entry known before the first step. facts: what was computed (seed, steps, optimizer …) by ss_ name."""
+    """Every ss_* entry known before the first step. facts: what was computed (seed, steps, optimizer …) by ss_ name.
+
+    facts go before what was written; ss_total_batch_size is kept where there is one batch size only.
+    """
     found: dict[str, Any] = {f"ss_{_RENAMED.get(name, name)}": config[name] for name in _AS_WRITTEN}
-    found["ss_text_encoder_lr"] = _scalar_or_list(config.optimizer.text_encoder_lr)
-    found["ss_base_model_version"] = "sd_v2" if config.model.v2 else "sd_v1"
+    found["ss_text_encoder_lr"] = next(iter(config.optimizer.text_encoder_lr or ()), None)  # networks.lora's own choice
+    found["ss_cache_latents"] = config.dataset.cache_latents or config.dataset.cache_latents_to_disk
+    found["ss_base_model_version"] = f"sd_v{2 if config.model.v2 else 1}{'_v' * config.model.v_parameterization}"
     found["ss_sd_scripts_commit_hash"] = "(unknown)"
     found["ss_num_train_images"] = sum(_image_count(d, reg=False) for d in datasets)
     found["ss_num_reg_images"] = sum(_image_count(d, reg=True) for d in datasets)
     found["ss_num_validation_images"] = 0
     found.update(facts)
     if config.dataset.dataset_config:
-        found.update(_many_datasets(datasets))
+        del found["ss_total_batch_size"]
+        found.update(_many_datasets(datasets, config.dataset.resize_interpolation))
     else:
-        found.update(_one_dataset(config, datasets[0], facts))
+        found.update(_one_dataset(config, datasets[0]))
     if config.network.network_args:
-        arguments = dict(argument.split("=", 1) for argument in config.network.network_args)
-        found["ss_network_args"] = json.dumps(
-            {**arguments, "dropout": arguments.get("dropout", config.network.network_dropout)}
-        )
+        arguments: dict[str, Any] = dict(argument.split("=", 1) for argument in config.network.network_args)
+        if not config.network.dim_from_weights:  # which takes nothing but the file
+            arguments.setdefault("dropout", config.network.network_dropout)
+        found["ss_network_args"] = json.dumps(arguments)
     return {name: str(value) for name, value in found.items()}
-
-
-def _scalar_or_list(rates: tuple[float, ...] | None) -> Any:
-    """sd-scripts records one rate as it was written and several as a list."""
-    return rates[0] if rates and len(rates) == 1 else list(rates) if rates else None
 
 
 def _image_count(dataset: TrainDataset, *, reg: bool) -> int:
@@ -87,13 +88,12 @@ def _directories(subsets: Sequence[Subset]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _one_dataset(config: TrainConfig, dataset: TrainDataset, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _one_dataset(config: TrainConfig, dataset: TrainDataset) -> dict[str, Any]:
     source = dataset.source
     settings = source.bucket_settings
     low, high = _bucket_bounds(dataset)
     return {
         "ss_batch_size_per_device": config.dataset.train_batch_size,
-        "ss_total_batch_size": facts["ss_total_batch_size"],
         "ss_resolution": source.resolution,
         **{f"ss_{name}": config[name] for name in _SINGLE_DATASET},
         "ss_enable_bucket": settings.enable_bucket,
@@ -119,7 +119,7 @@ def _bucket_bounds(dataset: TrainDataset) -> tuple[int | None, int | None]:
         return settings.min_bucket_reso, settings.max_bucket_reso
 
 
-def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
+def _many_datasets(datasets: Sequence[TrainDataset], resize_interpolation: str | None) -> dict[str, Any]:
     described = []
     tags: dict[str, dict[str, int]] = {}
     for dataset in datasets:
@@ -138,8 +138,8 @@ def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
                 "max_bucket_reso": high,
                 "tag_frequency": frequency,
                 "bucket_info": bucket_info(dataset),
-                "resize_interpolation": None,
-                "subsets": [_describe(subset) for subset in source.subsets],
+                "resize_interpolation": resize_interpolation,
+                "subsets": [_describe(subset, resize_interpolation) for subset in source.subsets],
             }
         )
         tags = {**frequency, **tags}
@@ -151,7 +151,7 @@ def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
     }
 
 
-def _describe(subset: Subset) -> dict[str, Any]:
+def _describe(subset: Subset, resize_interpolation: str | None) -> dict[str, Any]:
     captions, augment = subset.captions, subset.augment
     return {
         "img_count": len(subset.records),
@@ -166,7 +166,7 @@ def _describe(subset: Subset) -> dict[str, Any]:
         "enable_wildcard": captions.enable_wildcard,
         "caption_prefix": captions.caption_prefix,
         "caption_suffix": captions.caption_suffix,
-        "resize_interpolation": None,
+        "resize_interpolation": resize_interpolation,
         "image_dir": subset.image_dir.name,
         "class_tokens": subset.class_tokens,
         "is_reg": subset.is_reg,
@@ -223,18 +223,23 @@ def model_facts(path: str | None, prefix: str) -> dict[str, Any]:
     return {old: short, new: digest.hexdigest(), f"ss_{prefix}_name": place.name}
 
 
-def model_spec(config: TrainConfig, resolution: tuple[int, int], now: datetime) -> dict[str, str]:
-    """The modelspec.* entries (SAI model spec 1.0.1) of a LoRA written now."""
+def model_spec(config: TrainConfig, now: datetime) -> dict[str, str]:
+    """The modelspec.* entries (SAI model spec 1.0.1) of a LoRA written now.
+
+    Their resolution is the option's; a dataset_config may have several, and then it is the base model's own.
+    """
     saving, model, noise = config.saving, config.model, config.noise_loss
+    side = 768 if model.v2 and model.v_parameterization else 512
+    width, height = resolution(config) or (side, side)
     base = "stable-diffusion-v2-768-v" if model.v2 and model.v_parameterization else "stable-diffusion-v2-512"
     found: dict[str, Any] = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{base if model.v2 else 'stable-diffusion-v1'}/lora",
         "implementation": "diffusers",
         "implementation_version": f"kohyakit/{__version__}",
-        "title": saving.metadata_title or saving.output_name or "LoRA",
+        "title": saving.metadata_title or saving.output_name or f"LoRA@{now.timestamp()}",
         "date": now.replace(microsecond=0, tzinfo=None).isoformat(),
-        "resolution": f"{resolution[0]}x{resolution[1]}",
+        "resolution": f"{width}x{height}",
         "prediction_type": "v" if model.v_parameterization else "epsilon",
     }
     for name in ("author", "description", "license", "tags", "usage_hint", "thumbnail", "merged_from",

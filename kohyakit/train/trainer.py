@@ -120,7 +120,9 @@ class Trainer:
         self.callbacks += [
             cb.Saver(config, parts.epochs, self.writer.save, self.save_state),
             cb.Sampler(config.sampling, self.writer.sample, self.echo),
-            cb.TensorBoard(folder, unet_only=config.network.network_train_unet_only),
+            cb.TensorBoard(
+                folder, unet_only=config.network.network_train_unet_only, first_is_text=not parts.order.prefetchable
+            ),
             cb.Reporting(self.run, parts.steps, parts.epochs, self.processes.memory_gib),
         ]
 
@@ -194,17 +196,16 @@ class Trainer:
         value = loss.item()  # after backward: to read it waits for the GPU, which would then idle meanwhile
         if self.processes.any(not math.isfinite(value)):
             raise self._not_finite(f"the loss is {value}", batch)
-        extra: dict[str, float] = {}
         if synced:
             self._optimize(batch)
-            extra = self._limit_norms() | self._adapted_rates()
             self.position = replace(self.position, current_step=self.position.current_step + 1)
         average = self.average.add(number - 1, value)
         self.position = replace(self.position, batches_done=number)
         rates = dict(zip(self.parts.group_names, map(float, self.parts.scheduler.get_last_lr()), strict=True))
         report = cb.StepReport(
-            self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates, extra
-        )
+            self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates,
+            self._adapted_rates(), self._limit_norms() if synced or not self.parts.order.prefetchable else {},
+        )  # fmt: skip
         for callback in self.callbacks:
             callback.step(report)
         if synced:
@@ -261,12 +262,12 @@ class Trainer:
         if not largest:
             return {}
         shrunk, mean, top = self.parts.network.limit_norms(largest)
-        return {"max_norm/keys_scaled": shrunk, "max_norm/average_key_norm": mean, "max_norm/max_key_norm": top}
+        return {"max_norm/keys_scaled": shrunk, "max_norm/max_key_norm": top, "norm/avg_key_norm": mean}
 
     def _adapted_rates(self) -> dict[str, float]:
-        """What D-Adaptation and Prodigy really use: their estimate d times the rate, under Kohya's tags."""
+        """What D-Adaptation and Prodigy really use, by group: their estimate d times the rate."""
         groups = zip(self.parts.group_names, self.parts.built.optimizer.param_groups, strict=True)
-        return {f"lr/d*lr/{name}": float(group["d"] * group["lr"]) for name, group in groups if "d" in group}
+        return {name: float(group["d"] * group["lr"]) for name, group in groups if "d" in group}
 
     def _look_for_a_stop(self) -> None:
         """The stop file of the run, or a Ctrl-C in any process, ends all of them after the same step."""

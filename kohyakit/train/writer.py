@@ -43,12 +43,12 @@ class Writer:
     ) -> None:
         self._config, self._parts, self._run, self._say, self._warn = config, parts, run, say, warn
         self._autocast, self._scaler = autocast, scaler
-        self._resolution = datasets[0].source.resolution
         self.folder = Path(config.saving.output_dir or ".").absolute()
         self.metadata = training_metadata(config, datasets, self._facts(processes))
 
     def _facts(self, processes: int) -> dict[str, Any]:
         config, parts = self._config, self._parts
+        own_rate = {"ss_learning_rate": None, "ss_unet_lr": None, "ss_lr_scheduler": parts.built.lr_scheduler}
         return {
             "ss_session_id": random.SystemRandom().randint(0, 2**32),
             "ss_training_started_at": time.time(),
@@ -58,6 +58,7 @@ class Writer:
             "ss_max_train_steps": parts.steps,
             "ss_total_batch_size": config.dataset.train_batch_size * processes * parts.accumulation,
             "ss_optimizer": parts.built.ss_optimizer,
+            **(own_rate if parts.built.lr_scheduler else {}),
             **model_facts(config.model.pretrained_model_name_or_path, "sd_model"),
             **model_facts(config.model.vae, "vae"),
         }
@@ -74,7 +75,7 @@ class Writer:
         }
         if saving.no_metadata:
             written = {key: value for key, value in written.items() if key in MINIMUM}
-        written |= model_spec(self._config, self._resolution, datetime.now())
+        written |= model_spec(self._config, datetime.now())
         self._keep_earlier(path)
         with self._as_used():
             save_lora(path, self._parts.network.state_dict(), self._parts.precision.save, written)

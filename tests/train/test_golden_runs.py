@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -15,13 +16,21 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from kohyakit.config.read import read_values
+from kohyakit.errors import DatasetError
 from kohyakit.runs.metrics import read_scalars
 from kohyakit.train import start
 from kohyakit.train.trainer import Trainer
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
-CASES = ["basic", "adafactor", "locon", "samples_ddim"]
+# Folder of recordings -> its runs that need nothing beyond what is trained in process.
+CASES = {
+    "training": ("basic", "adafactor", "locon", "samples_ddim"),
+    "training2": (
+        "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "no_bucket", "noise_multires",
+        "optim_adafactor_relative", "optim_prodigy_default", "resume_full", "v2_vpred", "wildcard_tags",
+    ),
+}  # fmt: skip
 # What differs between two runs of anything: times, the run's own number, and who wrote the file.
 OWN = {
     "ss_session_id", "ss_training_started_at", "ss_training_finished_at", "sshs_model_hash", "modelspec.date",
@@ -29,26 +38,46 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=CASES)
-def repeated(request, goldens, tmp_path_factory):
-    """One golden run trained by us: (golden folder, our output, per batch (files, captions, timesteps, loss))."""
-    golden = goldens / "training" / request.param
-    out = tmp_path_factory.mktemp(request.param)
-    text = (golden / "config.toml").read_text(encoding="utf-8").replace("{goldens}", str(goldens / "training"))
-    values = tomllib.loads(text) | {
-        "output_dir": str(out / "output"),
-        "logging_dir": str(out / "tb"),
-        "rng_order": "sd-scripts",
-        "exif_orientation": "ignore",
-    }
-    config, problems = read_values(values, "config.toml")
+@pytest.fixture(scope="module")
+def places(goldens, tmp_path_factory):
+    """What {name} stands for in the recordings; {lab}/cache_ds is a copy that caches may be written beside."""
+    lab = tmp_path_factory.mktemp("lab")
+    shutil.copytree(goldens / "training" / "dataset", lab / "cache_ds")
+    return {"{goldens2}": goldens / "training2", "{goldens}": goldens / "training", "{lab}": lab}
+
+
+def recorded_config(golden: Path, places: dict[str, Path], out: Path) -> dict:
+    """The recorded run's settings, its output moved to `out`, in the order of draws of sd-scripts."""
+
+    def filled(file: Path) -> str:
+        text = file.read_text(encoding="utf-8")
+        for name, place in places.items():
+            text = text.replace(name, place.as_posix())
+        return text
+
+    values = tomllib.loads(filled(golden / "config.toml")) | {
+        "output_dir": str(out / "output"), "logging_dir": str(out / "tb"),
+        "rng_order": "sd-scripts", "exif_orientation": "ignore",
+    }  # fmt: skip
+    if "dataset_config" in values:
+        (out / "dataset.toml").write_text(filled(golden / "dataset.toml"), encoding="utf-8")
+        values["dataset_config"] = str(out / "dataset.toml")
+    return values
+
+
+@pytest.fixture(scope="module", params=[f"{folder}/{name}" for folder, names in CASES.items() for name in names])
+def repeated(request, goldens, places, tmp_path_factory):
+    """One golden run trained by us: (golden folder, our output, per batch (files, captions, loss))."""
+    golden = goldens / request.param
+    out = tmp_path_factory.mktemp(golden.name)
+    config, problems = read_values(recorded_config(golden, places, out), "config.toml")
     assert not problems
     seen = []
     plain = Trainer._loss
 
     def spy(self, batch):
         losses = plain(self, batch)
-        names = [e.image.record.path.relative_to(goldens / "training" / "dataset").as_posix() for e in batch.examples]
+        names = [_as_recorded(e.image.record.path, places) for e in batch.examples]
         seen.append((names, [e.caption for e in batch.examples], float(losses.detach().mean())))
         return losses
 
@@ -57,6 +86,31 @@ def repeated(request, goldens, tmp_path_factory):
         run = start.train_network(config, progress=False, echo=lambda text: None)
     assert run.status == "finished"
     return golden, out, seen
+
+
+def test_what_sd_scripts_stops_at_is_refused_before_the_first_step(goldens, places, tmp_path):
+    """no_bucket_small_images has no step: "image size is small"."""
+    golden = goldens / "training2" / "no_bucket_small_images"
+    config, _ = read_values(recorded_config(golden, places, tmp_path), "config.toml")
+    with pytest.raises(DatasetError, match=r"s3_small.jpg: at 100x100 pixels it is smaller"):
+        start.train_network(config, progress=False, echo=lambda text: None)
+    assert not (tmp_path / "output").exists()
+
+
+def _as_recorded(path: Path, places: dict[str, Path]) -> str:
+    """A picture's path as steps.jsonl has it: below the first data set's folder, or below one of the places."""
+    for name, place in {"": places["{goldens}"] / "dataset", **places}.items():
+        if path.is_relative_to(place):
+            return f"{name}/{path.relative_to(place).as_posix()}".removeprefix("/")
+    return path.as_posix()
+
+
+def _recorded_file(golden: Path, name: str) -> Path:
+    """A file of a recording, also where it is another recording's (`same_as.json`)."""
+    if (golden / name).exists():
+        return golden / name
+    folder, case, rest = json.loads((golden / "same_as.json").read_text(encoding="utf-8"))[name].split("/", 2)
+    return golden.parent.parent / folder.replace("goldens", "training") / case / rest
 
 
 def _steps(golden: Path) -> list[dict]:
@@ -78,23 +132,29 @@ def test_every_loss_is_within_1e_5(repeated):
 
 def test_the_files_have_the_same_names_keys_shapes_and_metadata(repeated):
     golden, out, _ = repeated
-    names = sorted(path.name for path in (golden / "output").glob("*.safetensors"))
-    assert sorted(path.name for path in (out / "output").glob("*.safetensors")) == names
-    for name in names:
+    written = {path.name for path in (out / "output").glob("*.safetensors")}
+    recorded = json.loads((golden / "metadata.json").read_text(encoding="utf-8"))
+    assert written == set(recorded)
+    for name in written:
+        with safe_open(out / "output" / name, "pt") as ours:
+            assert _comparable(ours.metadata()) == _comparable(recorded[name])
+            assert set(ours.metadata()) == set(recorded[name])
+    for name in (path.name for path in (golden / "output").glob("*.safetensors")):
         with safe_open(golden / "output" / name, "pt") as theirs, safe_open(out / "output" / name, "pt") as ours:
             assert set(ours.keys()) == set(theirs.keys())
             for key in theirs.keys():  # noqa: SIM118 (safe_open is no mapping)
                 ours_slice, theirs_slice = ours.get_slice(key), theirs.get_slice(key)
                 assert ours_slice.get_shape() == theirs_slice.get_shape()
                 assert ours_slice.get_dtype() == theirs_slice.get_dtype()
-            expected = {k: v for k, v in theirs.metadata().items() if k not in OWN}
-            assert {k: v for k, v in ours.metadata().items() if k not in OWN} == expected
-            assert set(ours.metadata()) == set(theirs.metadata())
+
+
+def _comparable(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key not in OWN}
 
 
 def test_the_final_weights_are_within_1e_3_of_what_was_learnt(repeated):
     golden, out, _ = repeated
-    initial = load_file(golden / "lora_initial.safetensors")
+    initial = load_file(_recorded_file(golden, "lora_initial.safetensors"))
     name = f"{golden.name}.safetensors"
     theirs, ours = load_file(golden / "output" / name), load_file(out / "output" / name)
     keys = [key for key in theirs if not key.endswith(".alpha")]
