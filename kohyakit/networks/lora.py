@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.models.weights import WeightFile
 
 Init = Callable[[str, Tensor, Tensor], None]
+Sizes = Mapping[str, tuple[int, float]]  # layer -> its rank and alpha
 Layers = Iterable[tuple[str, nn.Module]]
 
 
@@ -37,6 +39,29 @@ class LoraSettings:
     dropout: float | None = None
     rank_dropout: float | None = None
     module_dropout: float | None = None
+
+    def size_of(self, layer: nn.Module) -> tuple[int, float]:
+        """Rank and alpha of a layer; a rank of 0 leaves it out."""
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+            return self.conv_dim or 0, self.conv_alpha
+        return self.dim, self.alpha
+
+
+def read_lora(path: Path) -> dict[str, Tensor]:
+    """All tensors of a LoRA file, .safetensors or a pickle of tensors. Raises ConfigError for any other file."""
+    file = WeightFile(path)
+    return {key: file.tensor(key) for key in file}
+
+
+def sizes_in(state: Mapping[str, Tensor]) -> dict[str, tuple[int, float]]:
+    """Rank and alpha of each layer in a LoRA's tensors. A layer without an alpha, as in old files, has its rank's."""
+    sizes = {}
+    for key, down in state.items():
+        name, dot, rest = key.partition(".")
+        if dot and rest == "lora_down.weight":
+            alpha = state.get(f"{name}.alpha")
+            sizes[name] = (down.shape[0], float(down.shape[0] if alpha is None else alpha))
+    return sizes
 
 
 class LoraLayer(nn.Module):
@@ -112,10 +137,12 @@ class LoraNetwork(nn.Module):
         self.unet_names: list[str] = []
 
     @classmethod
-    def over(cls, model: Adaptable, settings: LoraSettings, init: Init | None) -> LoraNetwork:
-        """Layers beside all of a model's layers that Kohya's networks adapt."""
-        unet = model.unet_layers(convolutions=settings.conv_dim is not None)
-        return cls.create(model.text_layers(), unet, settings, init)
+    def over(
+        cls, model: Adaptable, settings: LoraSettings, init: Init | None, sizes: Sizes | None = None
+    ) -> LoraNetwork:
+        """Layers beside all of a model's layers that Kohya's networks adapt, or beside those that sizes name."""
+        unet = model.unet_layers(convolutions=settings.conv_dim is not None or sizes is not None)
+        return cls.create(model.text_layers(), unet, settings, init, sizes)
 
     @classmethod
     def create(
@@ -124,16 +151,17 @@ class LoraNetwork(nn.Module):
         unet_layers: Layers,
         settings: LoraSettings,
         init: Init | None,
+        sizes: Sizes | None = None,
     ) -> LoraNetwork:
         """A layer beside each (Kohya name, layer); init(name, down, up) fills each in the order of creation.
 
-        init of None leaves the weights as they are (meta device, or about to be loaded).
+        init of None leaves the weights as they are (meta device, or about to be loaded). sizes: make these layers,
+        and no others, whatever the settings say (`sizes_in` reads them from a file).
         """
         network = cls(settings)
         for names, layers in ((network.text_encoder_names, text_layers), (network.unet_names, unet_layers)):
             for name, layer in layers:
-                wide = isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
-                dim, alpha = (settings.conv_dim, settings.conv_alpha) if wide else (settings.dim, settings.alpha)
+                dim, alpha = settings.size_of(layer) if sizes is None else sizes.get(name, (0, 0.0))
                 if not dim:
                     continue
                 lora = LoraLayer(layer, dim, alpha, settings)
@@ -197,13 +225,11 @@ class LoraNetwork(nn.Module):
                     titles.append(title + suffix)
         return groups, titles
 
-    def load_kohya(self, path: Path) -> None:
-        """Start from an existing LoRA file. Raises ConfigError when its layers or ranks do not fit."""
-        from safetensors.torch import load_file
+    def load_kohya_state(self, state: Mapping[str, Tensor], where: str, *, alphas: bool = True) -> None:
+        """Start from a LoRA's tensors. Raises ConfigError when layers or ranks do not fit.
 
-        self.load_kohya_state(load_file(path), str(path))
-
-    def load_kohya_state(self, state: Mapping[str, Tensor], where: str) -> None:
+        alphas: take theirs into the file to be written, though this network goes on at its own, as sd-scripts does.
+        """
         own = self.state_dict()
         wrong = [
             f"{key} is {tuple(state[key].shape)}, but this network needs {tuple(tensor.shape)}"
@@ -217,7 +243,8 @@ class LoraNetwork(nn.Module):
             raise ConfigError(
                 Problem(where, "holds none of this network's layers", "give a LoRA of the same model family")
             )
-        self.load_state_dict({key: tensor for key, tensor in state.items() if key in own}, strict=False)
+        wanted = {key: t for key, t in state.items() if key in own and (alphas or not key.endswith(".alpha"))}
+        self.load_state_dict(wanted, strict=False)
 
     def is_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""

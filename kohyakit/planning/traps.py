@@ -217,8 +217,8 @@ def scaled_without_buckets(config: TrainConfig, scan: Scan, plan: Plan) -> Itera
         size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
         yield Problem(
             "enable_bucket",
-            f"{len(other)} of {len(records)} images are not {size}{_such_as(other)}: without buckets they are scaled to "
-            "cover it and cut, where sd-scripts scales nothing and stops at them (larger ones it cuts with random_crop)",
+            f"{len(other)} of {len(records)} images are not {size}{_such_as(other)}: without buckets they are scaled "
+            "to cover it and cut, where sd-scripts scales nothing and stops (or cuts larger ones with random_crop)",
             "set enable_bucket to true to keep the whole pictures",
             "scaled_without_buckets",
             "hint",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.network import NetworkConfig, parse_network_args
+from kohyakit.config.network import NetworkArgs, NetworkConfig, parse_network_args
 from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.config.training import TrainingConfig
@@ -21,7 +21,7 @@ from kohyakit.dataset.augment import process_caption
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
-from kohyakit.networks.lora import LoraNetwork, LoraSettings
+from kohyakit.networks.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
 from kohyakit.planning.lengths import learning_rates, training_length
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.data import TrainDataset
@@ -200,26 +200,37 @@ def _network(
     asked: NetworkConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, *, text_encoder: bool
 ) -> LoraNetwork:
     """Layers are made for both models, as sd-scripts does, and those that are not trained dropped again."""
-    arguments = parse_network_args(asked.network_args or ())
-    settings = LoraSettings(
+    weights = asked.network_weights or ""
+    state = read_lora(Path(weights)) if weights else {}
+    sizes = sizes_in(state) if asked.dim_from_weights else None
+    network = LoraNetwork.over(model, _lora_settings(asked), order.init_lora, sizes)
+    network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
+    if weights:
+        network.load_kohya_state(state, weights, alphas=sizes is not None or not order.prefetchable)
+    return network
+
+
+def _network_args(asked: NetworkConfig) -> NetworkArgs:
+    """A network that is made as a file has it takes no arguments, in sd-scripts too; check says which are set."""
+    return parse_network_args(() if asked.dim_from_weights else asked.network_args or ())
+
+
+def _lora_settings(asked: NetworkConfig) -> LoraSettings:
+    arguments = _network_args(asked)
+    return LoraSettings(
         dim=asked.network_dim or 4,
         alpha=asked.network_alpha,
         conv_dim=arguments.conv_dim,
         conv_alpha=1.0 if arguments.conv_alpha is None else arguments.conv_alpha,
-        dropout=asked.network_dropout,
+        dropout=None if asked.dim_from_weights else asked.network_dropout,
         rank_dropout=arguments.rank_dropout,
         module_dropout=arguments.module_dropout,
     )
-    network = LoraNetwork.over(model, settings, order.init_lora)
-    network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
-    if asked.network_weights:
-        network.load_kohya(Path(asked.network_weights))
-    return network
 
 
 def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[BuiltOptimizer, Any, list[str]]:
     asked = config.optimizer
-    arguments = parse_network_args(config.network.network_args or ())
+    arguments = _network_args(config.network)
     rates = learning_rates(config)
     groups, names = network.parameter_groups(
         rates.text_encoder[0],

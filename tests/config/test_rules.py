@@ -118,6 +118,10 @@ CASES = {
         {"optimizer_type": "AdamWScheduleFree", "lr_scheduler": "cosine"},
         {"lr_scheduler": "constant"},
     ),
+    "weights_decide_the_network": (
+        {"dim_from_weights": True, "network_weights": "a.safetensors", "network_args": ("module_dropout=0.1",)},
+        {"dim_from_weights": False},
+    ),
     "warmup_longer_than_run": ({"lr_scheduler": "cosine", "lr_warmup_steps": 100.0}, {"lr_warmup_steps": 100}),
     "second_text_rate_unused": (SDXL | {"text_encoder_lr": (5e-5, 1e-5)}, {"text_encoder_lr": (5e-5, 5e-5)}),
     "text_rate_unused": ({"network_train_unet_only": True, "text_encoder_lr": (5e-5,)}, {"text_encoder_lr": None}),

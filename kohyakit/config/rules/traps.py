@@ -18,6 +18,7 @@ from kohyakit.config.rules.reading import (
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import SPECS, TrainConfig
 
+_LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 _OTHER_ALPHA = ("networks.oft", "networks.oft_flux")  # their alpha is no strength relative to the rank
 
 
@@ -119,6 +120,26 @@ def schedule_free_ignores_schedule(config: TrainConfig) -> Finding:
     if is_schedule_free(config) and named:
         return f"{asked.optimizer_type} makes its own schedule and ignores {' and '.join(named)}", (
             "take them out; warm-up is warmup_steps=100 in optimizer_args"
+        )
+    return None
+
+
+@rule("warning")
+def weights_decide_the_network(config: TrainConfig) -> Finding:
+    """sd-scripts makes such a network from the file alone and drops the rest without a word."""
+    if not trains_lora(config) or not config.network.dim_from_weights:
+        return None
+    args = network_args(config)
+    dropped = [
+        name
+        for name in ("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", *_LORAPLUS, "block_dims")
+        if getattr(args, name) is not None
+    ]
+    if config.network.network_dropout is not None:
+        dropped.insert(0, "network_dropout")
+    if dropped:
+        return f"dim_from_weights makes the network as the file has it: no effect has {', '.join(dropped)}", (
+            "take dim_from_weights out and set network_dim as the file has it, or take the others out"
         )
     return None
 

@@ -14,7 +14,7 @@ from torch import nn
 from kohyakit.errors import ConfigError
 from kohyakit.models import build_meta
 from kohyakit.networks.keys import unet_layers
-from kohyakit.networks.lora import LoraLayer, LoraNetwork, LoraSettings
+from kohyakit.networks.lora import LoraLayer, LoraNetwork, LoraSettings, sizes_in
 
 
 def _layer(module: nn.Module, **settings) -> LoraLayer:
@@ -90,14 +90,24 @@ class Transformer2DModel(nn.Module):
         self.small, self.large = nn.Linear(2, 2), nn.Linear(40, 40)
 
 
+class Downsample2D(nn.Module):
+    """Named as the class of diffusers whose layers a LoRA takes with conv_dim."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+
 class _Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.block = Transformer2DModel()
+        self.sampler = Downsample2D()
 
 
-def _network(settings: LoraSettings, unet: nn.Module | None = None) -> LoraNetwork:
-    return LoraNetwork.create((), unet_layers(unet or _Tiny(), convolutions=False), settings, _fill)
+def _network(settings: LoraSettings, unet: nn.Module | None = None, sizes: dict | None = None) -> LoraNetwork:
+    convolutions = settings.conv_dim is not None or sizes is not None
+    return LoraNetwork.create((), unet_layers(unet or _Tiny(), convolutions=convolutions), settings, _fill, sizes)
 
 
 def _fill(name, down, up):
@@ -145,6 +155,35 @@ def test_layers_come_in_sd_scripts_order_of_creation(goldens, case, convolutions
     model = load_model(goldens / "training" / "sd15-tiny")
     network = LoraNetwork.over(model, LoraSettings(conv_dim=convolutions), None)
     assert [name for name, _ in network.layers()] == expected
+
+
+def test_rank_and_alpha_of_each_layer_come_from_the_file():
+    """A file of two layers, one without alpha: those two are made, and alpha / rank is 3 / 5 and 2 / 2."""
+    whole = dict(_network(LoraSettings(dim=2, conv_dim=2)).layers())
+    linear, conv = (next(n for n, x in whole.items() if x.lora_down.weight.ndim == d) for d in (2, 4))
+    state = {
+        f"{linear}.lora_down.weight": torch.ones(5, *whole[linear].lora_down.weight.shape[1:]),
+        f"{linear}.lora_up.weight": torch.ones(whole[linear].lora_up.weight.shape[0], 5),
+        f"{linear}.alpha": torch.tensor(3.0, dtype=torch.bfloat16),
+        f"{conv}.lora_down.weight": torch.ones_like(whole[conv].lora_down.weight),
+        f"{conv}.lora_up.weight": torch.ones_like(whole[conv].lora_up.weight),
+    }
+    network = _network(LoraSettings(dim=64), sizes=sizes_in(state))
+    network.load_kohya_state(state, "old.safetensors")
+    assert {name: layer.scale for name, layer in network.layers()} == pytest.approx({linear: 0.6, conv: 1.0})
+    written = network.state_dict()
+    assert set(written) == {*state, f"{conv}.alpha"}
+    assert (float(written[f"{linear}.alpha"]), float(written[f"{conv}.alpha"])) == (3, 2)
+
+
+def test_an_alpha_that_was_not_trained_with_is_not_written():
+    """sd-scripts writes the file's alpha beside weights that it trained at another strength."""
+    theirs = _network(LoraSettings(dim=2, alpha=1)).state_dict()
+    for alphas, written in ((False, 2.0), (True, 1.0)):
+        network = _network(LoraSettings(dim=2, alpha=2))
+        network.load_kohya_state(theirs, "old.safetensors", alphas=alphas)
+        assert {float(t) for name, t in network.state_dict().items() if name.endswith(".alpha")} == {written}
+        assert all(layer.scale == 1 for _, layer in network.layers())
 
 
 def test_weights_of_another_rank_are_refused_in_one_sentence():
