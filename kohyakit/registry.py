@@ -18,13 +18,19 @@ from kohyakit.errors import ConfigError, MissingExtra, Problem
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`target` is "module:object"; `package` and `extra` name what must be installed beyond the base."""
+    """`target` is "module:object"; `package` and `extra` name what must be installed beyond the base.
+
+    arguments: what an optimizer takes from optimizer_args, or a schedule from lr_scheduler_args. state_bytes: what an
+    optimizer keeps for each number that is trained.
+    """
 
     target: str
     help: str
     aliases: tuple[str, ...] = ()
     package: str = ""
     extra: str = ""
+    arguments: tuple[str, ...] = ()
+    state_bytes: int = 0
 
 
 class Table(Mapping[str, Entry]):
@@ -83,56 +89,117 @@ MODELS = Table(
 )
 
 
+# name: (help, what it takes from lr_scheduler_args)
+_SCHEDULERS = {
+    "constant": ("the same rate throughout; no warm-up", ""),
+    "constant_with_warmup": ("climbs over lr_warmup_steps, then stays", ""),
+    "linear": ("falls in a straight line to 0", ""),
+    "cosine": ("falls slowly, quickly, slowly to 0", "num_cycles"),
+    "cosine_with_restarts": ("lr_scheduler_num_cycles cosines in a row", ""),
+    "polynomial": ("falls by the power lr_scheduler_power to lr_end, 1e-7", "lr_end"),
+    "inverse_sqrt": ("falls with the root of the steps, from lr_scheduler_timescale on", ""),
+    "cosine_with_min_lr": ("a cosine that stops at lr_scheduler_min_lr_ratio", "min_lr"),
+    "warmup_stable_decay": ("climbs, stays, and falls over the last lr_decay_steps", "warmup_type decay_type"),
+    "piecewise_constant": ("steps down by lr_scheduler_args step_rules='1:500,0.1:800,0.01'", "step_rules"),
+    "adafactor": ("reports the rate that Adafactor with a relative step chooses itself", ""),
+}
+
 SCHEDULERS = Table(
     "learning rate scheduler",
     {
-        name: Entry(f"kohyakit.train.schedulers:{name}", text)
-        for name, text in {
-            "constant": "the same rate throughout; no warm-up",
-            "constant_with_warmup": "climbs over lr_warmup_steps, then stays",
-            "linear": "falls in a straight line to 0",
-            "cosine": "falls slowly, quickly, slowly to 0",
-            "cosine_with_restarts": "lr_scheduler_num_cycles cosines in a row",
-            "polynomial": "falls by the power lr_scheduler_power to 1e-7",
-            "inverse_sqrt": "falls with the root of the steps, from lr_scheduler_timescale on",
-            "cosine_with_min_lr": "a cosine that stops at lr_scheduler_min_lr_ratio",
-            "warmup_stable_decay": "climbs, stays, and falls over the last lr_decay_steps",
-            "piecewise_constant": "steps down by lr_scheduler_args step_rules='1:500,0.1:800,0.01'",
-            "adafactor": "reports the rate that Adafactor with a relative step chooses itself",
-        }.items()
+        name: Entry(f"kohyakit.train.schedulers:{name}", text, arguments=tuple(arguments.split()))
+        for name, (text, arguments) in _SCHEDULERS.items()
     },
 )
 
 
 _BNB = "bitsandbytes"
+_ADAM = "betas eps weight_decay"
+_8BITS = "min_8bit_size percentile_clipping block_wise"
+_8BIT = f"{_ADAM} {_8BITS}"
+_ADEMAMIX = f"{_ADAM} min_8bit_size alpha t_alpha t_beta3"
+_DADAPT = "betas weight_decay log_every d0"
+_FREE = "weight_decay r weight_lr_power foreach"
 
-# name: (file and object under train/optimizers/, help, package it needs)
+# name: (file and object under train/optimizers/, help, package it needs, bytes of state a trained number, what it takes
+# from optimizer_args)
 _OPTIMIZERS = {
-    "AdamW": ("plain:adamw", "the usual choice: moments of the gradient, decoupled weight decay", ""),
-    "AdamW8bit": ("eight_bit:adamw_8bit", "AdamW with states of 8 bits", _BNB),
-    "PagedAdamW8bit": ("eight_bit:paged_adamw_8bit", "the same, moved out of GPU memory when full", _BNB),
-    "PagedAdamW": ("eight_bit:paged_adamw", "AdamW, moved out of GPU memory when full", _BNB),
-    "PagedAdamW32bit": ("eight_bit:paged_adamw_32bit", "the same with states of 32 bits", _BNB),
-    "Adafactor": ("adafactor:adafactor", "little memory; finds its own rate unless relative_step=False", ""),
-    "Lion": ("plain:lion", "the sign of the momentum; wants a third of AdamW's rate", "lion-pytorch"),
-    "Lion8bit": ("eight_bit:lion_8bit", "Lion with states of 8 bits", _BNB),
-    "PagedLion8bit": ("eight_bit:paged_lion_8bit", "the same, moved out of GPU memory when full", _BNB),
-    "Prodigy": ("adaptive:prodigy", "finds the rate itself; set the learning rates to 1", "prodigyopt"),
-    "DAdaptation": ("adaptive:dadapt_adam_preprint", "finds the rate itself; rates of 1", "dadaptation"),
-    "DAdaptAdaGrad": ("adaptive:dadapt_adagrad", "AdaGrad that finds the rate itself", "dadaptation"),
-    "DAdaptAdam": ("adaptive:dadapt_adam", "Adam that finds the rate itself", "dadaptation"),
-    "DAdaptAdan": ("adaptive:dadapt_adan", "Adan that finds the rate itself", "dadaptation"),
-    "DAdaptAdanIP": ("adaptive:dadapt_adan_ip", "the same by another estimate", "dadaptation"),
-    "DAdaptLion": ("adaptive:dadapt_lion", "Lion that finds the rate itself", "dadaptation"),
-    "DAdaptSGD": ("adaptive:dadapt_sgd", "SGD that finds the rate itself", "dadaptation"),
-    "AdamWScheduleFree": ("schedule_free:adamw", "AdamW that needs no schedule", "schedulefree"),
-    "RAdamScheduleFree": ("schedule_free:radam", "RAdam that needs no schedule and no warm-up", "schedulefree"),
-    "SGDScheduleFree": ("schedule_free:sgd", "SGD that needs no schedule", "schedulefree"),
-    "AdEMAMix8bit": ("eight_bit:ademamix_8bit", "AdamW with a second, slower momentum, 8 bits", _BNB),
-    "PagedAdEMAMix8bit": ("eight_bit:paged_ademamix_8bit", "the same, moved out of GPU memory when full", _BNB),
-    "SGDNesterov": ("plain:sgd_nesterov", "plain gradient descent with momentum", ""),
-    "SGDNesterov8bit": ("eight_bit:sgd_nesterov_8bit", "the same with states of 8 bits", _BNB),
-}
+    "AdamW": (
+        "plain:adamw", "the usual choice: moments of the gradient, decoupled weight decay", "", 8,
+        f"{_ADAM} amsgrad maximize foreach capturable fused",
+    ),
+    "AdamW8bit": ("eight_bit:adamw_8bit", "AdamW with states of 8 bits", _BNB, 2, f"{_8BIT} is_paged"),
+    "PagedAdamW8bit": ("eight_bit:paged_adamw_8bit", "the same, moved out of GPU memory when full", _BNB, 2, _8BIT),
+    "PagedAdamW": ("eight_bit:paged_adamw", "AdamW, moved out of GPU memory when full", _BNB, 8, _8BIT),
+    "PagedAdamW32bit": ("eight_bit:paged_adamw_32bit", "the same with states of 32 bits", _BNB, 8, _8BIT),
+    "Adafactor": (
+        "adafactor:adafactor", "little memory; finds its own rate unless relative_step=False", "", 0,
+        "eps clip_threshold decay_rate beta1 weight_decay scale_parameter relative_step warmup_init",
+    ),
+    "Lion": (
+        "plain:lion", "the sign of the momentum; wants a third of AdamW's rate", "lion-pytorch", 4,
+        "betas weight_decay use_triton decoupled_weight_decay",
+    ),
+    "Lion8bit": (
+        "eight_bit:lion_8bit", "Lion with states of 8 bits", _BNB, 1, f"betas weight_decay {_8BITS} is_paged",
+    ),
+    "PagedLion8bit": (
+        "eight_bit:paged_lion_8bit", "the same, moved out of GPU memory when full", _BNB, 1,
+        f"betas weight_decay {_8BITS}",
+    ),
+    "Prodigy": (
+        "adaptive:prodigy", "finds the rate itself; set the learning rates to 1", "prodigyopt", 16,
+        f"{_ADAM} beta3 decouple use_bias_correction safeguard_warmup d0 d_coef growth_rate slice_p",
+    ),
+    "DAdaptation": (
+        "adaptive:dadapt_adam_preprint", "finds the rate itself; rates of 1", "dadaptation", 12,
+        f"{_DADAPT} growth_rate eps decouple",
+    ),
+    "DAdaptAdaGrad": (
+        "adaptive:dadapt_adagrad", "AdaGrad that finds the rate itself", "dadaptation", 12,
+        "momentum log_every weight_decay eps d0 growth_rate",
+    ),
+    "DAdaptAdam": (
+        "adaptive:dadapt_adam", "Adam that finds the rate itself", "dadaptation", 12,
+        f"{_DADAPT} growth_rate eps decouple use_bias_correction",
+    ),
+    "DAdaptAdan": (
+        "adaptive:dadapt_adan", "Adan that finds the rate itself", "dadaptation", 16,
+        f"{_DADAPT} growth_rate eps no_prox",
+    ),
+    "DAdaptAdanIP": (
+        "adaptive:dadapt_adan_ip", "the same by another estimate", "dadaptation", 16,
+        f"{_DADAPT} growth_rate eps no_prox",
+    ),
+    "DAdaptLion": ("adaptive:dadapt_lion", "Lion that finds the rate itself", "dadaptation", 8, _DADAPT),
+    "DAdaptSGD": (
+        "adaptive:dadapt_sgd", "SGD that finds the rate itself", "dadaptation", 8,
+        "momentum weight_decay log_every d0 growth_rate",
+    ),
+    "AdamWScheduleFree": (
+        "schedule_free:adamw", "AdamW that needs no schedule", "schedulefree", 8, f"betas eps warmup_steps {_FREE}",
+    ),
+    "RAdamScheduleFree": (
+        "schedule_free:radam", "RAdam that needs no schedule and no warm-up", "schedulefree", 8,
+        f"betas eps silent_sgd_phase {_FREE}",
+    ),
+    "SGDScheduleFree": (
+        "schedule_free:sgd", "SGD that needs no schedule", "schedulefree", 4, f"momentum warmup_steps {_FREE}",
+    ),
+    "AdEMAMix8bit": (
+        "eight_bit:ademamix_8bit", "AdamW with a second, slower momentum, 8 bits", _BNB, 3, f"{_ADEMAMIX} is_paged",
+    ),
+    "PagedAdEMAMix8bit": (
+        "eight_bit:paged_ademamix_8bit", "the same, moved out of GPU memory when full", _BNB, 3, _ADEMAMIX,
+    ),
+    "SGDNesterov": (
+        "plain:sgd_nesterov", "plain gradient descent with momentum", "", 4,
+        "momentum weight_decay maximize foreach fused",
+    ),
+    "SGDNesterov8bit": (
+        "eight_bit:sgd_nesterov_8bit", "the same with states of 8 bits", _BNB, 1, f"momentum weight_decay {_8BITS}",
+    ),
+}  # fmt: skip
 
 OPTIMIZERS = Table(
     "optimizer",
@@ -143,8 +210,10 @@ OPTIMIZERS = Table(
             ("DAdaptAdamPreprint",) if name == "DAdaptation" else (),
             package,
             _BNB if package == _BNB else "optimizers" if package else "",
+            tuple(arguments.split()),
+            state_bytes,
         )
-        for name, (target, text, package) in _OPTIMIZERS.items()
+        for name, (target, text, package, state_bytes, arguments) in _OPTIMIZERS.items()
     },
 )
 

@@ -1,12 +1,17 @@
 """`optimizer_args` and `lr_scheduler_args`: what each argument does, and which optimizer or scheduler takes it.
 
-The lists are those of the releases that sd-scripts 0.10 asks for; a class named by its dotted path may take others.
+Which ones a name takes is in the registry, by the releases that sd-scripts 0.10 asks for; a class named by its dotted
+path may take others. An argument that is explained here and that nothing takes is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
+
+from kohyakit.registry import OPTIMIZERS, SCHEDULERS
 
 # name -> (what it does, what to try when)
 OPTIMIZER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -25,12 +30,18 @@ OPTIMIZER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
             "0.01; 0.1 is strong, 0 is off.",
         ),
         "eps": ("A small number that keeps divisions by 0 away; Adafactor takes two.", "Leave it out."),
-        "amsgrad": ("Adam variant that never lets the squared-gradient mean shrink.", "False."),
+        "amsgrad": (
+            "Adam variant that never lets the squared-gradient mean shrink; torch's AdamW only, not bitsandbytes'.",
+            "False.",
+        ),
         "momentum": (
             "SGD: share of the last step that is kept in the next.",
             "0.9, which sd-scripts sets itself for SGDNesterov.",
         ),
-        "dampening": ("SGD: how much less the new gradient counts beside the momentum.", "0."),
+        "dampening": (
+            "torch.optim.SGD: how much less the new gradient counts beside the momentum; SGDNesterov goes with none.",
+            "0.",
+        ),
         "decouple": ("Prodigy, D-Adaptation: weight decay apart from the gradient, as in AdamW.", "True."),
         "use_bias_correction": ("Prodigy, D-Adaptation: correct the means of the first steps, as Adam does.", "True."),
         "safeguard_warmup": ("Prodigy: keep warm-up steps out of its estimate.", "True with lr_warmup_steps."),
@@ -44,7 +55,10 @@ OPTIMIZER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
             "inf; 1.02 for a soft start.",
         ),
         "slice_p": ("Prodigy: use every n-th value for its estimate, to save memory.", "11 when memory is short."),
-        "fsdp_in_use": ("Prodigy, D-Adaptation: the model is split over GPUs with FSDP.", "False."),
+        "fsdp_in_use": (
+            "Prodigy, D-Adaptation: the model is split over GPUs with FSDP, which no training program here does.",
+            "Leave it out; it is refused.",
+        ),
         "log_every": ("D-Adaptation: print its estimate every so many steps; 0 is never.", "0."),
         "no_prox": ("DAdaptAdan: apply weight decay before the step.", "False."),
         "scale_parameter": ("Adafactor: scale steps by the size of the weights.", "False for LoRAs."),
@@ -61,17 +75,24 @@ OPTIMIZER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
         "silent_sgd_phase": ("RAdamScheduleFree: leave out the first steps instead of taking plain ones.", "True."),
         "use_triton": ("Lion: take the Triton kernel, which is faster where it runs.", "False."),
         "decoupled_weight_decay": ("Lion: weight decay apart from the learning rate.", "False."),
-        "cautious_factor": ("Lion: factor on updates that go against the gradient.", "1.0."),
         "nesterov": ("SGD: look ahead by the momentum; sd-scripts sets it itself for SGDNesterov.", "Leave it out."),
         "maximize": ("Go up the gradient instead of down it.", "Never."),
         "foreach": ("torch: handle many weights in one call.", "Leave it out."),
         "fused": ("torch: one kernel for the whole step.", "True on NVIDIA cards is a little faster."),
-        "capturable": ("torch: allow capture in a CUDA graph.", "False."),
-        "differentiable": ("torch: let gradients flow through the step.", "False."),
+        "capturable": ("torch: allow capture in a CUDA graph; a CPU stops at it.", "False."),
+        "differentiable": (
+            "torch: let gradients flow through the step, which no training needs and at which it stops.",
+            "Leave it out; it is refused.",
+        ),
         "min_8bit_size": ("bitsandbytes: smaller tensors stay in 32 bits.", "4096."),
-        "percentile_clipping": ("bitsandbytes: clip gradients at this percentile of the last 100; 100 is off.", "100."),
-        "block_wise": ("bitsandbytes: quantise each block of values by itself.", "True."),
+        "percentile_clipping": (
+            "bitsandbytes before 0.50: clip gradients at this percentile of the last 100; 100 is off.", "100."
+        ),
+        "block_wise": ("bitsandbytes before 0.50: quantise each block of values by itself.", "True."),
         "is_paged": ("bitsandbytes: let states move to main memory when needed.", "Take the Paged optimizers instead."),
+        "t_alpha": ("AdEMAMix: steps over which the slow momentum's weight grows to alpha.", "The steps of the run."),
+        "t_beta3": ("AdEMAMix: steps over which the slow momentum's memory grows to its full length.", "As t_alpha."),
+        "alpha": ("AdEMAMix: weight of the slow momentum beside the fast one.", "5."),
     }
 )
 
@@ -86,64 +107,61 @@ SCHEDULER_ARG_HELP: Mapping[str, tuple[str, str]] = MappingProxyType(
         "min_lr": ("cosine_with_min_lr: lowest rate, in place of lr_scheduler_min_lr_ratio.", "A tenth of the rate."),
         "warmup_type": ("warmup_stable_decay: shape of the climb: linear, cosine or 1-sqrt.", "'linear'."),
         "decay_type": ("warmup_stable_decay: shape of the fall: linear, cosine or 1-sqrt.", "'cosine'."),
-        "last_epoch": ("Step to start the schedule from; -1 is the beginning.", "Leave it out."),
+        "last_epoch": (
+            "Step to go on from; a schedule that begins has none, and torch stops at any other than -1.",
+            "Leave it out; it is refused. resume goes on with a training.",
+        ),
+        "num_training_steps": (
+            "warmup_stable_decay: length of the run, which is known without it.", "Leave it out; it is refused."
+        ),
+        "num_cycles": ("cosine: waves over the run; 0.5 falls once from the full rate to 0.", "0.5."),
     }
 )
-
-_TORCH = "maximize foreach capturable differentiable fused"
-_BNB = "min_8bit_size percentile_clipping block_wise is_paged"
-_DADAPT = "betas weight_decay log_every d0 growth_rate eps"
 
 # optimizer, in lower case -> the arguments that its class takes beside the learning rate
 OPTIMIZER_ARGS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        name: frozenset(names.split())
-        for name, names in {
-            "adamw": f"betas eps weight_decay amsgrad {_TORCH}",
-            "adamw8bit": f"betas eps weight_decay amsgrad {_BNB}",
-            "pagedadamw": f"betas eps weight_decay amsgrad {_BNB}",
-            "pagedadamw8bit": f"betas eps weight_decay amsgrad {_BNB}",
-            "pagedadamw32bit": f"betas eps weight_decay amsgrad {_BNB}",
-            "lion": "betas weight_decay use_triton decoupled_weight_decay cautious_factor",
-            "lion8bit": f"betas weight_decay {_BNB}",
-            "pagedlion8bit": f"betas weight_decay {_BNB}",
-            "sgdnesterov": "momentum dampening weight_decay maximize foreach differentiable fused",
-            "sgdnesterov8bit": f"momentum dampening weight_decay {_BNB}",
-            "adafactor": "eps clip_threshold decay_rate beta1 weight_decay scale_parameter relative_step warmup_init",
-            "prodigy": "betas beta3 eps weight_decay decouple use_bias_correction safeguard_warmup d0 d_coef "
-            "growth_rate fsdp_in_use slice_p",
-            "dadaptation": f"{_DADAPT} decouple fsdp_in_use",
-            "dadaptadampreprint": f"{_DADAPT} decouple fsdp_in_use",
-            "dadaptadam": f"{_DADAPT} decouple use_bias_correction fsdp_in_use",
-            "dadaptadagrad": "momentum log_every weight_decay eps d0 growth_rate",
-            "dadaptadan": f"{_DADAPT} no_prox",
-            "dadaptadanip": f"{_DADAPT} no_prox",
-            "dadaptlion": "betas weight_decay log_every d0 fsdp_in_use",
-            "dadaptsgd": "momentum weight_decay log_every d0 growth_rate fsdp_in_use",
-            "adamwschedulefree": "betas eps weight_decay warmup_steps r weight_lr_power foreach",
-            "radamschedulefree": "betas eps weight_decay r weight_lr_power foreach silent_sgd_phase",
-            "sgdschedulefree": "momentum weight_decay warmup_steps r weight_lr_power foreach",
-        }.items()
+        known.lower(): frozenset(OPTIMIZERS[name].arguments)
+        for name in OPTIMIZERS
+        for known in (name, *OPTIMIZERS[name].aliases)
     }
 )
 
 # scheduler -> the arguments that it takes from lr_scheduler_args
 SCHEDULER_ARGS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {name: frozenset(SCHEDULERS[name].arguments) for name in SCHEDULERS}
+    | {
+        "CosineAnnealingLR": frozenset({"T_max", "eta_min"}),
+        "CosineAnnealingWarmRestarts": frozenset({"T_0", "T_mult", "eta_min"}),
+    }
+)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+_COUNT = ("a whole number above 0", _is_count)
+_RATE = ("a rate, 0 or above", lambda value: _is_number(value) and value >= 0)
+_SHAPES = ("linear", "cosine", "1-sqrt")
+_SHAPE = ("'linear', 'cosine' or '1-sqrt'", lambda value: value in _SHAPES)
+
+# argument of a scheduler -> what it must be, in words and as a test
+SCHEDULER_ARG_VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
     {
-        name: frozenset(names.split())
-        for name, names in {
-            "constant": "last_epoch",
-            "constant_with_warmup": "last_epoch",
-            "linear": "last_epoch",
-            "cosine": "num_cycles last_epoch",
-            "cosine_with_restarts": "last_epoch",
-            "polynomial": "lr_end last_epoch",
-            "inverse_sqrt": "last_epoch",
-            "cosine_with_min_lr": "min_lr last_epoch",
-            "warmup_stable_decay": "warmup_type decay_type last_epoch num_training_steps",
-            "piecewise_constant": "step_rules last_epoch",
-            "CosineAnnealingLR": "T_max eta_min last_epoch",
-            "CosineAnnealingWarmRestarts": "T_0 T_mult eta_min last_epoch",
-        }.items()
+        "num_cycles": ("a number above 0", lambda value: _is_number(value) and value > 0),
+        "lr_end": _RATE,
+        "min_lr": _RATE,
+        "eta_min": _RATE,
+        "warmup_type": _SHAPE,
+        "decay_type": _SHAPE,
+        "step_rules": ("text such as '1:500,0.1:800,0.01'", lambda value: isinstance(value, str)),
+        "T_max": _COUNT,
+        "T_0": _COUNT,
+        "T_mult": _COUNT,
     }
 )

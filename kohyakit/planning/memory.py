@@ -18,6 +18,7 @@ from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.planning.architecture import Architecture
 from kohyakit.planning.lengths import BucketCount
 from kohyakit.planning.lora_size import LoraSize
+from kohyakit.registry import OPTIMIZERS
 
 # KiB a latent pixel (1/64 of an image pixel) that the U-Net keeps for the backward pass; with gradient
 # checkpointing the inputs of its blocks only, and the largest block once more.
@@ -27,13 +28,8 @@ _AUTOCAST = 1.5
 _DECODING = 2900  # bytes a pixel that the VAE needs to decode a picture in half precision, measured
 _RUNTIME = 600 * 2**20  # CUDA context and libraries
 
-# Bytes of optimizer state a trained number.
-_OPTIMIZER = {
-    "adamw": 8, "adamw8bit": 2, "pagedadamw": 8, "pagedadamw8bit": 2, "pagedadamw32bit": 8, "lion": 4,
-    "lion8bit": 1, "pagedlion8bit": 1, "sgdnesterov": 4, "sgdnesterov8bit": 1, "sgd": 0, "adafactor": 0,
-    "prodigy": 16, "prodigyplus.prodigyplusschedulefree": 12, "dadaptadam": 12, "dadaptation": 12, "dadaptadagrad": 12,
-    "dadaptlion": 8, "dadaptsgd": 8, "dadaptadampreprint": 12, "dadaptadan": 16, "adamwschedulefree": 8,
-}  # fmt: skip
+# Bytes of optimizer state a trained number, of classes that the registry does not have.
+_OTHER_OPTIMIZERS = {"sgd": 0, "prodigyplus.prodigyplusschedulefree": 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +46,10 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         return self.weights + self.adapter + self.gradients + self.optimizer + self.activations + self.runtime
+
+
+def _state_bytes(name: str) -> int:
+    return OPTIMIZERS[name].state_bytes if name in OPTIMIZERS else _OTHER_OPTIMIZERS.get(name, 8)
 
 
 def estimate(
@@ -74,7 +74,7 @@ def estimate(
         weights=model.parameters.unet * unet_width + model.parameters.text * width + (0 if cached else vae),
         adapter=lora.parameters * trained,
         gradients=lora.parameters * trained,
-        optimizer=lora.parameters * _OPTIMIZER.get(optimizer(config), 8),
+        optimizer=lora.parameters * _state_bytes(optimizer(config)),
         activations=max(_activations(config, model, loads, half=half), drawing),
     )
 

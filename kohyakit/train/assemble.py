@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import random
@@ -74,6 +76,9 @@ def assemble(
 ) -> Parts:
     """Load the model, cache latents, build network, optimizer and schedule, and put everything in its place."""
     training, network_config = config.training, config.network
+    batches = sum(dataset.batches for dataset in datasets)
+    length = training_length(config.with_values(num_processes=accelerator.num_processes), batches)
+    rehearse(config, length.steps, accelerator.device)
     order = _order(training, seed)
     order.begin(datasets)
     precision = precision_of(
@@ -88,9 +93,8 @@ def assemble(
     _cache(config, latents, datasets, progress=progress and accelerator.is_main_process)
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
-    batches = sum(dataset.batches for dataset in datasets)
-    length = training_length(config.with_values(num_processes=accelerator.num_processes), batches)
-    built, scheduler, names = _optimizer(config, network, length.steps)
+    groups, names = _parameter_groups(config, network)
+    built, scheduler = _optimizer(config, groups, length.steps)
     _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
     text_outputs = _text_outputs(config, model, datasets, accelerator)
     network.to(accelerator.device, precision.network)
@@ -228,8 +232,25 @@ def _lora_settings(asked: NetworkConfig) -> LoraSettings:
     )
 
 
-def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[BuiltOptimizer, Any, list[str]]:
-    asked = config.optimizer
+def rehearse(config: TrainConfig, steps: int, device: torch.device) -> None:
+    """Optimizer and schedule take a step over four numbers: what they stop at is told before the model is loaded.
+
+    Raises ConfigError, or MissingExtra for a package that is not installed.
+    """
+    numbers = nn.Parameter(torch.ones(2, 2, device=device))
+    numbers.grad = torch.ones_like(numbers)
+    with contextlib.redirect_stdout(io.StringIO()):  # some greet; once is enough
+        groups = [{"params": [numbers], "lr": config.optimizer.learning_rate or 1.0}]
+        built, scheduler = _optimizer(config, groups, steps)
+        try:
+            built.optimizer.step()
+            scheduler.step()
+        except Exception as error:
+            what = f"{built.name} stops at its first step ({(str(error) or type(error).__name__).splitlines()[0]})"
+            raise ConfigError(Problem("optimizer_args", what, "leave out what it cannot do here")) from error
+
+
+def _parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[dict[str, Any]], list[str]]:
     arguments = _network_args(config.network)
     rates = learning_rates(config)
     groups, names = network.parameter_groups(
@@ -240,6 +261,11 @@ def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[B
     )
     if not groups:
         raise ConfigError(Problem("learning_rate", "every learning rate in force is 0", "set unet_lr or learning_rate"))
+    return groups, names
+
+
+def _optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int) -> tuple[BuiltOptimizer, Any]:
+    asked = config.optimizer
     built = build_optimizer(
         chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args, allow_code=config.allowed_code
     )
@@ -250,7 +276,7 @@ def _optimizer(config: TrainConfig, network: LoraNetwork, steps: int) -> tuple[B
     scheduler = build_scheduler(
         built.optimizer, asked, steps, schedule_free=built.schedule_free, allow_code=config.allowed_code
     )
-    return built, scheduler, names
+    return built, scheduler
 
 
 def _place(model: Model, precision: Precision, device: torch.device, *, checkpoint: bool, text: bool) -> None:

@@ -13,17 +13,19 @@ from typing import Any
 
 from kohyakit.config.key_values import parse_key_values
 from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.config.rules.arguments import schedule_argument_problems
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import SCHEDULERS
 
-LR_END = 1e-7  # where the polynomial schedule ends, as an absolute learning rate
+LR_END = 1e-7  # where the polynomial schedule ends by default, as an absolute learning rate
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The numbers that shape a curve; warmup, decay and total are optimizer steps.
 
-    learning_rate: the optimizer's default rate, which only the polynomial needs.
+    learning_rate: the optimizer's default rate, of which lr_end is a share. waves: of the plain cosine, over the run.
+    warmup_type, decay_type: the shapes of warmup_stable_decay: linear, cosine or 1-sqrt.
     step_rules: piecewise_constant's "factor:until_step,…,last_factor".
     """
 
@@ -35,12 +37,19 @@ class Schedule:
     timescale: int | None = None
     min_lr_ratio: float | None = None
     learning_rate: float = 1.0
+    lr_end: float = LR_END
+    waves: float = 0.5
+    warmup_type: str = "linear"
+    decay_type: str = "cosine"
     step_rules: str = ""
 
     @classmethod
     def of(cls, options: OptimizerConfig, total: int) -> Schedule:
         """From the options of a run of `total` steps; a float warm-up or decay is a share of them."""
         settings = parse_key_values(options.lr_scheduler_args, "lr_scheduler_args")
+        ratio, least = options.lr_scheduler_min_lr_ratio, settings.get("min_lr")
+        if ratio is None and _is_rate(least) and options.learning_rate:
+            ratio = least / options.learning_rate
         return cls(
             total=total,
             warmup=_steps(options.lr_warmup_steps, total),
@@ -48,10 +57,18 @@ class Schedule:
             num_cycles=options.lr_scheduler_num_cycles,
             power=options.lr_scheduler_power,
             timescale=options.lr_scheduler_timescale,
-            min_lr_ratio=options.lr_scheduler_min_lr_ratio,
+            min_lr_ratio=ratio,
             learning_rate=options.learning_rate,
+            lr_end=settings.get("lr_end", LR_END),
+            waves=settings.get("num_cycles", 0.5),
+            warmup_type=settings.get("warmup_type", "linear"),
+            decay_type=settings.get("decay_type", "cosine"),
             step_rules=str(settings.get("step_rules", "")),
         )
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _steps(steps: int | float, total: int) -> int:
@@ -75,7 +92,7 @@ def linear(step: int, s: Schedule) -> float:
 def cosine(step: int, s: Schedule) -> float:
     if step < s.warmup:
         return step / max(1, s.warmup)
-    return max(0.0, _half_wave(_progress(step, s)))
+    return max(0.0, _half_wave(2 * s.waves * _progress(step, s)))
 
 
 def cosine_with_restarts(step: int, s: Schedule) -> float:
@@ -89,9 +106,9 @@ def polynomial(step: int, s: Schedule) -> float:
     if step < s.warmup:
         return step / max(1, s.warmup)
     if step > s.total:
-        return LR_END / s.learning_rate
+        return s.lr_end / s.learning_rate
     remaining = 1 - (step - s.warmup) / max(1, s.total - s.warmup)
-    return ((s.learning_rate - LR_END) * remaining**s.power + LR_END) / s.learning_rate
+    return ((s.learning_rate - s.lr_end) * remaining**s.power + s.lr_end) / s.learning_rate
 
 
 def inverse_sqrt(step: int, s: Schedule) -> float:
@@ -111,11 +128,12 @@ def warmup_stable_decay(step: int, s: Schedule) -> float:
     floor = s.min_lr_ratio or 0.0
     stable_until = s.total - s.decay
     if step < s.warmup:
-        return _raised(step / max(1, s.warmup), floor)
+        return _raised(_CLIMBS[s.warmup_type](step / max(1, s.warmup)), floor)
     if step < stable_until:
         return 1.0
     if step < s.total:
-        return max(0.0, _raised(_half_wave(s.num_cycles * (step - stable_until) / max(1, s.decay)), floor))
+        fallen = (step - stable_until) / max(1, s.decay)
+        return max(0.0, _raised(_FALLS[s.decay_type](fallen, s.num_cycles), floor))
     return floor
 
 
@@ -131,6 +149,19 @@ def _progress(step: int, s: Schedule) -> float:
 def _half_wave(turns: float) -> float:
     """1 at 0, 0 at 1, 1 again at 2: the falling half of a cosine."""
     return 0.5 * (1.0 + math.cos(math.pi * turns))
+
+
+# How warmup_stable_decay climbs with its progress from 0 to 1, and how it falls; only a cosine has cycles.
+_CLIMBS: dict[str, Callable[[float], float]] = {
+    "linear": lambda done: done,
+    "cosine": lambda done: 1 - _half_wave(done),
+    "1-sqrt": lambda done: 1 - math.sqrt(1 - done),
+}
+_FALLS: dict[str, Callable[[float, int], float]] = {
+    "linear": lambda done, cycles: 1 - done,
+    "cosine": lambda done, cycles: _half_wave(cycles * done),
+    "1-sqrt": lambda done, cycles: 1 - math.sqrt(done),
+}
 
 
 def _raised(factor: float, floor: float) -> float:
@@ -167,8 +198,8 @@ def _problems(name: str, s: Schedule) -> list[Problem]:
     if name == "cosine_with_min_lr" and s.min_lr_ratio is None:
         cure = "set lr_scheduler_min_lr_ratio, such as 0.1"
         problems.append(Problem("lr_scheduler", "cosine_with_min_lr needs to know its lowest rate", cure, "no_min_lr"))
-    if name == "polynomial" and s.learning_rate <= LR_END:
-        what = f"is {s.learning_rate:g}, but the polynomial schedule falls to {LR_END:g}"
+    if name == "polynomial" and s.learning_rate <= s.lr_end:
+        what = f"is {s.learning_rate:g}, but the polynomial schedule falls to {s.lr_end:g}"
         problems.append(Problem("learning_rate", what, "choose a larger learning_rate or another lr_scheduler"))
     if name == "warmup_stable_decay" and s.warmup + s.decay > s.total:
         what = f"{s.warmup} warm-up and {s.decay} decay steps do not fit into {s.total} steps"
@@ -201,11 +232,15 @@ def build_scheduler(
 
     if schedule_free:
         return LambdaLR(optimizer, lambda step: 1.0)
+    settings = parse_key_values(options.lr_scheduler_args, "lr_scheduler_args")
+    name, _, initial = options.lr_scheduler.partition(":")
+    name = options.lr_scheduler_type or SCHEDULERS.canonical(name)
+    wrong = [p for p in schedule_argument_problems(name, settings) if p.severity == "error" and name != "adafactor"]
+    if wrong:
+        raise ConfigError(wrong)
     shape = Schedule.of(options, max_train_steps * num_processes)
     if options.lr_scheduler_type:
         return _custom(optimizer, options.lr_scheduler_type, options, shape, allow_code)
-    name, _, initial = options.lr_scheduler.partition(":")
-    name = SCHEDULERS.canonical(name)
     if name == "adafactor":
         return _adafactor(optimizer, shape, float(initial) if initial else options.learning_rate)
     return LambdaLR(optimizer, factor(name, shape))

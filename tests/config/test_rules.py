@@ -118,6 +118,29 @@ CASES = {
         {"optimizer_type": "AdamWScheduleFree", "lr_scheduler": "cosine"},
         {"lr_scheduler": "constant"},
     ),
+    "lowest_rate_named_twice": (
+        {
+            "lr_scheduler": "cosine_with_min_lr",
+            "lr_scheduler_min_lr_ratio": 0.1,
+            "lr_scheduler_args": ("min_lr=1e-7",),
+        },
+        {"lr_scheduler_min_lr_ratio": None},
+    ),
+    "schedule_does_not_fall": (
+        {"lr_scheduler": "polynomial", "learning_rate": 1e-4, "lr_scheduler_args": ("lr_end=1e-4",)},
+        {"lr_scheduler_args": ("lr_end=1e-5",)},
+    ),
+    "momentum_missing": (
+        {"optimizer_type": "SGDNesterov", "optimizer_args": ("momentum=0",)},
+        {"optimizer_args": ("momentum=0.5",)},
+    ),
+    "adafactor_ignores_schedule_args": (
+        {"optimizer_type": "Adafactor", "lr_scheduler_args": ("lr_end=1e-6",)},
+        {"lr_scheduler_args": None},
+    ),
+    "short_name_of_ours": (
+        {"optimizer_type": "AdEMAMix8bit"}, {"optimizer_type": "bitsandbytes.optim.AdEMAMix8bit"},
+    ),
     "weights_decide_the_network": (
         {"dim_from_weights": True, "network_weights": "a.safetensors", "network_args": ("module_dropout=0.1",)},
         {"dim_from_weights": False},

@@ -82,6 +82,49 @@ def test_every_entry_of_the_table_is_a_curve_between_0_and_1() -> None:
         assert all(0 <= value <= 1 for value in values), name
 
 
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("cosine", {"lr_scheduler_args": ("num_cycles=2.5",)}, {"num_cycles": 2.5}),
+        (
+            "polynomial",
+            {"lr_scheduler_args": ("lr_end=0.003",), "lr_scheduler_power": 2.0},
+            {"lr_end": 0.003, "power": 2},
+        ),
+        ("cosine_with_min_lr", {"lr_scheduler_args": ("min_lr=0.002",)}, {"min_lr": 0.002}),
+        (
+            "warmup_stable_decay",
+            {"lr_scheduler_args": ("warmup_type='1-sqrt'", "decay_type='linear'"), "lr_decay_steps": 9},
+            {"num_decay_steps": 9, "warmup_type": "1-sqrt", "decay_type": "linear"},
+        ),
+        (
+            "warmup_stable_decay",
+            {"lr_scheduler_args": ("warmup_type='cosine'", "decay_type='1-sqrt'"), "lr_decay_steps": 9,
+             "lr_scheduler_min_lr_ratio": 0.2},
+            {"num_decay_steps": 9, "warmup_type": "cosine", "decay_type": "1-sqrt", "min_lr_ratio": 0.2},
+        ),
+    ],
+)  # fmt: skip
+def test_arguments_shape_a_curve_as_transformers_does(name: str, ours: dict, theirs: dict) -> None:
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+    from transformers.trainer_utils import SchedulerType
+
+    def rates(make) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+        scheduler, found = make(optimizer), []
+        for _ in range(30):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    options = OptimizerConfig(lr_scheduler=name, learning_rate=0.01, lr_warmup_steps=6, **ours)
+    function = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
+    expected = rates(lambda optimizer: function(optimizer, num_warmup_steps=6, num_training_steps=30, **theirs))
+    assert rates(lambda optimizer: build_scheduler(optimizer, options, 30)) == pytest.approx(expected, abs=1e-12)
+    assert len(set(expected)) > 10
+
+
 def test_a_float_is_a_share_and_an_int_is_steps() -> None:
     options = OptimizerConfig(lr_scheduler="constant_with_warmup", lr_warmup_steps=1.0)
     assert Schedule.of(options, 50).warmup == 50

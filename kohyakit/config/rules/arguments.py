@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
 from kohyakit.config.key_values import parse_key_values
 from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS
-from kohyakit.config.optimizer_args import OPTIMIZER_ARGS, SCHEDULER_ARGS
+from kohyakit.config.optimizer_args import (
+    OPTIMIZER_ARG_HELP,
+    OPTIMIZER_ARGS,
+    SCHEDULER_ARG_HELP,
+    SCHEDULER_ARG_VALUES,
+    SCHEDULER_ARGS,
+)
 from kohyakit.config.rules.reading import (
     network_args,
     optimizer,
@@ -20,6 +26,7 @@ from kohyakit.config.rules.reading import (
 from kohyakit.config.scripts import ONLY_IN, choices_in, default_in, reads
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry import SCHEDULERS
 
 
 def argument_problems(config: TrainConfig) -> Iterator[Problem]:
@@ -30,10 +37,12 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
         except ConfigError as error:
             yield from error.problems
     kind = config.optimizer.optimizer_type or optimizer(config)
-    yield from _foreign("optimizer_args", kind, optimizer_args(config), optimizer(config), OPTIMIZER_ARGS)
+    yield from _foreign(
+        "optimizer_args", kind, optimizer_args(config), OPTIMIZER_ARGS.get(optimizer(config)), OPTIMIZER_ARG_HELP
+    )
     name = scheduler(config)
-    if name != "adafactor":  # which looks at none of them
-        yield from _foreign("lr_scheduler_args", name, scheduler_args(config), name, SCHEDULER_ARGS)
+    if name != "adafactor":  # which looks at none of them: a rule of its own
+        yield from schedule_argument_problems(name, scheduler_args(config))
     if not trains_lora(config):
         return
     args, module = network_args(config), config.network.network_module or "networks.lora"
@@ -51,22 +60,33 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
                 )
 
 
+def schedule_argument_problems(name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a schedule cannot use of its lr_scheduler_args; name as in the registry, or a class of torch's."""
+    taken = SCHEDULER_ARGS.get(name)
+    yield from _foreign("lr_scheduler_args", name, given, taken, given if name in SCHEDULERS else SCHEDULER_ARG_HELP)
+    for key, value in given.items():
+        wanted, fits = SCHEDULER_ARG_VALUES.get(key, ("", bool))
+        if taken and key in taken and wanted and not fits(value):
+            yield Problem("lr_scheduler_args", f"{key} is {value!r}", f"write {wanted}", "bad_schedule_argument")
+
+
 def _foreign(
-    where: str, shown: str, given: Mapping[str, Any], name: str, table: Mapping[str, frozenset[str]]
+    where: str, shown: str, given: Mapping[str, Any], taken: Collection[str] | None, refused: Container[str]
 ) -> Iterator[Problem]:
-    """Arguments that the named class does not take: its constructor stops the training for any of them."""
-    taken = table.get(name)
+    """Arguments that the named class does not take, whose constructor stops the training for any of them.
+
+    refused: names that are an error where they are not taken; another one may be new in a release to come.
+    """
     if taken is None:
         return
     for key in given:
         if key in taken:
             continue
         near = difflib.get_close_matches(key, taken, n=1, cutoff=0.75)
-        known = any(key in names for names in table.values())
-        cure = f"did you mean '{near[0]}'?" if near else f"take it out; {shown} takes {', '.join(sorted(taken))}"
-        yield Problem(
-            where, f"{shown} does not take {key}", cure, "foreign_argument", "error" if known or near else "warning"
-        )
+        takes = f"{shown} takes {', '.join(sorted(taken)) or 'none'}"
+        cure = f"did you mean '{near[0]}'?" if near else f"take it out; {takes}"
+        severity = "error" if key in refused or near else "warning"
+        yield Problem(where, f"{shown} does not take {key}", cure, "foreign_argument", severity)
 
 
 def keys_not_read(config: TrainConfig) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from kohyakit.config.rules.reading import (
     is_schedule_free,
     network_args,
     optimizer,
+    optimizer_args,
     rates,
     relative_step,
     rule,
@@ -18,45 +19,8 @@ from kohyakit.config.rules.reading import (
     warms_up,
 )
 from kohyakit.config.train import TrainConfig
+from kohyakit.registry import OPTIMIZERS, SCHEDULERS
 
-_SCHEDULERS = (
-    "constant",
-    "constant_with_warmup",
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "cosine_with_min_lr",
-    "inverse_sqrt",
-    "warmup_stable_decay",
-    "piecewise_constant",
-    "adafactor",
-)
-_OPTIMIZERS = (
-    "AdamW",
-    "AdamW8bit",
-    "PagedAdamW",
-    "PagedAdamW8bit",
-    "PagedAdamW32bit",
-    "Lion",
-    "Lion8bit",
-    "PagedLion8bit",
-    "SGDNesterov",
-    "SGDNesterov8bit",
-    "DAdaptation",
-    "DAdaptAdamPreprint",
-    "DAdaptAdaGrad",
-    "DAdaptAdam",
-    "DAdaptAdan",
-    "DAdaptAdanIP",
-    "DAdaptLion",
-    "DAdaptSGD",
-    "Prodigy",
-    "Adafactor",
-    "RAdamScheduleFree",
-    "AdamWScheduleFree",
-    "SGDScheduleFree",
-)
 # Other classes of torch.optim, which sd-scripts finds by their exact names.
 _TORCH_OPTIMIZERS = (
     "ASGD",
@@ -103,12 +67,19 @@ def scheduler_unknown(config: TrainConfig) -> Finding:
     name = config.optimizer.lr_scheduler
     if is_schedule_free(config) or config.optimizer.lr_scheduler_type or relative_step(config):
         return None
-    if name in _SCHEDULERS or name.startswith("adafactor"):
+    if name in tuple(SCHEDULERS) or (name.startswith("adafactor:") and _is_number(name.partition(":")[2])):
         return None
-    near = difflib.get_close_matches(name, _SCHEDULERS, n=1)
+    near = difflib.get_close_matches(name, SCHEDULERS, n=1)
     return f"lr_scheduler is {name!r}, which sd-scripts cannot use", (
-        f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(_SCHEDULERS)}"
+        f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(SCHEDULERS)}"
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
 
 
 @rule("error")
@@ -138,6 +109,34 @@ def min_lr_ratio_missing(config: TrainConfig) -> Finding:
 
 
 @rule("error")
+def lowest_rate_named_twice(config: TrainConfig) -> Finding:
+    ratio, args = config.optimizer.lr_scheduler_min_lr_ratio, scheduler_args(config)
+    if scheduler(config) == "cosine_with_min_lr" and ratio is not None and "min_lr" in args:
+        return f"the lowest rate is given by lr_scheduler_min_lr_ratio {ratio:g} and by min_lr {args['min_lr']}", (
+            "keep one of them"
+        )
+    return None
+
+
+@rule("error")
+def schedule_does_not_fall(config: TrainConfig) -> Finding:
+    """A rate to end at that is not below the one to start from: transformers stops for it, or the rate would climb."""
+    args, rate = scheduler_args(config), config.optimizer.learning_rate
+    for schedule, name in (("polynomial", "lr_end"), ("cosine_with_min_lr", "min_lr")):
+        end = args.get(name)
+        if scheduler(config) == schedule and isinstance(end, (int, float)) and end >= rate:
+            return f"{schedule} ends at {name} {end:g}, but learning_rate is {rate:g}", f"set {name} below it"
+    return None
+
+
+@rule("error")
+def momentum_missing(config: TrainConfig) -> Finding:
+    if optimizer(config) in ("sgdnesterov", "sgdnesterov8bit") and optimizer_args(config).get("momentum", 0.9) == 0:
+        return f"{config.optimizer.optimizer_type} does not go without momentum", "leave it out, which is 0.9"
+    return None
+
+
+@rule("error")
 def step_rules_missing(config: TrainConfig) -> Finding:
     if scheduler(config) == "piecewise_constant" and "step_rules" not in scheduler_args(config):
         return "piecewise_constant has no rules", "add step_rules='1:500,0.1:800,0.01' to lr_scheduler_args"
@@ -155,10 +154,10 @@ def annealing_length_missing(config: TrainConfig) -> Finding:
 @rule("error")
 def optimizer_unknown(config: TrainConfig) -> Finding:
     name = config.optimizer.optimizer_type
-    known = {known.lower(): known for known in _OPTIMIZERS}
-    if not name or name.lower() in known or name in _TORCH_OPTIMIZERS or "." in name:
+    if not name or name in OPTIMIZERS or name in _TORCH_OPTIMIZERS or "." in name:
         return None
-    names = {**known, **{torch.lower(): torch for torch in _TORCH_OPTIMIZERS}}
+    known = (known for entry in OPTIMIZERS for known in (entry, *OPTIMIZERS[entry].aliases))
+    names = {**{name.lower(): name for name in known}, **{torch.lower(): torch for torch in _TORCH_OPTIMIZERS}}
     near = difflib.get_close_matches(name.lower(), names, n=1)
     return f"there is no optimizer '{name}'", (
         f"did you mean '{names[near[0]]}'?" if near else "take a named one, or write package.module.Class"

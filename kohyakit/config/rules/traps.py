@@ -17,6 +17,7 @@ from kohyakit.config.rules.reading import (
 )
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import SPECS, TrainConfig
+from kohyakit.registry import OPTIMIZERS
 
 _LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 _OTHER_ALPHA = ("networks.oft", "networks.oft_flux")  # their alpha is no strength relative to the rank
@@ -114,12 +115,31 @@ def adafactor_ignores_rates(config: TrainConfig) -> Finding:
 @rule("warning")
 def schedule_free_ignores_schedule(config: TrainConfig) -> Finding:
     asked = config.optimizer
-    named = [name for name in ("lr_warmup_steps", "lr_scheduler_type") if config[name]]
+    named = [name for name in ("lr_warmup_steps", "lr_scheduler_type", "lr_scheduler_args") if config[name]]
     if asked.lr_scheduler != "constant":
         named.insert(0, "lr_scheduler")
     if is_schedule_free(config) and named:
         return f"{asked.optimizer_type} makes its own schedule and ignores {' and '.join(named)}", (
             "take them out; warm-up is warmup_steps=100 in optimizer_args"
+        )
+    return None
+
+
+@rule("hint")
+def short_name_of_ours(config: TrainConfig) -> Finding:
+    """sd-scripts names them in its help, and then looks for them in torch.optim."""
+    if optimizer(config) in ("ademamix8bit", "pagedademamix8bit"):
+        name = OPTIMIZERS.canonical(optimizer(config))
+        return f"sd-scripts knows {name} only as bitsandbytes.optim.{name}", "write that where it is to train"
+    return None
+
+
+@rule("warning")
+def adafactor_ignores_schedule_args(config: TrainConfig) -> Finding:
+    if scheduler(config) == "adafactor" and config.optimizer.lr_scheduler_args:
+        listed = " ".join(config.optimizer.lr_scheduler_args)
+        return f"Adafactor with a relative step has no schedule, so lr_scheduler_args ({listed}) have no effect", (
+            "take them out, or add relative_step=False to optimizer_args and choose an lr_scheduler"
         )
     return None
 

@@ -127,6 +127,7 @@ def _make(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
             )
     try:
         return recipe.kind(groups, lr=recipe.learning_rate, **recipe.settings, **recipe.fixed)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, NotImplementedError, ImportError, SystemExit) as error:
+        reason = error.__context__ if isinstance(error, SystemExit) else error  # lion_pytorch exits without triton
         cure = "correct the value in optimizer_args, or leave it out"
-        raise ConfigError(Problem("optimizer_args", f"{recipe.kind.__name__} refuses them ({error})", cure)) from error
+        raise ConfigError(Problem("optimizer_args", f"{recipe.kind.__name__} refuses them ({reason})", cure)) from error
