@@ -51,6 +51,12 @@ MODULE_ARGS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
+# Networks that know a rate for each text encoder; sd-scripts hands all others the first of several.
+SEVERAL_TEXT_RATES = frozenset(
+    {"networks.lora_flux", "networks.lora_sd3", "networks.lora_lumina", "networks.lora_anima"}
+)
+
+
 def NETWORK_ARG_SPECS() -> dict[str, Spec]:
     """Every known network argument by name."""
     return specs(NetworkArgs)

@@ -114,8 +114,9 @@ class OptimizerConfig:
     )
     text_encoder_lr: tuple[float, ...] | None = param(
         None, ge=0, blank=("",), gui_blank=(0,),
-        help="Learning rate of the text encoder part; two numbers for the two encoders of SDXL or Flux. Not "
-        "given, learning_rate; 0 leaves it untrained.",
+        help="Learning rate of the text encoder part. Of two numbers, networks.lora (SDXL's too) takes the first for "
+        "all its text encoders; those of Flux, SD3 and Lumina have one each. Not given, learning_rate; 0 leaves it "
+        "untrained.",
         tip="Half of the U-Net's rate or less; it overfits first.",
     )
     llm_adapter_lr: float | None = param(

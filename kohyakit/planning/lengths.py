@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kohyakit.config.network_modules import SEVERAL_TEXT_RATES
 from kohyakit.config.rules.reading import relative_step
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket, CannotPlace, rounded_min_max, select_bucket
@@ -138,13 +139,16 @@ class LearningRates:
 def learning_rates(config: TrainConfig, text_encoders: int = 1) -> LearningRates:
     """The rates for U-Net and text encoders by sd-scripts' rules.
 
-    An absent rate falls back to learning_rate, one rate for text encoders serves them all, a rate of 0 leaves the
-    part out, and so do network_train_unet_only and network_train_text_encoder_only.
+    An absent rate falls back to learning_rate, one rate for text encoders serves them all (as does the first of
+    several with networks.lora, also for SDXL), a rate of 0 leaves the part out, and so do network_train_unet_only and
+    network_train_text_encoder_only.
     """
     optimizer, network = config.optimizer, config.network
     base = optimizer.learning_rate
     unet = base if optimizer.unet_lr is None else optimizer.unet_lr
     given = optimizer.text_encoder_lr or (base,)
+    if network.network_module not in SEVERAL_TEXT_RATES:
+        given = given[:1]
     text = tuple(given[min(place, len(given) - 1)] for place in range(text_encoders))
     if network.network_train_unet_only:
         text = (0.0,) * text_encoders

@@ -79,7 +79,9 @@ def test_rates_in_force(values: dict, unet: float, text: tuple) -> None:
 def test_two_text_encoders_share_one_rate() -> None:
     config = TrainConfig().with_values(learning_rate=1.0, text_encoder_lr=(5e-5,))
     assert learning_rates(config, 2).text_encoder == (5e-5, 5e-5)
-    assert learning_rates(config.with_values(text_encoder_lr=(1.0, 2.0)), 2).text_encoder == (1.0, 2.0)
+    two = config.with_values(text_encoder_lr=(1.0, 2.0))
+    assert learning_rates(two.with_values(network_module="networks.lora"), 2).text_encoder == (1.0, 1.0)
+    assert learning_rates(two.with_values(network_module="networks.lora_flux"), 2).text_encoder == (1.0, 2.0)
 
 
 def test_adafactor_sets_its_own_rate_unless_told_otherwise() -> None:
