@@ -84,6 +84,12 @@ def _number(*key: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def _steps_before(batch: int, batches: int, accumulation: int) -> int:
+    """Optimizer steps made before a micro-batch; an epoch's last one steps, whatever is still to accumulate."""
+    epochs, position = divmod(batch, batches)
+    return epochs * -(-batches // accumulation) + position // accumulation
+
+
 class KohyakitOrder:
     """A stream of its own for every purpose. See the module's text."""
 
@@ -131,6 +137,13 @@ class KohyakitOrder:
         for position, slot in enumerate(slots):
             slot.streams = [random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(slot.images))]
             yield slot
+
+    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
+        """The step that a micro-batch's captions believe in (token warm-up): the one it is part of, from 0.
+
+        batch: micro-batches since the start. batches: those of an epoch.
+        """
+        return _steps_before(batch, batches, accumulation)
 
     def step(self, epoch: int, position: int) -> StepStream:
         """The stream of one micro-batch. Dropout in the network draws from torch's global stream, seeded here."""
@@ -212,6 +225,14 @@ class SdScriptsOrder:
     def _hire(self, base_seed: int) -> None:
         """Workers start from the main process' order, each with a stream of its own."""
         self._crew = [(self._main.copy(), random.Random(base_seed + w)) for w in range(self.workers)]
+
+    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
+        """As sd-scripts' loader has heard of it without workers: it fetches a batch ahead and is told one later.
+
+        An epoch's first batch is fetched when the one before is done, so its second hears sooner.
+        """
+        behind = 2 if batch > batches and batch % batches == 1 else 3
+        return _steps_before(max(0, batch - behind), batches, accumulation)
 
     def step(self, epoch: int, position: int) -> StepStream:
         return StepStream(python=self.python)

@@ -181,13 +181,10 @@ class Trainer:
 
     def _drawn(self, epoch: int) -> Iterator[Batch]:
         for position, slot in enumerate(self.parts.order.batches(epoch)):
-            yield draw_batch(slot, self.datasets, position, self._step_seen(epoch, position), self.parts.steps)
-
-    def _step_seen(self, epoch: int, position: int) -> int:
-        """The step that the captions' token warm-up believes in; sd-scripts' loader is some steps behind."""
-        parts = self.parts
-        step = ((epoch - 1) * parts.own_batches + position // self.processes.count) // parts.accumulation
-        return step if parts.order.prefetchable else max(0, step - 3)
+            parts = self.parts
+            batch = (epoch - 1) * parts.own_batches + position // self.processes.count
+            step = parts.order.step_seen(batch, parts.own_batches, parts.accumulation)
+            yield draw_batch(slot, self.datasets, position, step, parts.steps)
 
     def _train_batch(self, batch: Batch, number: int, *, synced: bool) -> None:
         """One micro-batch: loss, backward, and where `synced` an optimizer step; then tell the callbacks."""

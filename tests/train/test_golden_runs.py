@@ -19,6 +19,7 @@ from kohyakit.config.read import read_values
 from kohyakit.errors import DatasetError
 from kohyakit.runs.metrics import read_scalars
 from kohyakit.train import start
+from kohyakit.train.rng import SdScriptsOrder
 from kohyakit.train.trainer import Trainer
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
@@ -122,6 +123,16 @@ def test_every_batch_and_caption_is_the_same(repeated):
     steps = _steps(golden)
     assert [files for files, _, _ in seen] == [step["files"] for step in steps]
     assert [captions for _, captions, _ in seen] == [step["captions"] for step in steps]
+
+
+@pytest.mark.parametrize("case", [f"{folder}/{name}" for folder, names in CASES.items() for name in names])
+def test_captions_believe_in_the_step_that_sd_scripts_loader_has_heard_of(goldens, case):
+    steps = _steps(goldens / case)
+    config = json.loads((goldens / case / "args_effective.json").read_text(encoding="utf-8"))
+    batches = max(sum(s["epoch"] == e for s in steps) for e in (1, 2, 3))
+    order, accumulation = SdScriptsOrder(42), config["gradient_accumulation_steps"]
+    expected = [step["dataset_step_at_fetch"] for step in steps]
+    assert [order.step_seen(i, batches, accumulation) for i in range(len(steps))] == expected
 
 
 def test_every_loss_is_within_1e_5(repeated):
