@@ -39,6 +39,7 @@ class Subset:
     augment: ImageOptions = field(default_factory=ImageOptions)
     alpha_mask: bool = False
     face_crop_aug_range: str | None = None
+    resize_interpolation: str | None = None
     records: tuple[ImageRecord, ...] = ()
     unreadable: tuple[Path, ...] = ()
 
@@ -66,6 +67,7 @@ class Dataset:
     max_bucket_reso: int = 1024
     bucket_reso_steps: int = 64
     bucket_no_upscale: bool = False
+    resize_interpolation: str | None = None
     scales: bool = True
     subsets: tuple[Subset, ...] = ()
 
@@ -137,7 +139,7 @@ def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
     """
     problems: list[Problem] = []
     if config.dataset.dataset_config:
-        datasets = _from_file(config, problems)
+        datasets = _from_file(config, problems, in_process=not by_sd_scripts)
     else:
         datasets = _from_folders(config, problems)
     # Without buckets sd-scripts scales only while it caches latents; here all are, unless its order is asked for.
@@ -195,6 +197,7 @@ def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get) -
         get("max_bucket_reso"),
         get("bucket_reso_steps"),
         get("bucket_no_upscale"),
+        get("resize_interpolation"),
         subsets=tuple(subsets),
     )
 
@@ -214,6 +217,7 @@ def _subset(folder: Path, get: Get) -> Subset:
         options(ImageOptions),
         get("alpha_mask"),
         get("face_crop_aug_range"),
+        get("resize_interpolation"),
     )
 
 
@@ -286,7 +290,7 @@ def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem]) -> Dat
     return replace(dataset, subsets=tuple(filled))
 
 
-def _from_file(config: TrainConfig, problems: list[Problem]) -> list[Dataset]:
+def _from_file(config: TrainConfig, problems: list[Problem], *, in_process: bool) -> list[Dataset]:
     """The data sets of a `dataset_config` file; train_data_dir and reg_data_dir are then not used."""
     from kohyakit.formats import dataset_toml
 
@@ -300,6 +304,8 @@ def _from_file(config: TrainConfig, problems: list[Problem]) -> list[Dataset]:
         problems.extend(error.problems)
         return []
     problems.extend(tree.problems)
+    if in_process:
+        problems.extend(_not_built_in(tree, shown(config.dataset.dataset_config)))
     return list(_from_tree(tree, config, problems))
 
 
@@ -319,6 +325,19 @@ def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem]) 
         ]
         if resolution:
             yield _dataset(resolution, subsets, get)
+
+
+# Options of a dataset_config that change the result and that the built-in trainer has no code for, and what is off.
+_NOT_BUILT_IN = {"alpha_mask": False, "face_crop_aug_range": None, "network_multiplier": 1, "validation_split": 0}
+
+
+def _not_built_in(tree: DatasetTree, where: str) -> Iterator[Problem]:
+    for place, table in enumerate(tree.datasets, start=1):
+        said = [_values(table), *map(_values, table.subsets)]
+        for name, off in _NOT_BUILT_IN.items():
+            if any(values.get(name, off) != off for values in said):
+                what = f"the built-in trainer cannot do {name}"
+                yield Problem(f"{where}: data set {place}", what, "train with --backend sd-scripts", "not_built_in")
 
 
 def _unread_kind(where: str) -> Problem:

@@ -164,7 +164,7 @@ def load_pixels(image: TrainImage, draw: ImageDraw, resize_interpolation: str | 
     Raises DatasetError naming the file when it does not decode.
     """
     pixels = read_rgb(image.record)
-    pixels = resize(pixels, image.placement.resized, resize_interpolation)
+    pixels = resize(pixels, image.placement.resized, image.subset.resize_interpolation or resize_interpolation)
     bucket = image.placement.bucket
     pixels = pixels[draw.crop_top : draw.crop_top + bucket.height, draw.crop_left : draw.crop_left + bucket.width]
     if draw.hue_shift is not None or draw.gamma is not None:

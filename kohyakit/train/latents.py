@@ -118,7 +118,8 @@ class LatentSource:
         """A name that changes with the file, its bucket, the VAE and the stream, so that no stale cache is used."""
         stat = image.record.path.stat()
         facts = (
-            stat.st_size, stat.st_mtime_ns, image.placement, image.record.upright, flip, self.resize_interpolation,
+            stat.st_size, stat.st_mtime_ns, image.placement, image.record.upright, flip,
+            image.subset.resize_interpolation or self.resize_interpolation,
             str(self.vae_dtype), type(self.order).__name__, self.order.seed, self._vae_mark(),
         )  # fmt: skip
         mark = hashlib.blake2b(repr(facts).encode(), digest_size=10).hexdigest()

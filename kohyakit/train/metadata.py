@@ -60,7 +60,7 @@ def training_metadata(
     found.update(facts)
     if config.dataset.dataset_config:
         del found["ss_total_batch_size"]
-        found.update(_many_datasets(datasets, config.dataset.resize_interpolation))
+        found.update(_many_datasets(datasets))
     else:
         found.update(_one_dataset(config, datasets[0]))
     if config.network.network_args:
@@ -119,7 +119,7 @@ def _bucket_bounds(dataset: TrainDataset) -> tuple[int | None, int | None]:
         return settings.min_bucket_reso, settings.max_bucket_reso
 
 
-def _many_datasets(datasets: Sequence[TrainDataset], resize_interpolation: str | None) -> dict[str, Any]:
+def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
     described = []
     tags: dict[str, dict[str, int]] = {}
     for dataset in datasets:
@@ -138,8 +138,8 @@ def _many_datasets(datasets: Sequence[TrainDataset], resize_interpolation: str |
                 "max_bucket_reso": high,
                 "tag_frequency": frequency,
                 "bucket_info": bucket_info(dataset),
-                "resize_interpolation": resize_interpolation,
-                "subsets": [_describe(subset, resize_interpolation) for subset in source.subsets],
+                "resize_interpolation": source.resize_interpolation,
+                "subsets": [_describe(subset) for subset in source.subsets],
             }
         )
         tags = {**frequency, **tags}
@@ -151,7 +151,7 @@ def _many_datasets(datasets: Sequence[TrainDataset], resize_interpolation: str |
     }
 
 
-def _describe(subset: Subset, resize_interpolation: str | None) -> dict[str, Any]:
+def _describe(subset: Subset) -> dict[str, Any]:
     captions, augment = subset.captions, subset.augment
     return {
         "img_count": len(subset.records),
@@ -166,7 +166,7 @@ def _describe(subset: Subset, resize_interpolation: str | None) -> dict[str, Any
         "enable_wildcard": captions.enable_wildcard,
         "caption_prefix": captions.caption_prefix,
         "caption_suffix": captions.caption_suffix,
-        "resize_interpolation": resize_interpolation,
+        "resize_interpolation": subset.resize_interpolation,
         "image_dir": subset.image_dir.name,
         "class_tokens": subset.class_tokens,
         "is_reg": subset.is_reg,

@@ -200,6 +200,30 @@ resolution = [96, 64]
 """
 
 
+def test_what_a_dataset_config_asks_for_and_the_trainer_cannot_do_is_refused(picture, tmp_path: Path) -> None:
+    picture("a/a.png").with_suffix(".cap").write_text("tag", encoding="utf-8")
+    file = tmp_path / "data.toml"
+
+    def found(subset: str, dataset: str = "", **backend: bool) -> list[str]:
+        text = f"[[datasets]]\nresolution = 64\n{dataset}\n[[datasets.subsets]]\nimage_dir = {str(tmp_path / 'a')!r}\n"
+        file.write_text(text + subset, encoding="utf-8")
+        return [str(p) for p in scan(config(dataset_config=file), **backend).problems if p.name == "not_built_in"]
+
+    for subset, dataset, name in (
+        ("alpha_mask = true", "", "alpha_mask"),
+        ("face_crop_aug_range = [2.0, 4.0]", "", "face_crop_aug_range"),
+        ("", "validation_split = 0.2", "validation_split"),
+        ("", "network_multiplier = 0.5", "network_multiplier"),
+    ):
+        (told,) = found(subset, dataset)
+        assert f"data.toml: data set 1: the built-in trainer cannot do {name}" in told
+        assert found(subset, dataset, by_sd_scripts=True) == []
+    assert found("alpha_mask = false", "validation_split = 0.0\nnetwork_multiplier = 1.0") == []
+    assert found("resize_interpolation = 'nearest'", "resize_interpolation = 'cubic'") == []
+    (dataset,) = scan(config(dataset_config=file)).datasets
+    assert (dataset.resize_interpolation, dataset.subsets[0].resize_interpolation) == ("cubic", "nearest")
+
+
 def test_a_dataset_config_with_several_data_sets(picture, tmp_path: Path) -> None:
     picture("a/a.png").with_suffix(".cap").write_text("tag", encoding="utf-8")
     picture("b/b.png")

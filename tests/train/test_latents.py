@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from kohyakit.dataset import layout
 from kohyakit.models import load_model
-from kohyakit.train.data import build_datasets
+from kohyakit.train.data import build_datasets, load_pixels
 from kohyakit.train.latents import LatentSource
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 
@@ -75,3 +75,25 @@ def test_caching_takes_vae_batch_size_pictures_of_a_bucket_at_once(vae, make_con
         again.cache(datasets, to_disk=True, progress=lambda: None)
         assert not sizes
         assert all(torch.equal(again._cache[key], kept._cache[key]) for key in kept._cache)
+
+
+def test_a_subset_may_scale_its_images_in_its_own_way(make_config, tmp_path, photos):
+    """In a dataset_config; a picture of 130x65 goes to 128x64, by OpenCV's exact nearest neighbours."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    from kohyakit.dataset.augment import ImageDraw
+
+    folder, file = photos / "2_town", tmp_path / "data.toml"
+    text = f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = {str(folder)!r}\nresize_interpolation = 'nearest'\n"
+    file.write_text(text, encoding="utf-8")
+    config = make_config(train_data_dir=None, dataset_config=str(file), bucket_no_upscale=False)
+    images = build_datasets(layout.scan(config), 1.0)[0].images
+    (image,) = [one for one in images if one.record.size == (130, 65)]
+    width, height = image.placement.resized
+    read = np.asarray(Image.open(image.record.path).convert("RGB"))
+    expected = cv2.resize(read, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    bucket = image.placement.bucket
+    pixels = load_pixels(image, ImageDraw(False, 0, 0))
+    assert torch.equal(pixels, torch.tensor(expected[: bucket.height, : bucket.width]).permute(2, 0, 1) / 127.5 - 1)
