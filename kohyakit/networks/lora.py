@@ -225,6 +225,15 @@ class LoraNetwork(nn.Module):
                     titles.append(title + suffix)
         return groups, titles
 
+    def train_only(self, parameters: Iterable[nn.Parameter]) -> None:
+        """No gradient for the others, such as those of a part whose rate is 0.
+
+        sd-scripts goes on adding to these gradients, which no optimizer clears, and clips by the norm of all.
+        """
+        trained = {id(parameter) for parameter in parameters}
+        for parameter in self.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+
     def load_kohya_state(self, state: Mapping[str, Tensor], where: str, *, alphas: bool = True) -> None:
         """Start from a LoRA's tensors. Raises ConfigError when layers or ranks do not fit.
 

@@ -94,6 +94,8 @@ def assemble(
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
     groups, names = _parameter_groups(config, network)
+    if order.prefetchable:
+        network.train_only(parameter for group in groups for parameter in group["params"])
     built, scheduler = _optimizer(config, groups, length.steps)
     _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
     text_outputs = _text_outputs(config, model, datasets, accelerator)

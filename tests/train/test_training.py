@@ -306,6 +306,16 @@ def test_it_trains_with(make_config, tmp_path, options):
     assert any(float(tensor.abs().max()) > 0 for tensor in ups)
 
 
+def test_a_text_encoder_of_rate_0_is_not_in_the_way(make_config, tmp_path):
+    """Its gradients would add up, as nothing clears them, and make up ever more of the norm that is clipped to."""
+    options = {"max_train_epochs": 1, "max_grad_norm": 1e-4, "optimizer_type": "SGDNesterov", "learning_rate": 10.0}
+    train(make_config(text_encoder_lr=0, **options))
+    ours = {key: tensor for key, tensor in weights(tmp_path).items() if key.startswith("lora_unet")}
+    assert len(weights(tmp_path)) > len(ours)
+    train(make_config(network_train_unet_only=True, **options))
+    assert same(weights(tmp_path), ours)
+
+
 def test_an_odd_last_batch_steps_alone(make_config, tmp_path):
     """Seven batches of the photos, two accumulated: four steps an epoch, as sd-scripts counts."""
     run = train(make_config(gradient_accumulation_steps=2))
