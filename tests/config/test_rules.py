@@ -102,6 +102,9 @@ CASES = {
     "chroma_needs_t5_mask": (FLUX | {"model_type": "chroma"}, {"apply_t5_attn_mask": True}),
     "adaptive_noise_scale_without_noise_offset": ({"adaptive_noise_scale": 0.05}, {"noise_offset": 0.05}),
     "v_loss_does_not_fit": ({"scale_v_pred_loss_like_noise_pred": True}, {"v_parameterization": True}),
+    "huber_threshold_zero": (
+        {"loss_type": "huber", "huber_schedule": "exponential", "huber_c": 0.0}, {"huber_schedule": "snr"},
+    ),
     "huber_snr_on_flow_model": (FLUX | {"loss_type": "huber"}, {"huber_schedule": "constant"}),
     "block_lr_count_wrong": (TUNE | {"block_lr": "1e-4,1e-4"}, {"block_lr": ",".join(["1e-5"] * 23)}),
     "alpha_above_rank": ({"network_alpha": 32.0}, {"network_alpha": 16.0}),

@@ -167,6 +167,18 @@ def v_loss_does_not_fit(config: TrainConfig) -> Finding:
 
 
 @rule("error")
+def huber_threshold_zero(config: TrainConfig) -> Finding:
+    """With a threshold of 0 huber is 0 everywhere, and the exponential schedule takes the logarithm of it."""
+    loss = config.noise_loss
+    if loss.loss_type not in ("huber", "smooth_l1"):
+        return None
+    none = [name for name in ("huber_c", "huber_scale") if config[name] == 0]
+    if none and loss.huber_schedule != "snr":
+        return f"{none[0]} is 0, so that loss_type {loss.loss_type} has no threshold", f"set {none[0]}, or loss_type l1"
+    return None
+
+
+@rule("error")
 def huber_snr_on_flow_model(config: TrainConfig) -> Finding:
     loss = config.noise_loss
     if (
