@@ -98,7 +98,7 @@ def assemble(
         network.train_only(parameter for group in groups for parameter in group["params"])
     built, scheduler = _optimizer(config, groups, length.steps)
     _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
-    text_outputs = _text_outputs(config, model, datasets, accelerator)
+    text_outputs = _text_outputs(config, model, datasets, accelerator, progress=progress)
     network.to(accelerator.device, precision.network)
     alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
     snr = signal_to_noise(scaled_linear_alphas_cumprod()).to(accelerator.device)
@@ -171,7 +171,7 @@ def _cache(config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainD
 
 
 def _text_outputs(
-    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], accelerator: Any
+    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], accelerator: Any, *, progress: bool
 ) -> TextOutputs | None:
     """Every caption encoded once, where that is asked for; the text encoders leave the device afterwards."""
     dataset, asked = config.dataset, config.model
@@ -194,7 +194,8 @@ def _text_outputs(
         for image in data.images
     }  # fmt: skip
     outputs = TextOutputs(encode, repr(facts))
-    bar = Progress(len(captions), 0, show=accelerator.is_main_process, what="caching captions", unit="caption")
+    shown = progress and accelerator.is_main_process
+    bar = Progress(len(captions), 0, show=shown, what="caching captions", unit="caption")
     outputs.fill(captions, dataset.text_encoder_batch_size or dataset.train_batch_size, bar.advance)
     bar.end()
     for encoder in model.text_encoders:

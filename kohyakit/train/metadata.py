@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kohyakit import __version__
 from kohyakit.config.rules.reading import resolution
+from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Subset
 from kohyakit.train.data import TrainDataset
@@ -52,7 +54,7 @@ def training_metadata(
     found: dict[str, Any] = {f"ss_{_RENAMED.get(name, name)}": config[name] for name in _AS_WRITTEN}
     found["ss_text_encoder_lr"] = next(iter(config.optimizer.text_encoder_lr or ()), None)  # networks.lora's own choice
     found["ss_cache_latents"] = config.dataset.cache_latents or config.dataset.cache_latents_to_disk
-    found["ss_base_model_version"] = f"sd_v{2 if config.model.v2 else 1}{'_v' * config.model.v_parameterization}"
+    found["ss_base_model_version"] = _base(config).version
     found["ss_sd_scripts_commit_hash"] = "(unknown)"
     found["ss_num_train_images"] = sum(_image_count(d, reg=False) for d in datasets)
     found["ss_num_reg_images"] = sum(_image_count(d, reg=True) for d in datasets)
@@ -223,19 +225,41 @@ def model_facts(path: str | None, prefix: str) -> dict[str, Any]:
     return {old: short, new: digest.hexdigest(), f"ss_{prefix}_name": place.name}
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the records call a base model. side: of the pictures it was made for, in pixels."""
+
+    version: str
+    architecture: str
+    side: int
+    implementation: str = "diffusers"
+
+
+def _base(config: TrainConfig) -> _Base:
+    """By family; sd-scripts calls every SDXL base-v1-0."""
+    v = config.model.v_parameterization
+    family = model_family(config.launch.script, v2=config.model.v2)
+    if family == "sdxl":
+        maker = "https://github.com/Stability-AI/generative-models"
+        return _Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", 1024, maker)
+    if family == "sd2":
+        shape = ("stable-diffusion-v2-768-v", 768) if v else ("stable-diffusion-v2-512", 512)
+        return _Base("sd_v2" + "_v" * v, *shape)
+    return _Base("sd_v1" + "_v" * v, "stable-diffusion-v1", 512)
+
+
 def model_spec(config: TrainConfig, now: datetime) -> dict[str, str]:
     """The modelspec.* entries (SAI model spec 1.0.1) of a LoRA written now.
 
     Their resolution is the option's; a dataset_config may have several, and then it is the base model's own.
     """
     saving, model, noise = config.saving, config.model, config.noise_loss
-    side = 768 if model.v2 and model.v_parameterization else 512
-    width, height = resolution(config) or (side, side)
-    base = "stable-diffusion-v2-768-v" if model.v2 and model.v_parameterization else "stable-diffusion-v2-512"
+    base = _base(config)
+    width, height = resolution(config) or (base.side, base.side)
     found: dict[str, Any] = {
         "sai_model_spec": "1.0.1",
-        "architecture": f"{base if model.v2 else 'stable-diffusion-v1'}/lora",
-        "implementation": "diffusers",
+        "architecture": f"{base.architecture}/lora",
+        "implementation": base.implementation,
         "implementation_version": f"kohyakit/{__version__}",
         "title": saving.metadata_title or saving.output_name or f"LoRA@{now.timestamp()}",
         "date": now.replace(microsecond=0, tzinfo=None).isoformat(),

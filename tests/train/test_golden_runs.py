@@ -29,13 +29,14 @@ CASES = {
     "training": ("basic", "adafactor", "locon", "samples_ddim"),
     "training2": (
         "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "no_bucket", "noise_multires",
-        "optim_adafactor_relative", "optim_prodigy_default", "resume_full", "v2_vpred", "wildcard_tags",
+        "optim_adafactor_relative", "optim_prodigy_default", "resume_full", "sdxl_basic", "sdxl_te_cache_disk",
+        "v2_vpred", "wildcard_tags",
     ),
 }  # fmt: skip
-# What differs between two runs of anything: times, the run's own number, and who wrote the file.
+# What differs between two runs of anything: times, the run's own number, who wrote the file, and hashes of weights.
 OWN = {
-    "ss_session_id", "ss_training_started_at", "ss_training_finished_at", "sshs_model_hash", "modelspec.date",
-    "modelspec.implementation_version",
+    "ss_session_id", "ss_training_started_at", "ss_training_finished_at", "sshs_model_hash", "sshs_legacy_hash",
+    "modelspec.date", "modelspec.implementation_version",
 }  # fmt: skip
 
 
@@ -43,7 +44,8 @@ OWN = {
 def places(goldens, tmp_path_factory):
     """What {name} stands for in the recordings; {lab}/cache_ds is a copy that caches may be written beside."""
     lab = tmp_path_factory.mktemp("lab")
-    shutil.copytree(goldens / "training" / "dataset", lab / "cache_ds")
+    for name in ("cache_ds", "cache_ds2"):
+        shutil.copytree(goldens / "training" / "dataset", lab / name)
     return {"{goldens2}": goldens / "training2", "{goldens}": goldens / "training", "{lab}": lab}
 
 
@@ -59,6 +61,7 @@ def recorded_config(golden: Path, places: dict[str, Path], out: Path) -> dict:
     values = tomllib.loads(filled(golden / "config.toml")) | {
         "output_dir": str(out / "output"), "logging_dir": str(out / "tb"),
         "rng_order": "sd-scripts", "exif_orientation": "ignore",
+        "script": "sdxl_train_network.py" if golden.name.startswith("sdxl") else "train_network.py",
     }  # fmt: skip
     if "dataset_config" in values:
         (out / "dataset.toml").write_text(filled(golden / "dataset.toml"), encoding="utf-8")
