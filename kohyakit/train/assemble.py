@@ -245,12 +245,13 @@ def rehearse(config: TrainConfig, steps: int, device: torch.device) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # some greet; once is enough
         groups = [{"params": [numbers], "lr": config.optimizer.learning_rate or 1.0}]
         built, scheduler = _optimizer(config, groups, steps)
-        try:
-            built.optimizer.step()
-            scheduler.step()
-        except Exception as error:
-            what = f"{built.name} stops at its first step ({(str(error) or type(error).__name__).splitlines()[0]})"
-            raise ConfigError(Problem("optimizer_args", what, "leave out what it cannot do here")) from error
+        schedule = "lr_scheduler_type" if config.optimizer.lr_scheduler_type else "lr_scheduler_args"
+        for where, name, part in (("optimizer_args", built.name, built.optimizer), (schedule, "it", scheduler)):
+            try:
+                part.step()
+            except Exception as error:
+                what = f"{name} stops at the first step ({(str(error) or type(error).__name__).splitlines()[0]})"
+                raise ConfigError(Problem(where, what, "take another, or leave out what it cannot do here")) from error
 
 
 def _parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[dict[str, Any]], list[str]]:

@@ -171,9 +171,13 @@ def test_every_documented_argument_of_a_schedule_acts_or_is_refused(name: str) -
 
 def test_what_an_optimizer_stops_at_is_told_before_the_model_is_loaded(make_config) -> None:
     said: list[str] = []
-    for args, told in ((("capturable=True",), "stops at its first step"), (("betas=0.9",), "refuses them")):
+    for option, value, told in (
+        ("optimizer_args", ["capturable=True"], "optimizer_args: .*AdamW stops at the first step"),
+        ("optimizer_args", ["betas=0.9"], "optimizer_args: AdamW refuses them"),
+        ("lr_scheduler_type", "ReduceLROnPlateau", "lr_scheduler_type: it stops at the first step .*metrics"),
+    ):
         with pytest.raises(ConfigError, match=told):
-            start.train_network(make_config(optimizer_args=args), progress=False, echo=said.append)
+            start.train_network(make_config(**{option: value}), progress=False, echo=said.append)
     assert not [line for line in said if line.startswith("loading")]
 
 

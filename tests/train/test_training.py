@@ -316,6 +316,28 @@ def test_a_text_encoder_of_rate_0_is_not_in_the_way(make_config, tmp_path):
     assert same(weights(tmp_path), ours)
 
 
+@pytest.mark.parametrize(
+    ("options", "tags"),
+    [  # as generate_step_logs of sd-scripts names them, its first group always "textencoder" without unet_only
+        ({"network_train_text_encoder_only": True}, {"lr/textencoder"}),
+        ({"network_train_unet_only": True}, {"lr/unet", "lr/group0"}),
+        ({"text_encoder_lr": 0}, {"lr/unet", "lr/textencoder"}),
+        (
+            {"scale_weight_norms": 1.0, "network_args": ["loraplus_unet_lr_ratio=4"]},
+            {"lr/textencoder", "lr/unet", "lr/unet plus", "lr/group1", "lr/group2", "max_norm/keys_scaled",
+             "max_norm/max_key_norm", "norm/avg_key_norm"},
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_scalars_have_kohyas_tags(make_config, tmp_path, options, tags):
+    log = tmp_path / "log"
+    values = {"max_train_epochs": None, "max_train_steps": 1, "rng_order": "sd-scripts", "logging_dir": str(log)}
+    train(make_config(**values, **options))
+    found = set(read_scalars(log)["tag"]) - {"loss/epoch_average"}
+    assert found == tags | {"loss/current", "loss/average"}
+
+
 def test_an_odd_last_batch_steps_alone(make_config, tmp_path):
     """Seven batches of the photos, two accumulated: four steps an epoch, as sd-scripts counts."""
     run = train(make_config(gradient_accumulation_steps=2))
