@@ -140,9 +140,19 @@ class LoraNetwork(nn.Module):
     def over(
         cls, model: Adaptable, settings: LoraSettings, init: Init | None, sizes: Sizes | None = None
     ) -> LoraNetwork:
-        """Layers beside all of a model's layers that Kohya's networks adapt, or beside those that sizes name."""
+        """Layers beside all of a model's layers that Kohya's networks adapt, or beside those that sizes name.
+
+        Raises ConfigError where sizes are of another kind of model.
+        """
         unet = model.unet_layers(convolutions=settings.conv_dim is not None or sizes is not None)
-        return cls.create(model.text_layers(), unet, settings, init, sizes)
+        network = cls.create(model.text_layers(), unet, settings, init, sizes)
+        for half, made in (("lora_te", network.text_encoder_names), ("lora_unet", network.unet_names)):
+            named = [name for name in sizes or () if name.startswith(half)]
+            if named and not made:
+                what = f"holds layers that this model does not have ({len(named)}, such as {named[0]})"
+                cure = "give a LoRA of the same model family, under Kohya's names"
+                raise ConfigError(Problem("network_weights", what, cure))
+        return network
 
     @classmethod
     def create(

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from kohyakit.errors import ConfigError
-from kohyakit.models import build_meta
+from kohyakit.models import build_meta, load_model
 from kohyakit.networks.keys import unet_layers
 from kohyakit.networks.lora import LoraLayer, LoraNetwork, LoraSettings, sizes_in
 
@@ -174,6 +174,18 @@ def test_rank_and_alpha_of_each_layer_come_from_the_file():
     written = network.state_dict()
     assert set(written) == {*state, f"{conv}.alpha"}
     assert (float(written[f"{linear}.alpha"]), float(written[f"{conv}.alpha"])) == (3, 2)
+
+
+def test_a_half_of_another_model_is_not_left_out_in_silence(tiny_model):
+    """An SDXL file with diffusers' names for its U-Net fits by its text encoder alone."""
+    model = load_model(tiny_model)
+    whole = LoraNetwork.over(model, LoraSettings(dim=2), _fill)
+    sizes = sizes_in(whole.state_dict())
+    assert [name for name, _ in LoraNetwork.over(model, LoraSettings(), _fill, sizes).layers()] == list(sizes)
+    text = {name: size for name, size in sizes.items() if name.startswith("lora_te")}
+    assert LoraNetwork.over(model, LoraSettings(), _fill, text).unet_names == []
+    with pytest.raises(ConfigError, match=r"layers that this model does not have \(1, such as lora_unet_elsewhere\)"):
+        LoraNetwork.over(model, LoraSettings(), _fill, text | {"lora_unet_elsewhere": (2, 1.0)})
 
 
 def test_an_alpha_that_was_not_trained_with_is_not_written():
