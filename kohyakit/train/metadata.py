@@ -144,7 +144,8 @@ def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
                 "subsets": [_describe(subset) for subset in source.subsets],
             }
         )
-        tags = {**frequency, **tags}
+        for name, counts in frequency.items():  # a folder in several data sets counts once
+            tags.setdefault(name, counts)
     directories = _directories([s for d in datasets for s in d.source.subsets if not s.is_reg])
     return {
         "ss_datasets": json.dumps(described),
