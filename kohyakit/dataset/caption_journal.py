@@ -186,6 +186,7 @@ def _parse(folder: Path, data: dict[str, Any]) -> Change:
     ):
         raise ValueError("a journal that points out of its folder")
     for edit in edits:
+        os.fsencode(edit.path)  # raises for a name that no file can have
         parts = edit.path.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or edit.path.suffix.lower() in _NEVER_CAPTIONS:
             raise ValueError("a journal of something else than captions")

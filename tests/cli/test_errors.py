@@ -137,7 +137,10 @@ PROJECTS = {
     "no images": (_no_images, "", [r"img: there are no images to train on; .+"]),
     "truncated": (_truncated, "", [r"img/2_sks dog/a\.png: it breaks off before its end; .*--skip-bad-images"]),
     "web page": (_web_page, "", [r"img/2_sks dog/b\.png: it is a web page .*; .*--skip-bad-images"]),
-    "caption": (_latin_caption, "", [r"img/2_sks dog/c\.txt: the caption is Windows-1252, not UTF-8 .*; kohyakit repair saves it as UTF-8"]),
+    "caption": (
+        _latin_caption, "",
+        [r"img/2_sks dog/c\.txt: the caption is Windows-1252, not UTF-8 .*; kohyakit repair saves it as UTF-8"],
+    ),
     "two at once": (
         _truncated,
         "pretrained_model_name_or_path=nowhere.safetensors",
