@@ -145,9 +145,11 @@ def script_for(values: Mapping[str, Any]) -> str:
     A LoRA program or not, then the one that reads most of its options, then the one for the model's family.
     """
     from kohyakit.formats.gui_form import model_flags
+    from kohyakit.formats.model_kind import family_at
 
     flags = {key for key, on in model_flags(values.get("pretrained_model_name_or_path")).items() if on}
     family = next((name for name, flag in _FAMILY_FLAGS.items() if flag in flags), "")
+    family = family or _FAMILY_OF_FOLDER.get(family_at(values.get("pretrained_model_name_or_path")), "")
     if not family and values.get("no_half_vae"):
         family = "sdxl"  # the other families' autoencoders stand half precision
     known = [name for name in values if name in ONLY_IN]
@@ -161,6 +163,7 @@ def script_for(values: Mapping[str, Any]) -> str:
     return min(SCRIPTS, key=fits)
 
 
+_FAMILY_OF_FOLDER = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl", "sd3": "sd3", "flux": "flux", "lumina": "lumina"}
 _FAMILY_FLAGS = {"sdxl": "sdxl", "sd3": "sd3_checkbox", "flux": "flux1_checkbox", "sd": "v2"}
 
 

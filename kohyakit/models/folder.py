@@ -108,7 +108,7 @@ def _check_family(path: Path, unet_config: dict[str, Any], family: Family) -> No
     if unet_config.get("in_channels", 4) != 4:
         what = f"takes {unet_config['in_channels']} channels, as inpainting models do; training needs the usual 4"
         raise ConfigError(Problem(str(path), what, "give the model that makes whole pictures", "wrong_model"))
-    is_sd2 = isinstance(unet_config.get("attention_head_dim", 8), list)
+    is_sd2 = model_kind.is_sd2(unet_config)
     check_family(path, "sdxl" if unet_config.get("addition_embed_type") else "sd2" if is_sd2 else "sd1", family)
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 
 from kohyakit.errors import ConfigError, Problem
-
-PICKLED = (".ckpt", ".pt", ".pth", ".bin")
-ENDINGS = (".safetensors", *PICKLED)
+from kohyakit.formats.weight_header import ENDINGS, PICKLED
 
 
 class WeightFile:
