@@ -166,18 +166,13 @@ def weights_decide_the_network(config: TrainConfig) -> Finding:
 
 @rule("warning")
 def warmup_longer_than_run(config: TrainConfig) -> Finding:
-    warmup, run = config.optimizer.lr_warmup_steps, config.training
+    warmup = config.optimizer.lr_warmup_steps
     if not scheduler(config):
         return None
     if isinstance(warmup, float) and warmup > 1:
         return (
             f"lr_warmup_steps is {warmup:g}, and a number with a point is a share of the run, here {warmup:g} runs",
             (f"write {int(warmup)} without a point for steps, or a share below 1"),
-        )
-    if not isinstance(warmup, float) and run.max_train_epochs is None and 0 < run.max_train_steps <= warmup:
-        return (
-            f"lr_warmup_steps {warmup} reaches to the end of the run ({run.max_train_steps} steps)",
-            "5 to 10 % is usual",
         )
     return None
 
@@ -357,7 +352,7 @@ def secret_in_file(config: TrainConfig) -> Finding:
     return None
 
 
-@rule("warning")
+@rule("error")
 def script_unknown(config: TrainConfig) -> Finding:
     if config.launch.script not in FAMILIES:
         return f"script {config.launch.script!r} is no training program of sd-scripts that kohyakit knows", (
