@@ -10,7 +10,8 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
-from kohyakit.plan import Plan, check_plan, make_plan
+from kohyakit.plan import Plan, make_plan
+from tests import stand_in
 
 pytest.importorskip("PIL.Image")
 
@@ -79,15 +80,7 @@ def _lines(path: Path) -> list[str]:
 def project(picture, tmp_path: Path) -> Path:
     for letter in "abcd":
         picture(f"img/3_sks dog/{letter}.png", (80, 80)).with_suffix(".txt").write_text("sks dog", encoding="utf-8")
-    for part, config in {
-        "unet": {
-            "block_out_channels": [16, 32, 32, 32], "cross_attention_dim": 32, "layers_per_block": 2,
-            "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-        },
-        "text_encoder": {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64},
-    }.items():  # fmt: skip
-        (tmp_path / part).mkdir()
-        (tmp_path / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    stand_in.folder(tmp_path)
     return tmp_path
 
 
@@ -290,11 +283,14 @@ def test_every_finding_is_documented() -> None:
 
     root = Path(__file__).resolve().parents[1]
     own = ("plan", "formats/prompt_lines", "dataset/layout", "dataset/folders", "dataset/subset_files")
-    places = [*root.glob("kohyakit/planning/*.py"), *(root / f"kohyakit/{name}.py" for name in own)]
+    places = [*root.glob("kohyakit/planning/**/*.py"), *(root / f"kohyakit/{name}.py" for name in own)]
     named = set()
     for place in places:
         for node in ast.walk(ast.parse(place.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Problem", "_unreadable"):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "name":
+                found = (n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant))
+                named |= {value for value in found if str(value).endswith("_unusable")}
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Problem", "_unreadable", "replace"):
                 texts = [*node.args[3:4], *node.args[2:3], *(k.value for k in node.keywords if k.arg == "name")]
                 values = (text.value for text in texts if isinstance(text, ast.Constant))
                 named |= {value for value in values if re.fullmatch("[a-z_]+", value)}

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from kohyakit.dataset.images import shown
 from kohyakit.errors import Problem
 from kohyakit.plan import Plan
 from kohyakit.planning.data import captions_of
+from kohyakit.planning.inputs.network_weights import NetworkWeights
 
 _TITLE = 10
 _COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
@@ -27,8 +28,16 @@ _SHOWN_BUCKETS = 12
 
 
 def show_plan(config: TrainConfig, plan: Plan) -> None:
-    """Print the plan, then the findings, then one closing line."""
+    """Print the errors, the plan where there is something to train, the other findings, and one closing line."""
     width = min(100, max(60, shutil.get_terminal_size((80, 24)).columns)) - 1
+    _findings(plan.errors, width)
+    if plan.trains:
+        _plan(config, plan, width)
+    _findings([problem for problem in plan.findings if problem.severity != "error"], width)
+    _closing(plan)
+
+
+def _plan(config: TrainConfig, plan: Plan, width: int) -> None:
     sections = (
         ("Model", _model(config, plan)),
         ("Images", _images(plan)),
@@ -42,7 +51,7 @@ def show_plan(config: TrainConfig, plan: Plan) -> None:
     )
     for title, lines in sections:
         _section(title, lines, width)
-    _findings(plan.findings, width)
+    click.echo()
 
 
 def _section(title: str, lines: Iterable[str], width: int) -> None:
@@ -102,10 +111,7 @@ def _bytes(size: float) -> str:
 
 def _images(plan: Plan) -> Iterator[str]:
     subsets = [subset for part in plan.datasets for subset in part.dataset.subsets]
-    if not subsets:
-        yield "none"
-        return
-    room = min(30, max(_cells_of(shown(subset.image_dir.name)) for subset in subsets))
+    room = min(30, max(_cells_of(shown(subset.image_dir.name)) for subset in (*subsets, *plan.unused)))
     for subset in subsets:
         captions = captions_of(subset)
         told = [_count(captions["captions_found"], "caption")] if captions["captions_found"] else []
@@ -114,6 +120,9 @@ def _images(plan: Plan) -> Iterator[str]:
         times = "reg" if subset.is_reg else f"x {subset.num_repeats}"
         name = _cells(shown(subset.image_dir.name), room)
         yield f"{name} {_column(len(subset.records), 'image', 6)} {times:<5} {', '.join(told)}".rstrip()
+    for subset in plan.unused:
+        name = _cells(shown(subset.image_dir.name), room)
+        yield f"{name} {_column(len(subset.records), 'image', 6)} reg   0 used"
     rows = [row for part in plan.datasets for row in part.buckets]
     yield f"{_count(sum(row.files for row in rows), 'image')}, {sum(row.images for row in rows):,} with repeats"
 
@@ -143,9 +152,6 @@ def _bucket_row(name: str, images: int, batches: int) -> str:
 
 
 def _length(config: TrainConfig, plan: Plan) -> Iterator[str]:
-    if not plan.steps_per_epoch:
-        yield "nothing to train"
-        return
     whole = plan.steps == plan.epochs * plan.steps_per_epoch
     epochs = f"{plan.steps / plan.steps_per_epoch:.1f}".removesuffix(".0")
     text = f"{_count(plan.steps, 'step')} = {epochs} epoch{'' if epochs == '1' else 's'}"
@@ -175,8 +181,10 @@ def _rates(config: TrainConfig, plan: Plan) -> Iterator[str]:
 
 def _lora(config: TrainConfig, plan: Plan) -> Iterator[str]:
     network = config.network
-    dim = network.network_dim or 4
-    yield f"{network.network_module or 'no network_module'}, rank {dim}, alpha {network.network_alpha:g}" + (
+    strength = f"rank {network.network_dim or 4}, alpha {network.network_alpha:g}"
+    if network.dim_from_weights:
+        strength = _strength_of(plan.weights)
+    yield f"{network.network_module or 'no network_module'}, {strength}" + (
         f", {' '.join(network.network_args)}" if network.network_args else ""
     )
     if plan.lora is None:
@@ -186,6 +194,19 @@ def _lora(config: TrainConfig, plan: Plan) -> Iterator[str]:
     assumed = "" if plan.model and plan.model.known else f"; the usual {_family(plan)} assumed"
     about = f" and about {plan.metadata_bytes:,} of metadata" if plan.metadata_bytes else ""
     yield f"{size:,} bytes{about} ({plan.lora.modules} layers{assumed})"
+
+
+def _strength_of(weights: NetworkWeights | None) -> str:
+    """Ranks and alphas of the file that dim_from_weights reads them from."""
+    if weights is None or not weights.ranks:
+        return "ranks from network_weights"
+    alphas = [weights.alphas.get(name, float(rank)) for name, rank in weights.ranks.items()]
+    known = f", alpha {_span(alphas)}" if weights.alphas else ""
+    return f"rank {_span(list(weights.ranks.values()))}{known}, layer by layer as in {shown(weights.name)}"
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{min(values):g}" if min(values) == max(values) else f"{min(values):g} to {max(values):g}"
 
 
 def _family(plan: Plan) -> str:
@@ -241,9 +262,7 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
 
 
-def _findings(findings: tuple[Problem, ...], width: int) -> None:
-    click.echo()
-    counts = Counter(problem.severity for problem in findings)
+def _findings(findings: Sequence[Problem], width: int) -> None:
     kinds: Counter[tuple[str, str]] = Counter()
     for problem in findings:
         key = (problem.name, problem.severity)
@@ -255,9 +274,15 @@ def _findings(findings: tuple[Problem, ...], width: int) -> None:
             click.echo(f"{'':<{_TITLE}}... {more} more of these; --json lists all")
     if findings:
         click.echo()
+
+
+def _closing(plan: Plan) -> None:
+    counts = Counter(problem.severity for problem in plan.findings)
     told = ", ".join(_count(counts[severity], severity) for severity in _COLOURS if counts[severity])
     if counts["error"]:
         click.echo(click.style(f"Not ready: {told}.", fg="red", bold=True))
+    elif plan.lacking_here:
+        click.echo(click.style("Ready to train, but not on this machine", fg="yellow", bold=True) + f": {told}.")
     else:
         click.echo(click.style("Ready to train", fg="green", bold=True) + (f": {told}." if told else "."))
 

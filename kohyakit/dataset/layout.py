@@ -115,10 +115,14 @@ def _in_turn(images: list[tuple[ImageRecord, Subset]], wanted: int) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What is there to train on, and what is wrong with it."""
+    """What is there to train on, and what is wrong with it.
+
+    unused: folders of regularisation images in data sets without training images, which nothing ever shows.
+    """
 
     datasets: tuple[Dataset, ...]
     problems: tuple[Problem, ...] = ()
+    unused: tuple[Subset, ...] = ()
 
     def subsets(self) -> Iterator[Subset]:
         for dataset in self.datasets:
@@ -148,12 +152,37 @@ def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
     kept = [replace(_without_duplicates(dataset, problems), scales=scales) for dataset in datasets]
     filled = [_fill(dataset, config, problems) for dataset in kept]
     used = tuple(dataset for dataset in filled if any(s.records for s in dataset.subsets if not s.is_reg))
+    alone = [
+        (place, dataset)
+        for place, dataset in enumerate(filled, start=1)
+        if dataset.subsets and all(subset.is_reg for subset in dataset.subsets)
+    ]
+    problems += [_regularisation_alone(config, place, dataset) for place, dataset in alone]
     if not used and not any(p.severity == "error" for p in problems):
-        problems.append(_nothing_to_train(config))
-    return Scan(used, tuple(problems))
+        problems.append(_nothing_to_train(config, only_regularisation=bool(alone)))
+    return Scan(used, tuple(problems), tuple(subset for _, dataset in alone for subset in dataset.subsets))
 
 
-def _nothing_to_train(config: TrainConfig) -> Problem:
+def _regularisation_alone(config: TrainConfig, place: int, dataset: Dataset) -> Problem:
+    """sd-scripts shows regularisation images only while there are training images in the same data set."""
+    names = ", ".join(shown(subset.image_dir.name) for subset in dataset.subsets[:3])
+    count = sum(len(subset.records) for subset in dataset.subsets)
+    where = f"{shown(config.dataset.dataset_config)}: data set {place}" if config.dataset.dataset_config else names
+    return Problem(
+        where,
+        f"the {count} regularisation images of {names} are not used, as no training image stands in that data set",
+        "put the subset under the [[datasets]] that holds the training images"
+        if config.dataset.dataset_config
+        else "put training images into train_data_dir",
+        "regularisation_alone",
+        "warning",
+    )
+
+
+def _nothing_to_train(config: TrainConfig, *, only_regularisation: bool) -> Problem:
+    if only_regularisation:
+        what = "there are regularisation images only, and nothing is trained on these alone"
+        return Problem("is_reg", what, "take is_reg out of the folder that is to be learned", "no_images")
     where = config.dataset.dataset_config or config.dataset.train_data_dir or "train_data_dir"
     return Problem(
         where,

@@ -68,7 +68,7 @@ def make_project(
                 copied[concept.images] = _copy(listings[concept.images], into)
         extension = _caption_extension(listings[concept.images] for concept in concepts)
         _write(staging / PROMPTS_FILE, "".join(f"{c.name} --w 512 --h 512 --s 25 --d 42\n" for c in concepts[:4]))
-        _write(staging / CONFIG_FILE, _config(target, concepts, bool(reg), model, extension))
+        _write(staging / CONFIG_FILE, _config(target, concepts, bool(reg), _whole(model), extension))
         if target.is_dir():
             target.rmdir()
         staging.rename(target)
@@ -153,6 +153,13 @@ def _copy(listing: FolderListing, into: Path) -> int:
             if name in listing.names:
                 shutil.copy2(path.with_name(name), into / (path.stem + extension))
     return len(listing.images)
+
+
+def _whole(model: str) -> str:
+    """A path in full, like the others in the config; a name on the Hugging Face hub stays as it is."""
+    path = Path(model).expanduser() if model else Path()
+    hub = model.count("/") == 1 and not path.suffix and not path.parent.exists()
+    return model if not model or hub else Path(os.path.abspath(path)).as_posix()
 
 
 def _caption_extension(listings: Iterable[FolderListing]) -> str:

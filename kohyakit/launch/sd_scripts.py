@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
 from kohyakit.errors import ConfigError, Problem, RunError
@@ -58,8 +57,9 @@ def run(
         return None
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
     scan = layout.scan(config, by_sd_scripts=True)
-    plan = make_plan(config, scan)
-    _refuse(config, plan)
+    plan = make_plan(config, scan, backend="sd-scripts")
+    if plan.errors:
+        raise ConfigError(plan.errors)
     found = checkout.find(config, directory, python)
     started = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
     config = config.with_values(output_name=registry.output_name(config, started.version))
@@ -102,18 +102,6 @@ def _move_earlier(config: TrainConfig, started: Run, echo: Echo) -> None:
     moved = keep_all_earlier(started, output, name, (path for path in start if path))
     if moved:
         echo(f"{len(moved)} earlier file(s) of that name moved aside; kohyakit runs restore brings them back")
-
-
-def _refuse(config: TrainConfig, plan: Plan) -> None:
-    """Everything that sd-scripts would stop for. It may fetch models by their Hugging Face names; that is no error."""
-    name = config.model.pretrained_model_name_or_path or ""
-    hub = name.count("/") == 1 and not Path(name).suffix
-    problems = [p for p in plan.errors if not (p.name == "model_missing" and hub)]
-    if config.launch.script not in FAMILIES:
-        cure = f"choose one of {', '.join(FAMILIES)}"
-        problems.append(Problem("script", f"{config.launch.script!r} is no training program", cure, "script_unknown"))
-    if problems:
-        raise ConfigError(problems)
 
 
 def _for_sd_scripts(config: TrainConfig, plan: Plan, started: Run) -> TrainConfig:

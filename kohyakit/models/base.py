@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +14,9 @@ from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
 from kohyakit.models.text import TextEncoder
-from kohyakit.models.weights import ENDINGS, WeightFile
+from kohyakit.models.weights import WeightFile
 from kohyakit.networks.keys import TEXT_ENCODER_PREFIX, text_encoder_layers, unet_layers
+from kohyakit.planning.inputs.missing import locate, looks_like_hub, similar
 from kohyakit.registry import MODELS
 
 
@@ -268,23 +267,16 @@ def _places(path: str | Path, vae: str | Path | None) -> tuple[Path, Path | None
 
 def _find(path: str | Path, option: str) -> Path:
     """The file or folder meant by a path or by a name in the Hugging Face cache. Raises ConfigError."""
-    place = Path(path).expanduser()
-    if place.exists():
-        return place
     name = str(path)
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.lower().endswith(ENDINGS):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(name, local_files_only=True))
-        except (LocalEntryNotFoundError, OSError, ValueError):
-            cure = f"download it once with `hf download {name}`, or give the path of a folder or .safetensors file"
-            what = f"'{name}' is neither here on disk nor in the Hugging Face cache"
-            raise ConfigError(Problem(option, what, cure, "missing_model")) from None
-    beside = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
-    near = difflib.get_close_matches(place.name, beside, n=1)
-    cure = f"did you mean '{place.with_name(near[0])}'?" if near else "give the path of a diffusers folder or a file"
+    place = locate(name)
+    if place is not None:
+        return place
+    if looks_like_hub(name):
+        cure = f"download it once with `hf download {name}`, or give the path of a folder or .safetensors file"
+        what = f"'{name}' is neither here on disk nor in the Hugging Face cache"
+        raise ConfigError(Problem(option, what, cure, "missing_model"))
+    near = similar(name)
+    cure = f"did you mean '{near}'?" if near else "give the path of a diffusers folder or a file"
     raise ConfigError(Problem(option, f"there is no file or folder '{name}'", cure, "missing_model"))
 
 

@@ -1,11 +1,10 @@
 """The shape of a base model, from its configs or a checkpoint's header, without loading a weight.
 
-What it is for: the LoRA's size to the byte, and the memory estimate.
+What it is for: the LoRA's size to the byte, the memory estimate, and what is missing in a damaged model.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kohyakit.files import read_text
-from kohyakit.formats import safetensors_header
+from kohyakit.formats import model_kind, safetensors_header, weight_header
+from kohyakit.formats.model_kind import UNET, read_json
+from kohyakit.formats.weight_header import Shapes, below
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class UNetShape:
     """A U-Net in diffusers' terms.
 
     channels: per level. transformers: Transformer blocks per attention, per level; 0 is a level without attention.
+    inputs: channels of what goes in, 4 unless it fills holes in pictures.
     context: width of the text states. linear_projection: whether the Transformers' in and out are Linear, not 1x1
     convolutions.
     """
@@ -41,6 +42,16 @@ class UNetShape:
     linear_projection: bool
     layers_per_block: int = 2
     mid_transformers: int = 1
+    inputs: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class VaeShape:
+    """A VAE: width per level of the encoder, residual blocks a level there, channels of the latents."""
+
+    channels: tuple[int, ...]
+    layers: int = 2
+    latent: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,41 +103,44 @@ def standard(family: str) -> Architecture:
     return {"sd1": SD1, "sd2": SD2, "sdxl": SDXL}[family]
 
 
-def read_architecture(path: Path, family: str) -> Architecture:
-    """The shape of a diffusers folder or a .safetensors checkpoint.
+def read_architecture(path: Path) -> Architecture:
+    """The shape of a diffusers folder or of a single file, safetensors or pickle.
 
-    A .ckpt cannot be looked into without running it, so it gets the family's usual shape with known=False.
-    Raises UnknownArchitecture, OSError or ValueError for what is no such model.
+    Raises UnknownArchitecture, KohyakitError, OSError or ValueError for what is no such model.
     """
-    if path.is_dir():
-        return _from_folder(path)
-    if path.suffix.lower() != ".safetensors":
-        return standard(family)
-    tensors = safetensors_header.read(path).tensors
-    return _from_header({name: tensor.shape for name, tensor in tensors.items()})
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(read_text(path))
+    return _from_folder(path) if path.is_dir() else from_shapes(weight_header.read(path).shapes)
 
 
 def _from_folder(path: Path) -> Architecture:
-    unet = _json(path / "unet" / "config.json")
+    unet = read_json(path / "unet" / "config.json")
+    text = [_text_config(path / name) for name in ("text_encoder", "text_encoder_2") if (path / name).is_dir()]
+    family = model_kind.of_folder(path).family
+    if family not in ("sd1", "sd2", "sdxl"):
+        raise UnknownArchitecture("it is not a Stable Diffusion model")
+    parameters = _folder_parameters(path, standard(family).parameters)
+    return Architecture(family, unet_of_config(unet), tuple(text), parameters, known=True)
+
+
+def unet_of_config(unet: Mapping[str, Any]) -> UNetShape:
+    """The shape that a U-Net's config.json describes."""
     channels = tuple(unet["block_out_channels"])
     blocks = unet.get("transformer_layers_per_block", 1)
     per_level = tuple(blocks) if isinstance(blocks, list) else (blocks,) * len(channels)
     attends = ["CrossAttn" in kind for kind in unet["down_block_types"]]
-    text = [_text_config(path / name) for name in ("text_encoder", "text_encoder_2") if (path / name).is_dir()]
-    shape = UNetShape(
+    return UNetShape(
         channels,
         tuple(count if has else 0 for count, has in zip(per_level, attends, strict=True)),
         unet["cross_attention_dim"],
         bool(unet.get("use_linear_projection")),
         unet.get("layers_per_block", 2),
         per_level[-1],
+        unet.get("in_channels", 4),
     )
-    family = "sdxl" if len(text) == 2 else "sd2" if shape.linear_projection else "sd1"
-    return Architecture(family, shape, tuple(text), _folder_parameters(path, standard(family).parameters), known=True)
+
+
+def vae_of_config(vae: Mapping[str, Any]) -> VaeShape:
+    """The shape that a VAE's config.json describes."""
+    return VaeShape(tuple(vae["block_out_channels"]), vae.get("layers_per_block", 1), vae.get("latent_channels", 4))
 
 
 def _folder_parameters(path: Path, usual: Parameters) -> Parameters:
@@ -142,44 +156,92 @@ def _folder_parameters(path: Path, usual: Parameters) -> Parameters:
 
 
 def _text_config(folder: Path) -> TextShape:
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     return TextShape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
 
 
-_UNET = "model.diffusion_model."
-_TEXT1 = re.compile(r"cond_stage_model\.transformer\.text_model\.encoder\.layers\.(\d+)\.mlp\.fc1\.weight")
-_TEXT2 = re.compile(r"cond_stage_model\.model\.transformer\.resblocks\.(\d+)\.mlp\.c_fc\.weight")
+TEXT1, TEXT2, VAE = "cond_stage_model.transformer.", "cond_stage_model.model.", "first_stage_model."
+_LAYER1 = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.mlp\.fc1\.weight")
+_LAYER2 = re.compile(r"transformer\.resblocks\.(\d+)\.mlp\.c_fc\.weight")
 
 
-def _from_header(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
-    """A single-file checkpoint in the original layout."""
-    if any(name.startswith("conditioner.embedders.") for name in shapes):
-        return replace(SDXL, known=True)
+def from_shapes(shapes: Shapes) -> Architecture:
+    """A single-file checkpoint in the original layout. Raises UnknownArchitecture."""
+    kind = model_kind.of_tensors(shapes)
+    if kind.family == "sdxl":
+        return _sdxl_of_shapes(shapes)
+    if kind.family not in ("sd1", "sd2"):
+        raise UnknownArchitecture(kind.what or f"is {model_kind.TITLES[kind.family]}")
     try:
-        channels = tuple(shapes[f"{_UNET}input_blocks.{block}.0.out_layers.3.weight"][0] for block in (1, 4, 7, 10))
-        context = shapes[f"{_UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"][1]
-        linear = len(shapes[f"{_UNET}input_blocks.1.1.proj_in.weight"]) == 2
-    except KeyError:
-        raise UnknownArchitecture("it holds no Stable Diffusion U-Net in the original layout") from None
-    text = _text_shape(shapes, _TEXT1)
-    family = "sd1"
-    if not text:
-        text, family = _text_shape(shapes, _TEXT2), "sd2"
-    if not text:
-        raise UnknownArchitecture("it holds no CLIP text encoder")
-    if family == "sd2":
-        text = replace(text, layers=text.layers - 1)  # sd-scripts leaves out OpenCLIP's last layer
-    shape = UNetShape(channels, (1, 1, 1, 0), context, linear)
-    return Architecture(family, shape, (text,), _file_parameters(shapes), known=True)
+        unet = unet_of_shapes(below(shapes, UNET))
+    except (KeyError, IndexError, ValueError):
+        raise UnknownArchitecture("holds no whole Stable Diffusion U-Net in the original layout") from None
+    if kind.family == "sd1":
+        text = _text_shape(below(shapes, TEXT1), _LAYER1)
+    else:
+        text = _text_shape(below(shapes, TEXT2), _LAYER2)
+        text = replace(text, layers=text.layers - 1) if text else None  # OpenCLIP's last layer is left out
+    if text is None:
+        raise UnknownArchitecture("holds no CLIP text encoder")
+    return Architecture(kind.family, unet, (text,), _file_parameters(shapes), known=True)
 
 
-def _file_parameters(shapes: Mapping[str, tuple[int, ...]]) -> Parameters:
+def unet_of_shapes(shapes: Shapes) -> UNetShape:
+    """The shape of a U-Net from its tensors, named below the prefix. Raises KeyError, IndexError or ValueError."""
+    downs = sorted(int(m[1]) for name in shapes if (m := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight", name)))
+    starts = [1, *(place + 1 for place in downs)]
+    channels = tuple(shapes[f"input_blocks.{place}.0.in_layers.2.weight"][0] for place in starts)
+    blocks = [_transformer_blocks(shapes, f"input_blocks.{place}.1") for place in starts]
+    first = f"input_blocks.{starts[[count > 0 for count in blocks].index(True)]}.1"
+    return UNetShape(
+        channels,
+        tuple(blocks),
+        shapes[f"{first}.transformer_blocks.0.attn2.to_k.weight"][1],
+        len(shapes[f"{first}.proj_in.weight"]) == 2,
+        downs[0] - 1,
+        max(1, _transformer_blocks(shapes, "middle_block.1")),
+        shapes["input_blocks.0.0.weight"][1],
+    )
+
+
+def _transformer_blocks(shapes: Shapes, place: str) -> int:
+    names = (f"{place}.transformer_blocks.{number}.norm1.weight" for number in range(100))
+    return next(number for number, name in enumerate(names) if name not in shapes)
+
+
+def _sdxl_of_shapes(shapes: Shapes) -> Architecture:
+    """SDXL's own shape where a file leaves that open."""
+    first = _text_shape(below(shapes, "conditioner.embedders.0.transformer."), _LAYER1)
+    second = _text_shape(below(shapes, "conditioner.embedders.1.model."), _LAYER2)
+    try:
+        unet = unet_of_shapes(below(shapes, UNET))
+    except (KeyError, IndexError, ValueError):
+        return replace(SDXL, known=True)
+    own, other = SDXL.text_encoders
+    count = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("conditioner."))
+    parameters = replace(_file_parameters(shapes), text=count)
+    return Architecture("sdxl", unet, (first or own, second or other), parameters, known=True)
+
+
+def vae_of_shapes(shapes: Shapes) -> VaeShape:
+    """The shape of a VAE from its tensors, original names or diffusers'. Raises KeyError or ValueError."""
+    pattern, conv = r"encoder\.down\.(\d+)\.", "encoder.down.{}.block.{}.conv1.weight"
+    if any(name.startswith("encoder.down_blocks.") for name in shapes):
+        pattern, conv = r"encoder\.down_blocks\.(\d+)\.", "encoder.down_blocks.{}.resnets.{}.conv1.weight"
+    levels = 1 + max(int(m[1]) for name in shapes if (m := re.match(pattern, name)))
+    channels = tuple(shapes[conv.format(level, 0)][0] for level in range(levels))
+    layers = sum(conv.format(0, place) in shapes for place in range(20))
+    return VaeShape(channels, layers, shapes["decoder.conv_in.weight"][1])
+
+
+def _file_parameters(shapes: Shapes) -> Parameters:
     def count(prefix: str) -> int:
         return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
 
-    return Parameters(count(_UNET), count("cond_stage_model."), count("first_stage_model."))
+    return Parameters(count(UNET), count("cond_stage_model."), count(VAE))
 
 
-def _text_shape(shapes: Mapping[str, tuple[int, ...]], pattern: re.Pattern[str]) -> TextShape | None:
+def _text_shape(shapes: Shapes, pattern: re.Pattern[str]) -> TextShape | None:
     layers = {int(match[1]): shape for name, shape in shapes.items() if (match := pattern.fullmatch(name))}
-    return TextShape(len(layers), layers[0][1], layers[0][0]) if layers else None
+    first = next(iter(layers.values()), ())
+    return TextShape(len(layers), first[1], first[0]) if len(first) == 2 else None

@@ -15,8 +15,19 @@ if TYPE_CHECKING:
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON knows it; lists of rows for subsets, buckets, files, samples and findings."""
+    """The plan as JSON knows it; lists of rows for subsets, buckets, files, samples and findings.
+
+    Where there is nothing to train, only the findings: there is no plan of nothing.
+    """
+    verdict = {
+        "ok": not plan.errors,
+        "ok_here": not plan.errors and not plan.lacking_here,
+        "findings": [finding_data(problem) for problem in plan.findings],
+    }
+    if not plan.trains:
+        return verdict
     return {
+        **verdict,
         "steps": plan.steps,
         "epochs": plan.epochs,
         "batches_per_epoch": plan.batches_per_epoch,
@@ -38,8 +49,6 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "samples": [sample_data(prompt) for prompt in plan.samples],
         "sample_steps": list(plan.sample_steps),
         "memory": {**asdict(plan.memory), "total": plan.memory.total, "estimate": True} if plan.memory else None,
-        "findings": [finding_data(problem) for problem in plan.findings],
-        "ok": not plan.errors,
     }
 
 
@@ -58,17 +67,22 @@ def sample_data(prompt: SamplePrompt) -> dict[str, Any]:
 def _subsets(plan: Plan) -> Iterator[dict[str, Any]]:
     for number, part in enumerate(plan.datasets):
         for subset in part.dataset.subsets:
-            yield {
-                "dataset": number,
-                "folder": str(subset.image_dir),
-                "name": subset.image_dir.name,
-                "repeats": subset.num_repeats,
-                "class_tokens": subset.class_tokens,
-                "regularisation": subset.is_reg,
-                "images": len(subset.records),
-                "unreadable": len(subset.unreadable),
-                **captions_of(subset),
-            }
+            yield {"dataset": number, **_subset(subset)}
+    for subset in plan.unused:
+        yield {"dataset": None, **_subset(subset), "used": 0}
+
+
+def _subset(subset: Subset) -> dict[str, Any]:
+    return {
+        "folder": str(subset.image_dir),
+        "name": subset.image_dir.name,
+        "repeats": subset.num_repeats,
+        "class_tokens": subset.class_tokens,
+        "regularisation": subset.is_reg,
+        "images": len(subset.records),
+        "unreadable": len(subset.unreadable),
+        **captions_of(subset),
+    }
 
 
 def captions_of(subset: Subset) -> dict[str, int]:
@@ -113,4 +127,5 @@ def _lora(plan: Plan) -> dict[str, Any] | None:
         "parameters": plan.lora.parameters,
         "model": plan.model.family if plan.model else None,
         "model_shape_known": bool(plan.model and plan.model.known),
+        "ranks": sorted(set(plan.weights.ranks.values())) if plan.weights else None,
     }

@@ -8,7 +8,7 @@ up- and downsamplers too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kohyakit.planning.architecture import Architecture, TextShape, UNetShape
@@ -152,20 +152,39 @@ def sdxl_name(name: str) -> str:
     return ".".join(["output_blocks", str(3 * int(level) + int(place)), str(part), *inner])
 
 
+Rank = Callable[[str, Layer], int]
+
+
+def ranks(dim: int, conv_dim: int | None = None) -> Rank:
+    """network_dim, and conv_dim for 3x3 convolutions where there is one."""
+    return lambda name, layer: conv_dim if layer.kernel == 3 and conv_dim else dim
+
+
+def lora_shapes(name: str, layer: Layer, rank: int) -> dict[str, list[int]]:
+    """The tensors of one layer in a Kohya file."""
+    side = [layer.kernel, layer.kernel] if layer.kernel else []
+    return {
+        f"{name}.alpha": [],
+        f"{name}.lora_down.weight": [rank, layer.inputs, *side],
+        f"{name}.lora_up.weight": [layer.outputs, rank, *([1, 1] if layer.kernel else [])],
+    }
+
+
 def lora_size(
-    layers: Iterator[tuple[str, Layer]], dim: int, conv_dim: int | None = None, dtype: str = "F32"
+    layers: Iterable[tuple[str, Layer]], dim: int | Rank, conv_dim: int | None = None, dtype: str = "F32"
 ) -> LoraSize:
-    """The size of the file that holds these layers. dtype: F32, F16 or BF16, as safetensors names them."""
+    """The size of the file that holds these layers. dim: one rank for all, or each layer's own.
+
+    dtype: F32, F16 or BF16, as safetensors names them.
+    """
+    rank = dim if callable(dim) else ranks(dim, conv_dim)
     width = DTYPE_BYTES[dtype]
     tensors: dict[str, list[int]] = {}
     parameters = 0
     for name, layer in layers:
-        rank = conv_dim if layer.kernel == 3 and conv_dim else dim
-        side = [layer.kernel, layer.kernel] if layer.kernel else []
-        tensors[f"{name}.alpha"] = []
-        tensors[f"{name}.lora_down.weight"] = [rank, layer.inputs, *side]
-        tensors[f"{name}.lora_up.weight"] = [layer.outputs, rank, *([1, 1] if layer.kernel else [])]
-        parameters += rank * (layer.inputs * max(1, layer.kernel) ** 2 + layer.outputs)
+        own = rank(name, layer)
+        tensors |= lora_shapes(name, layer, own)
+        parameters += own * (layer.inputs * max(1, layer.kernel) ** 2 + layer.outputs)
     offset, entries = 0, []
     for name in sorted(tensors):
         count = 1

@@ -18,6 +18,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
+from kohyakit.planning.effects import EFFECTS
 from kohyakit.planning.launch_words import launch_words
 from kohyakit.planning.lengths import gui_steps
 
@@ -27,29 +28,26 @@ if TYPE_CHECKING:
 Trap = Callable[[TrainConfig, Scan, "Plan"], Iterable[Problem]]
 
 
-def missing_files(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
-    """Files beside the base model that the start of a training would stop for."""
-    for option in ("vae", "network_weights", "resume"):
-        name = config[option]
-        if name and not os.path.exists(name):
-            yield Problem(shown(name), "there is no such file or folder", f"correct {option}", "file_missing")
+def unwritable_folders(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """The first save would fail, after the first epoch, or the first line of the log."""
+    for option in ("output_dir", "logging_dir"):
+        wanted = Path(config[option] or "")
+        what = _unwritable(wanted) if config[option] else ""
+        if what:
+            name = "output_dir_unusable" if option == "output_dir" else "logging_dir_unusable"
+            yield Problem(shown(wanted), what, f"choose another {option}", name)
 
 
-def output_folder(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
-    """The first save would fail, after the first epoch."""
-    if not config.saving.output_dir:
-        return
-    wanted = Path(config.saving.output_dir)
-    there = next((folder for folder in (wanted, *wanted.parents) if os.path.exists(folder)), None)
+def _unwritable(wanted: Path) -> str:
+    """Why nothing can be saved in a folder, which need not be there yet; empty where something can."""
+    there = next((folder for folder in (wanted, *wanted.parents) if folder.exists()), None)
     if there is None:
-        what = "there is no such drive"
-    elif not os.path.isdir(there):
-        what = f"nothing can be saved there, as {shown(there)} is a file"
-    elif not os.access(there, os.W_OK):
-        what = f"nothing can be saved there, as {shown(there)} may not be written to"
-    else:
-        return
-    yield Problem(shown(wanted), what, "choose another output_dir", "output_dir_unusable")
+        return "there is no such drive"
+    if not there.is_dir():
+        return f"nothing can be saved there, as {shown(there)} is a file"
+    if not os.access(there, os.W_OK):
+        return f"nothing can be saved there, as {shown(there)} may not be written to"
+    return ""
 
 
 def images_without_bucket(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
@@ -335,8 +333,8 @@ TRAPS: tuple[Trap, ...] = (
     log_file,
     dangerous_words,
     subset_endings,
-    missing_files,
-    output_folder,
+    *EFFECTS,
+    unwritable_folders,
     images_without_bucket,
     bucket_step,
     default_length,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import os
 import random
@@ -78,7 +76,6 @@ def assemble(
     training, network_config = config.training, config.network
     batches = sum(dataset.batches for dataset in datasets)
     length = training_length(config.with_values(num_processes=accelerator.num_processes), batches)
-    rehearse(config, length.steps, accelerator.device)
     order = _order(training, seed)
     order.begin(datasets)
     precision = precision_of(
@@ -93,10 +90,10 @@ def assemble(
     _cache(config, latents, datasets, progress=progress and accelerator.is_main_process)
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
-    groups, names = _parameter_groups(config, network)
+    groups, names = parameter_groups(config, network)
     if order.prefetchable:
         network.train_only(parameter for group in groups for parameter in group["params"])
-    built, scheduler = _optimizer(config, groups, length.steps)
+    built, scheduler = make_optimizer(config, groups, length.steps)
     _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
     text_outputs = _text_outputs(config, model, datasets, accelerator, progress=progress)
     network.to(accelerator.device, precision.network)
@@ -235,26 +232,8 @@ def _lora_settings(asked: NetworkConfig) -> LoraSettings:
     )
 
 
-def rehearse(config: TrainConfig, steps: int, device: torch.device) -> None:
-    """Optimizer and schedule take a step over four numbers: what they stop at is told before the model is loaded.
-
-    Raises ConfigError, or MissingExtra for a package that is not installed.
-    """
-    numbers = nn.Parameter(torch.ones(2, 2, device=device))
-    numbers.grad = torch.ones_like(numbers)
-    with contextlib.redirect_stdout(io.StringIO()):  # some greet; once is enough
-        groups = [{"params": [numbers], "lr": config.optimizer.learning_rate or 1.0}]
-        built, scheduler = _optimizer(config, groups, steps)
-        schedule = "lr_scheduler_type" if config.optimizer.lr_scheduler_type else "lr_scheduler_args"
-        for where, name, part in (("optimizer_args", built.name, built.optimizer), (schedule, "it", scheduler)):
-            try:
-                part.step()
-            except Exception as error:
-                what = f"{name} stops at the first step ({(str(error) or type(error).__name__).splitlines()[0]})"
-                raise ConfigError(Problem(where, what, "take another, or leave out what it cannot do here")) from error
-
-
-def _parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[dict[str, Any]], list[str]]:
+def parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[dict[str, Any]], list[str]]:
+    """The optimizer's groups and their names. Raises ConfigError where every rate is 0."""
     arguments = _network_args(config.network)
     rates = learning_rates(config)
     groups, names = network.parameter_groups(
@@ -268,7 +247,8 @@ def _parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[d
     return groups, names
 
 
-def _optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int) -> tuple[BuiltOptimizer, Any]:
+def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int) -> tuple[BuiltOptimizer, Any]:
+    """Optimizer and schedule. Raises ConfigError or MissingExtra."""
     asked = config.optimizer
     built = build_optimizer(
         chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args, allow_code=config.allowed_code

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kohyakit.config.builtin import unsupported
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
 from kohyakit.dataset.images import shown
@@ -49,10 +48,12 @@ def train_network(
     said: list[str] = []
     scan, plan = _look_first(config, skip_bad_images, progress, said.append)
     from kohyakit.train.processes import Processes
+    from kohyakit.train.rehearse import rehearse
     from kohyakit.train.trainer import Trainer
 
     _quiet_libraries()
     processes = Processes(config.training.mixed_precision, full_fp16=config.training.full_fp16)
+    rehearse(config, plan.length.steps, processes.accelerator.device)
     folder = None
     if processes.main:
         folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
@@ -112,20 +113,20 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
     scan = decoded(scan, bar.advance)
     bar.end()
-    plan = make_plan(config, scan)
+    plan = make_plan(config, scan, backend="kohyakit")
     if skip_bad:
         bad = [problem for problem in plan.errors if problem.name.startswith(_BAD_IMAGE)]
         for problem in bad:
             echo(f"left out: {replace(problem, cure='')}")
         scan = _without(scan, {problem.where for problem in bad})
-        plan = make_plan(config, scan)
+        plan = make_plan(config, scan, backend="kohyakit")
+    stops = (*plan.errors, *plan.lacking_here)
     for finding in plan.findings:
-        if finding.severity != "error":
+        if finding not in stops:
             echo(f"{finding.severity}: {finding}")
-    problems = dict.fromkeys((*(p for p in unsupported(config) if p.severity == "error"), *plan.errors))
-    if problems:
-        in_files = all(problem.name.startswith((*_BAD_IMAGE, "caption")) for problem in problems)
-        raise (DatasetError if in_files else ConfigError)(problems)
+    if stops:
+        in_files = all(problem.name.startswith((*_BAD_IMAGE, "caption")) for problem in stops)
+        raise (DatasetError if in_files else ConfigError)(stops)
     return scan, plan
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import stand_in
+
 pytest.importorskip("PIL.Image")
 
 
@@ -42,17 +44,8 @@ def project(picture, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(project: Path) -> Path:
-    """The configs of a small Stable Diffusion 1.x, which is all that check reads of it."""
-    parts = {
-        "unet": {
-            "block_out_channels": [16, 32, 32, 32], "cross_attention_dim": 32,
-            "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-        },
-        "text_encoder": {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64},
-    }  # fmt: skip
-    for part, config in parts.items():
-        (project / "base" / part).mkdir(parents=True)
-        (project / "base" / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    """A small Stable Diffusion 1.x by its configs and headers, which is all that check reads of it."""
+    stand_in.folder(project / "base")
     return project / "base"
 
 

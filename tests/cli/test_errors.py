@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import stand_in
+
 pytest.importorskip("PIL.Image")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,20 +35,11 @@ def project(picture, tmp_path: Path) -> Path:
     """A project whose preset would be fine, were it not for the base model, of which only the configs are there."""
     for name in "abc":
         picture(f"img/2_sks dog/{name}.png", (256, 256)).with_suffix(".txt").write_text("sks dog", encoding="utf-8")
-    parts = {
-        "unet": {
-            "block_out_channels": [16, 32, 32, 32], "cross_attention_dim": 32,
-            "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-        },
-        "text_encoder": {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64},
-    }  # fmt: skip
-    for part, config in parts.items():
-        (tmp_path / "base" / part).mkdir(parents=True)
-        (tmp_path / "base" / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    stand_in.folder(tmp_path / "base")
     preset = {
         "LoRA_type": "Standard", "pretrained_model_name_or_path": "base", "train_data_dir": "img",
         "output_dir": "out", "output_name": "dog", "max_resolution": "256,256", "epoch": 1, "max_train_steps": 0,
-        "caption_extension": ".txt", "network_dim": 8, "network_alpha": 4, "xformers": "none",
+        "caption_extension": ".txt", "network_dim": 8, "network_alpha": 4, "xformers": "none", "mixed_precision": "no",
     }  # fmt: skip
     (tmp_path / "preset.json").write_text(json.dumps(preset), encoding="utf-8")
     return tmp_path

@@ -22,7 +22,7 @@ def test_golden_files_to_the_byte(goldens: Path, case: str) -> None:
     conv_dim = 4 if case == "locon" else None
     path = goldens / "training" / case / "output" / f"{case}.safetensors"
     header = safetensors_header.read(path)
-    model = read_architecture(goldens / "training/sd15-tiny", "sd1")
+    model = read_architecture(goldens / "training/sd15-tiny")
     layers = dict(lora_layers(model, convolutions=conv_dim is not None))
     ends = ("alpha", "lora_down.weight", "lora_up.weight")
     assert {f"{name}.{end}" for name in layers for end in ends} == set(header.tensors)
@@ -50,8 +50,8 @@ def test_files_of_the_true_sd15_shape(goldens: Path, case: str, options: tuple, 
 
 @pytest.mark.shared
 def test_a_single_file_has_the_folders_shape(goldens: Path) -> None:
-    folder = read_architecture(goldens / "training/sd15-tiny", "sd1")
-    single = read_architecture(goldens / "training/single/sd15-tiny.safetensors", "sd1")
+    folder = read_architecture(goldens / "training/sd15-tiny")
+    single = read_architecture(goldens / "training/single/sd15-tiny.safetensors")
     assert single == folder
     assert folder.known
 
@@ -94,6 +94,5 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(UnknownArchitecture, match="no Stable Diffusion U-Net"):
-        read_architecture(path, "sd1")
-    assert read_architecture(tmp_path / "old.ckpt", "sd1") == SD1
+    with pytest.raises(UnknownArchitecture, match="no model that is known here"):
+        read_architecture(path)

@@ -1,0 +1,146 @@
+"""A LoRA file to start from (`network_weights`) against the network that would be trained, from its header alone."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kohyakit.config.rules.reading import network_args, trains_lora
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.images import shown
+from kohyakit.errors import KohyakitError, Problem
+from kohyakit.formats import safetensors_header, weight_header
+from kohyakit.formats.weight_header import Shapes
+from kohyakit.planning.architecture import Architecture
+from kohyakit.planning.lora_size import Layer, Rank, lora_layers, lora_shapes, ranks
+
+MODULES = ("networks.lora", "networks.lora_fa")  # whose layers and tensors are known here
+_DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+_FORMATS = {"F32": "<f", "F16": "<e", "F64": "<d"}
+# What only one family's files hold -> what they are.
+_SIGNS = {
+    "lora_te1_": "SDXL", "lora_unet_input_blocks_": "SDXL", "lora_te_text_model": "Stable Diffusion 1.x or 2.x",
+    "lora_unet_down_blocks_": "Stable Diffusion 1.x or 2.x", "lora_unet_double_blocks_": "Flux",
+    "lora_unet_joint_blocks_": "Stable Diffusion 3",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkWeights:
+    """A LoRA file as its header tells it. ranks: of each layer. alphas: of each where the file's kind shows numbers."""
+
+    name: str
+    shapes: Shapes
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    alphas: Mapping[str, float] = field(default_factory=dict)
+
+    def rank(self, layer: str) -> int:
+        return self.ranks[layer]
+
+
+def read(config: TrainConfig) -> tuple[NetworkWeights | None, tuple[Problem, ...]]:
+    """The file named by network_weights, where there is one. One that is not there is missing_files' finding."""
+    name = config.network.network_weights
+    path = Path(name or "")
+    if not name or not path.exists() or not trains_lora(config):
+        return None, ()
+    try:
+        header = weight_header.read(path)
+    except KohyakitError as error:
+        found = (replace(p, where=shown(name), name="weights_unreadable", severity="error") for p in error.problems)
+        return None, tuple(found)
+    layers = {key.removesuffix(_DOWN): shape[0] for key, shape in header.shapes.items() if _is_down(key, shape)}
+    return NetworkWeights(path.name, header.shapes, layers, _alphas(path)), ()
+
+
+def _is_down(key: str, shape: tuple[int, ...]) -> bool:
+    return key.endswith(_DOWN) and len(shape) >= 2
+
+
+def _alphas(path: Path) -> dict[str, float]:
+    """The numbers under `.alpha`, read straight from a .safetensors file."""
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    header = safetensors_header.read(path)
+    found = {}
+    with path.open("rb") as file:
+        for key, tensor in header.tensors.items():
+            if key.endswith(_ALPHA) and tensor.elements == 1 and tensor.dtype in (*_FORMATS, "BF16"):
+                file.seek(header.data_start + tensor.offsets[0])
+                raw = file.read(tensor.bytes)
+                padded = b"\0\0" + raw if tensor.dtype == "BF16" else raw
+                found[key.removesuffix(_ALPHA)] = struct.unpack(_FORMATS.get(tensor.dtype, "<f"), padded)[0]
+    return found
+
+
+def adapted(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> list[tuple[str, Layer]]:
+    """The layers of the network: all that the settings name or, with dim_from_weights, those that the file has."""
+    network = config.network
+    from_file = weights is not None and network.dim_from_weights
+    layers = lora_layers(
+        model,
+        text_encoder=not network.network_train_unet_only,
+        unet=not network.network_train_text_encoder_only,
+        convolutions=from_file or bool(network_args(config).conv_dim),
+    )
+    return [(name, layer) for name, layer in layers if weights is None or not from_file or name in weights.ranks]
+
+
+def rank_of(config: TrainConfig, weights: NetworkWeights | None) -> Rank:
+    """How each layer's rank is found."""
+    if weights is not None and config.network.dim_from_weights:
+        return lambda name, layer: weights.ranks[name]
+    return ranks(config.network.network_dim or 4, network_args(config).conv_dim)
+
+
+def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None) -> Iterator[Problem]:
+    """Does the file fit the network?"""
+    if weights is None or model is None or not model.known or not of_known_layers(config):
+        return
+    where, layers = shown(config.network.network_weights or ""), adapted(config, model, weights)
+    yield from fitting(where, weights.shapes, layers, rank_of(config, weights))
+
+
+def of_known_layers(config: TrainConfig) -> bool:
+    """A plain LoRA of one rank for all its layers of a kind."""
+    args = network_args(config)
+    own = args.block_dims or args.conv_block_dims or args.down_lr_weight or args.mid_lr_weight or args.up_lr_weight
+    return config.network.network_module in MODULES and not own and trains_lora(config)
+
+
+def fitting(where: str, shapes: Shapes, layers: Iterable[tuple[str, Layer]], rank: Rank) -> Iterator[Problem]:
+    """At most one finding: a LoRA of another family, of another rank, or of other layers altogether."""
+    common = 0
+    other_rank: list[str] = []
+    for name, layer in layers:
+        own = rank(name, layer)
+        for key, wanted in lora_shapes(name, layer, own).items():
+            if key not in shapes:
+                continue
+            common += 1
+            held = shapes[key]
+            if held == tuple(wanted):
+                continue
+            down = shapes.get(name + _DOWN, ())
+            theirs = lora_shapes(name, layer, down[0] if down else own)[key]
+            if held != tuple(theirs):
+                what = f"{key} is {held}, but this model needs {tuple(wanted)}"
+                yield Problem(where, what, "give a LoRA of the same model family", "weights_of_another_model")
+                return
+            other_rank.append(name)
+    if not common:
+        kind = next((kind for start, kind in _SIGNS.items() if any(key.startswith(start) for key in shapes)), "")
+        what = "holds none of this network's layers" + (f"; it is a LoRA of {kind}" if kind else "")
+        yield Problem(where, what, "give a LoRA of the same model family", "weights_of_another_model")
+    elif other_rank:
+        yield _other_rank(where, shapes, list(dict.fromkeys(other_rank)), dict(layers), rank)
+
+
+def _other_rank(where: str, shapes: Shapes, names: list[str], layers: Mapping[str, Layer], rank: Rank) -> Problem:
+    first = names[0]
+    held, own = shapes.get(first + _DOWN, (0,))[0], rank(first, layers[first])
+    option = "conv_dim" if layers[first].kernel == 3 and own != held else "network_dim"
+    what = f"is of rank {held} in {first}, but {option} gives {own} ({len(names)} layers differ)"
+    return Problem(where, what, f"set {option} to {held}, or dim_from_weights to true", "weights_of_another_rank")

@@ -1,0 +1,53 @@
+"""What this machine lacks for a training in process, told without loading torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from kohyakit.config.rules.reading import optimizer
+from kohyakit.config.train import TrainConfig
+from kohyakit.errors import MissingExtra, Problem
+from kohyakit.registry import OPTIMIZERS
+
+# Findings about this machine and not the config: they stop a training here, and none elsewhere.
+LACKING = ("train_not_installed", "package_missing", "gpu_missing")
+_GPU_MARKS = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri/renderD128")
+
+
+def machine_problems(config: TrainConfig) -> Iterator[Problem]:
+    """Packages and a GPU that this training needs. Where torch is not installed at all, only that."""
+    if find_spec("torch") is None:
+        what = "nothing is trained on this machine as it is: the packages for that are not installed"
+        yield Problem("", what, 'pip install "kohyakit[train]"', "train_not_installed", "hint")
+        return
+    name = optimizer(config)
+    if name in OPTIMIZERS:
+        entry = OPTIMIZERS[name]
+        if entry.package and find_spec(entry.package.replace("-", "_")) is None:
+            told = MissingExtra(f"optimizer '{OPTIMIZERS.canonical(name)}'", entry.package, entry.extra).problems[0]
+            yield Problem(told.where, told.what, told.cure, "package_missing", "warning")
+    if config.training.mixed_precision == "fp16" and not gpu_seen():
+        cure = "set mixed_precision to bf16 or no, or train on a machine with a GPU"
+        yield Problem("mixed_precision", "fp16 needs a GPU and none was found", cure, "gpu_missing", "warning")
+
+
+def gpu_seen() -> bool:
+    """Could torch use a GPU here? Judged by its build and by the drivers' own files."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and hidden.strip() in ("", "-1"):
+        return False
+    try:
+        if version("torch").endswith("+cpu"):
+            return False
+    except PackageNotFoundError:
+        pass
+    if sys.platform == "darwin":
+        return True
+    if os.name == "nt":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(mark).exists() for mark in _GPU_MARKS)
