@@ -120,7 +120,7 @@ def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "
     backend: what is going to train it, kohyakit or sd-scripts, with what that one alone refuses; neither by default.
     """
     scan = scan_datasets(config) if scan is None else scan
-    problems: list[Problem] = [*config_findings(config), *scan.problems]
+    problems: list[Problem] = [*config_findings(config, backend), *scan.problems]
     if backend == "kohyakit":
         problems += [*unsupported(config), *machine_problems(config)]
     filled = [(dataset, lengths.fill_buckets(dataset)) for dataset in scan.datasets]

@@ -14,11 +14,11 @@ from kohyakit.planning.architecture import TextShape, UNetShape, VaeShape
 from kohyakit.planning.inputs import model_tensors
 
 TEXT = {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64}
-VAE = {"block_out_channels": [16, 16, 16, 16], "layers_per_block": 1, "latent_channels": 4}
+VAE = {"block_out_channels": [16, 16, 16, 16], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 8}
 UNET = {
     "block_out_channels": [16, 32, 32, 32], "cross_attention_dim": 32, "layers_per_block": 2, "in_channels": 4,
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "attention_head_dim": 8,
-    "use_linear_projection": False,
+    "use_linear_projection": False, "norm_num_groups": 8,
 }  # fmt: skip
 SD2 = {"attention_head_dim": [2, 4, 4, 4], "use_linear_projection": True}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from kohyakit.config.rules.reading import network_args, own_folders, scheduler, trains_lora
+from kohyakit.config.rules.reading import network_args, own_folders, scheduler, scheduler_args, trains_lora
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
@@ -176,9 +176,9 @@ def schedule_refused(config: TrainConfig, plan: Plan) -> Iterator[Problem]:
             f"{length.warmup_steps} warm-up and {length.decay_steps} decay steps do not fit into {length.steps} steps"
         )
         yield Problem("lr_scheduler", what, "lower lr_warmup_steps or lr_decay_steps", "schedule_too_long")
-    rate = config.optimizer.learning_rate
-    if name == "polynomial" and rate <= _LR_END:
-        what = f"is {rate:g}, but the polynomial schedule falls to {_LR_END:g}"
+    rate, end = config.optimizer.learning_rate, scheduler_args(config).get("lr_end", _LR_END)
+    if name == "polynomial" and isinstance(end, (int, float)) and rate <= end:
+        what = f"is {rate:g}, but the polynomial schedule falls to {end:g}"
         yield Problem("learning_rate", what, "choose a larger learning_rate or another lr_scheduler", "rate_too_low")
 
 

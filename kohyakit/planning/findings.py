@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from kohyakit.config.read import nearest
 from kohyakit.config.rules import check_rules
@@ -27,13 +28,16 @@ _SAID_ALREADY = {
     "bucket_steps_do_not_divide": ("model_of_another_family",),
     "steps_override_epochs": ("epoch_is_not_read",),
     "family_not_built_in": ("script_unknown",),
+    "rate_too_low": ("schedule_does_not_fall",),
     "warmup_beyond_the_run": ("warmup_longer_than_run",),
 }
 
 
-def config_findings(config: TrainConfig) -> Iterator[Problem]:
+def config_findings(config: TrainConfig, backend: str = "") -> Iterator[Problem]:
     """What rules find in the settings alone, and what reading the file left as notes."""
-    yield from check_rules(config)
+    for problem in check_rules(config):
+        own = backend == "kohyakit" and problem.name == "foreign_argument"
+        yield replace(problem, severity="error") if own else problem  # the trainer here refuses any of them
     notes = config.source.notes if config.source else ()
     for note in notes:
         if note.action in SEVERITIES:

@@ -28,12 +28,26 @@ def machine_problems(config: TrainConfig) -> Iterator[Problem]:
     name = optimizer(config)
     if name in OPTIMIZERS:
         entry = OPTIMIZERS[name]
-        if entry.package and find_spec(entry.package.replace("-", "_")) is None:
+        if entry.package and not _installed(entry.package.replace("-", "_")):
             told = MissingExtra(f"optimizer '{OPTIMIZERS.canonical(name)}'", entry.package, entry.extra).problems[0]
             yield Problem(told.where, told.what, told.cure, "package_missing", "warning")
+    for option in ("optimizer_type", "lr_scheduler_type"):
+        package = str(config[option]).partition(".")[0] if "." in str(config[option]) else ""
+        if package and not _installed(package):
+            cure = f"install what brings {package}, or check the spelling"
+            what = f"'{config[option]}' needs the package {package}, which is not installed here"
+            yield Problem(option, what, cure, "package_missing", "warning")
     if config.training.mixed_precision == "fp16" and not gpu_seen():
         cure = "set mixed_precision to bf16 or no, or train on a machine with a GPU"
         yield Problem("mixed_precision", "fp16 needs a GPU and none was found", cure, "gpu_missing", "warning")
+
+
+def _installed(package: str) -> bool:
+    """Is there a package of this name? It is not imported."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def gpu_seen() -> bool:

@@ -40,7 +40,10 @@ def unwritable_folders(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[
 
 def _unwritable(wanted: Path) -> str:
     """Why nothing can be saved in a folder, which need not be there yet; empty where something can."""
-    there = next((folder for folder in (wanted, *wanted.parents) if folder.exists()), None)
+    try:
+        there = next((folder for folder in (wanted, *wanted.parents) if folder.exists()), None)
+    except (OSError, ValueError) as error:
+        return f"no folder can be called so ({getattr(error, 'strerror', None) or error})"
     if there is None:
         return "there is no such drive"
     if not there.is_dir():

@@ -163,3 +163,26 @@ def test_check_loads_nothing_heavy(project: Path) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=project)
+
+
+def test_errors_come_first_and_there_is_no_plan_of_nothing(project: Path, model: Path) -> None:
+    done = run("check", "config.toml", "--set", f"pretrained_model_name_or_path={model}", "--set", "v2=1", cwd=project)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("error     ")
+    assert any(line.startswith("Length") for line in lines)
+    assert lines[-1].startswith("Not ready: 1 error")
+    nothing = ["check", "config.toml", "--set", "train_data_dir=none", "--set", f"vae={model}"]
+    done = run(*nothing, cwd=project)
+    assert done.returncode == 1
+    assert not [line for line in done.stdout.splitlines() if line.startswith(("Model", "Length", "Files", "Memory"))]
+    data = json.loads(run(*nothing, "--json", cwd=project).stdout)
+    assert set(data) == {"ok", "ok_here", "findings"}
+    assert "folder_missing" in [row["name"] for row in data["findings"]]
+
+
+def test_what_this_machine_lacks_is_no_fault_of_the_settings(project: Path, model: Path) -> None:
+    pytest.importorskip("torch")
+    settings = [f"pretrained_model_name_or_path={model}", "optimizer_type=nowhere.Optimizer"]
+    done = run("check", "config.toml", *(part for text in settings for part in ("--set", text)), cwd=project)
+    assert "[package_missing]" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Ready to train, but not on this machine: 1 warning")

@@ -68,6 +68,13 @@ CASES = {
     "adafactor_scheduler_alone": ({"lr_scheduler": "adafactor"}, {"optimizer_type": "Adafactor"}),
     "min_lr_ratio_missing": ({"lr_scheduler": "cosine_with_min_lr"}, {"lr_scheduler_args": ("min_lr=1e-6",)}),
     "step_rules_missing": ({"lr_scheduler": "piecewise_constant"}, {"lr_scheduler_args": ("step_rules='1:500,0.1'",)}),
+    "optimizer_argument_refused": ({"optimizer_args": ("betas=0.9,1.5",)}, {"optimizer_args": ("betas=0.9,0.99",)}),
+    "step_rules_unreadable": (
+        {"lr_scheduler": "piecewise_constant", "lr_scheduler_args": ("step_rules='1:a,2'",)},
+        {"lr_scheduler_args": ("step_rules='1:500,0.1'",)},
+    ),
+    "scheduler_class_unknown": ({"lr_scheduler_type": "LinearLr"}, {"lr_scheduler_type": "LinearLR"}),
+    "schedule_argument_missing": ({"lr_scheduler_type": "StepLR"}, {"lr_scheduler_args": ("step_size=10",)}),
     "annealing_length_missing": ({"lr_scheduler_type": "CosineAnnealingLR"}, {"lr_scheduler_args": ("T_max=1000",)}),
     "optimizer_unknown": ({"optimizer_type": "AdamW8bits"}, {"optimizer_type": "adamw8BIT"}),
     "optimizer_named_twice": ({"use_8bit_adam": True, "optimizer_type": "Lion"}, {"use_8bit_adam": False}),

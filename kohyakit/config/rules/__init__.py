@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import ModuleType
 
-from kohyakit.config.rules import inputs, learning, methods, traps
+from kohyakit.config.rules import inputs, learning, methods, traps, values
 from kohyakit.config.rules.arguments import argument_problems, keys_not_read
 from kohyakit.config.rules.code import named_code
 from kohyakit.config.rules.file_names import names_not_paths
@@ -28,7 +28,7 @@ def _rules_of(*modules: ModuleType) -> dict[str, Rule]:
     }
 
 
-RULES: dict[str, Rule] = _rules_of(inputs, learning, methods, traps)
+RULES: dict[str, Rule] = _rules_of(inputs, learning, methods, traps, values)
 
 
 def check_rules(config: TrainConfig) -> tuple[Problem, ...]:

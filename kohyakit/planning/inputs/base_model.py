@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,8 @@ def _missing(
     if model.family == "sdxl":
         return
     with_vae = not config.model.vae
+    if header is None:
+        yield from _groups(path, ("unet", "vae") if with_vae else ("unet",), where)
     if header is not None:
         yield from _missing_in_file(header.shapes, model, where, with_vae=with_vae)
         return
@@ -139,6 +141,16 @@ def _missing(
         yield from compared(where, part, wanted, folder_tensors(path / folder))
     if with_vae:
         yield from missing_in_vae_folder(path, where)
+
+
+def _groups(path: Path, parts: Iterable[str], where: str) -> Iterator[Problem]:
+    """The norms of a part work in groups of channels, which must come out even."""
+    for part in parts:
+        config = model_kind.read_json(path / part / "config.json")
+        groups = config.get("norm_num_groups", 32)
+        if any(width % groups for width in config.get("block_out_channels", ())):
+            what = f"{part}/config.json: norm_num_groups {groups} does not divide block_out_channels"
+            yield Problem(where, what, "download the model again", "model_unreadable")
 
 
 def _missing_in_file(shapes: Shapes, model: Architecture, where: str, *, with_vae: bool) -> Iterator[Problem]:

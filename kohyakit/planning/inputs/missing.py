@@ -79,7 +79,7 @@ def files_beside_model(config: TrainConfig, backend: str) -> Iterator[Problem]:
     """vae, network_weights and resume where they name what is not there."""
     for option in _BESIDE_MODEL:
         name = config[option]
-        if not name or _exists(name) or (option == "resume" and config.saving.resume_from_huggingface):
+        if not name or exists(name) or (option == "resume" and config.saving.resume_from_huggingface):
             continue
         if option == "vae" and looks_like_hub(name) and (backend == "sd-scripts" or in_hub_cache(name)):
             continue
@@ -87,7 +87,8 @@ def files_beside_model(config: TrainConfig, backend: str) -> Iterator[Problem]:
         yield Problem(shown(name), what, _cure(name, option, lies_in(config, name)), "file_missing")
 
 
-def _exists(name: str) -> bool:
+def exists(name: str) -> bool:
+    """Is there a file or folder of this name? False for what can be none, too."""
     try:
         return Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):
@@ -137,7 +138,7 @@ def with_places(config: TrainConfig, problems: Iterable[Problem]) -> Iterator[Pr
     """The findings, those about a path that is missing with the place named where it does lie."""
     options = {shown(Path(config[option])): option for option in _FOUND_ELSEWHERE if isinstance(config[option], str)}
     for problem in problems:
-        if problem.name in _MISSING and problem.where and not _exists(problem.where):
+        if problem.name in _MISSING and problem.where and not exists(problem.where):
             there = lies_in(config, problem.where)
             if there is not None:
                 option = options.get(problem.where)

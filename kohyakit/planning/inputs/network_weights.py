@@ -14,6 +14,7 @@ from kohyakit.errors import KohyakitError, Problem
 from kohyakit.formats import safetensors_header, weight_header
 from kohyakit.formats.weight_header import Shapes
 from kohyakit.planning.architecture import Architecture
+from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.lora_size import Layer, Rank, lora_layers, lora_shapes, ranks
 
 MODULES = ("networks.lora", "networks.lora_fa")  # whose layers and tensors are known here
@@ -44,7 +45,7 @@ def read(config: TrainConfig) -> tuple[NetworkWeights | None, tuple[Problem, ...
     """The file named by network_weights, where there is one. One that is not there is missing_files' finding."""
     name = config.network.network_weights
     path = Path(name or "")
-    if not name or not path.exists() or not trains_lora(config):
+    if not name or not exists(name) or not trains_lora(config):
         return None, ()
     try:
         header = weight_header.read(path)

@@ -13,6 +13,7 @@ from kohyakit.errors import KohyakitError, Problem
 from kohyakit.formats import pickle_header, safetensors_header
 from kohyakit.formats.model_kind import read_json
 from kohyakit.planning.architecture import Architecture
+from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.inputs.network_weights import NetworkWeights, adapted, fitting, of_known_layers, rank_of
 
 POSITION, NETWORK, TENSORS = "train_state.json", "network.safetensors", "state.pt"  # kohyakit's own
@@ -23,7 +24,7 @@ _OURS = "give the folder whose name ends in -state that kohyakit wrote beside th
 def state_problems(config: TrainConfig, steps: int, backend: str) -> Iterator[Problem]:
     """What keeps the state from being read, or from going on. A folder that is not there is another's finding."""
     name = config.training.resume
-    if not name or config.saving.resume_from_huggingface or not Path(name).exists():
+    if not name or config.saving.resume_from_huggingface or not exists(name):
         return
     folder, where = Path(name), shown(name)
     if not folder.is_dir():
