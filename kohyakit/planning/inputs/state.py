@@ -88,7 +88,7 @@ def network_in_state(
     file = Path(config.training.resume or "") / NETWORK
     if not config.training.resume or backend == "sd-scripts" or model is None or not model.known:
         return
-    if not file.is_file() or not of_known_layers(config):
+    if not exists(str(file)) or not of_known_layers(config):
         return
     try:
         shapes = {name: tensor.shape for name, tensor in safetensors_header.read(file).tensors.items()}
