@@ -20,6 +20,12 @@ UNET = {
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "attention_head_dim": 8,
     "use_linear_projection": False, "norm_num_groups": 8,
 }  # fmt: skip
+SDXL = {
+    "block_out_channels": [16, 32, 64], "transformer_layers_per_block": [1, 2, 2], "cross_attention_dim": 64,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "attention_head_dim": [2, 4, 8], "use_linear_projection": True, "addition_embed_type": "text_time",
+    "projection_class_embeddings_input_dim": 80,
+}  # fmt: skip
 SD2 = {"attention_head_dim": [2, 4, 4, 4], "use_linear_projection": True}
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,17 +49,28 @@ def safetensors(path: Path, shapes: Shapes, metadata: Mapping[str, str] | None =
 
 def folder(path: Path, index: str = "StableDiffusionPipeline", **unet: object) -> Path:
     """A diffusers folder of a small Stable Diffusion; `unet` replaces entries of the U-Net's config."""
-    configs = {"unet": {**UNET, **unet}, "text_encoder": TEXT, "vae": VAE}
-    for part, config in configs.items():
+    return _folder(path, index, {**UNET, **unet}, {"text_encoder": TEXT})
+
+
+def sdxl_folder(path: Path, layers: int = 12) -> Path:
+    """The same of SDXL. layers: of the first text encoder."""
+    texts = {"text_encoder": {**TEXT, "num_hidden_layers": layers}, "text_encoder_2": TEXT}
+    return _folder(path, "StableDiffusionXLPipeline", {**UNET, **SDXL}, texts)
+
+
+def _folder(path: Path, index: str, unet: dict[str, Any], texts: dict[str, dict[str, Any]]) -> Path:
+    for part, config in {"unet": unet, **texts, "vae": VAE}.items():
         (path / part).mkdir(parents=True)
         (path / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (path / "model_index.json").write_text(json.dumps({"_class_name": index}), encoding="utf-8")
-    shape, text = architecture.unet_of_config(configs["unet"]), TextShape(3, 32, 64)
-    for part, wanted in {
-        "unet/diffusion_pytorch_model": model_tensors.unet_tensors(shape),
-        "text_encoder/model": model_tensors.text_tensors(text),
+    weights = {
+        "unet/diffusion_pytorch_model": model_tensors.unet_tensors(architecture.unet_of_config(unet)),
         "vae/diffusion_pytorch_model": model_tensors.vae_tensors(architecture.vae_of_config(VAE)),
-    }.items():
+    }
+    for part, config in texts.items():
+        shape = TextShape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
+        weights[f"{part}/model"] = model_tensors.text_tensors(shape, projection=part == "text_encoder_2")
+    for part, wanted in weights.items():
         safetensors(path / f"{part}.safetensors", {name: held or (77, 32) for name, held in wanted})
     return path
 

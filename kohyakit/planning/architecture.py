@@ -31,7 +31,8 @@ class UNetShape:
     """A U-Net in diffusers' terms.
 
     channels: per level. transformers: Transformer blocks per attention, per level; 0 is a level without attention.
-    inputs: channels of what goes in, 4 unless it fills holes in pictures.
+    inputs: channels of what goes in, 4 unless it fills holes in pictures. added: width of the pooled text and sizes
+    that SDXL's is given as well, 0 for the others.
     context: width of the text states. linear_projection: whether the Transformers' in and out are Linear, not 1x1
     convolutions.
     """
@@ -43,6 +44,7 @@ class UNetShape:
     layers_per_block: int = 2
     mid_transformers: int = 1
     inputs: int = 4
+    added: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ SD2 = Architecture(
 )
 SDXL = Architecture(
     "sdxl",
-    UNetShape((320, 640, 1280), (0, 2, 10), 2048, True, mid_transformers=10),
+    UNetShape((320, 640, 1280), (0, 2, 10), 2048, True, mid_transformers=10, added=2816),
     (TextShape(12, 768, 3072), TextShape(32, 1280, 5120)),
     Parameters(2_567_463_684, 123_060_480 + 694_659_840, 83_653_863),
 )
@@ -135,6 +137,7 @@ def unet_of_config(unet: Mapping[str, Any]) -> UNetShape:
         unet.get("layers_per_block", 2),
         per_level[-1],
         unet.get("in_channels", 4),
+        unet.get("projection_class_embeddings_input_dim", 0) if unet.get("addition_embed_type") else 0,
     )
 
 
@@ -160,6 +163,7 @@ def _text_config(folder: Path) -> TextShape:
     return TextShape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
 
 
+XL_TEXT1, XL_TEXT2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 TEXT1, TEXT2, VAE = "cond_stage_model.transformer.", "cond_stage_model.model.", "first_stage_model."
 _LAYER1 = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.mlp\.fc1\.weight")
 _LAYER2 = re.compile(r"transformer\.resblocks\.(\d+)\.mlp\.c_fc\.weight")
@@ -201,6 +205,7 @@ def unet_of_shapes(shapes: Shapes) -> UNetShape:
         downs[0] - 1,
         max(1, _transformer_blocks(shapes, "middle_block.1")),
         shapes["input_blocks.0.0.weight"][1],
+        shapes["label_emb.0.0.weight"][1] if "label_emb.0.0.weight" in shapes else 0,
     )
 
 
@@ -210,17 +215,17 @@ def _transformer_blocks(shapes: Shapes, place: str) -> int:
 
 
 def _sdxl_of_shapes(shapes: Shapes) -> Architecture:
-    """SDXL's own shape where a file leaves that open."""
-    first = _text_shape(below(shapes, "conditioner.embedders.0.transformer."), _LAYER1)
-    second = _text_shape(below(shapes, "conditioner.embedders.1.model."), _LAYER2)
+    first = _text_shape(below(shapes, XL_TEXT1), _LAYER1)
+    second = _text_shape(below(shapes, XL_TEXT2), _LAYER2)
     try:
         unet = unet_of_shapes(below(shapes, UNET))
     except (KeyError, IndexError, ValueError):
-        return replace(SDXL, known=True)
-    own, other = SDXL.text_encoders
+        raise UnknownArchitecture("holds no whole U-Net of Stable Diffusion XL") from None
+    if first is None or second is None:
+        raise UnknownArchitecture("lacks one of the two text encoders of Stable Diffusion XL")
     count = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("conditioner."))
     parameters = replace(_file_parameters(shapes), text=count)
-    return Architecture("sdxl", unet, (first or own, second or other), parameters, known=True)
+    return Architecture("sdxl", unet, (first, second), parameters, known=True)
 
 
 def vae_of_shapes(shapes: Shapes) -> VaeShape:

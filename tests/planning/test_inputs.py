@@ -39,9 +39,6 @@ def only(plan: Plan) -> Problem:
     return problem
 
 
-SDXL_UNET = {
-    "addition_embed_type": "text_time", "attention_head_dim": [2, 4, 4, 4], "use_linear_projection": True,
-}  # fmt: skip
 SDXL_FILE = {
     "model.diffusion_model.input_blocks.0.0.weight": (16, 4, 3, 3), "conditioner.embedders.0.transformer.x": (1,),
     "conditioner.embedders.1.model.x": (1,),
@@ -52,9 +49,9 @@ def made(folder: Path, kind: str) -> Path:
     """A model of a kind: `sd1`, `sd2` or `sdxl`, as a folder or, with `.file`, as a single file."""
     name, _, single = kind.partition(".")
     if not single:
-        given = {"sd1": {}, "sd2": stand_in.SD2, "sdxl": SDXL_UNET}[name]
-        index = "StableDiffusionXLPipeline" if name == "sdxl" else "StableDiffusionPipeline"
-        return stand_in.folder(folder / name, index, **given)
+        if name == "sdxl":
+            return stand_in.sdxl_folder(folder / name)
+        return stand_in.folder(folder / name, **(stand_in.SD2 if name == "sd2" else {}))
     shapes = SDXL_FILE if name == "sdxl" else stand_in.single_file_shapes(sd2=name == "sd2")
     return stand_in.safetensors(folder / f"{name}.safetensors", shapes)
 
@@ -67,6 +64,20 @@ def test_the_right_family_is_fine(project: Path, kind: str) -> None:
     assert (plan.model.family, plan.model.known) == (kind[:3], True)
     assert plan.lora is not None
     assert plan.lora.modules == 210  # 18 in a text encoder of 3 layers, 192 in the U-Net, as in a file of sd-scripts
+
+
+def test_sdxl_that_is_whole_and_not(project: Path) -> None:
+    values = {"script": "sdxl_train_network.py", "bucket_reso_steps": 32}
+    model = made(project, "sdxl")
+    plan = plan_of(project, model, **values)
+    assert [problem.name for problem in plan.findings] == []
+    assert plan.model is not None
+    assert plan.model.family == "sdxl"
+    without(model / "text_encoder_2/model.safetensors", "text_projection")
+    problem = only(plan_of(project, model, **values))
+    assert problem.what == "1 tensors of the second text encoder are missing (text_projection.weight)"
+    short = stand_in.sdxl_folder(project / "short", layers=10)
+    assert "takes the state after layer 11" in only(plan_of(project, short, **values)).what
 
 
 @pytest.mark.parametrize("backend", ["kohyakit", "sd-scripts"])

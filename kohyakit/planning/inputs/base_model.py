@@ -22,8 +22,10 @@ from kohyakit.planning.inputs.model_tensors import Wanted
 
 OPTION = "pretrained_model_name_or_path"
 AGAIN = "take the full model, or download it again"
+_SDXL_LAYER = 11  # of the first text encoder, whose state is taken
 _UNREADABLE = "name a diffusers folder, or a .safetensors or .ckpt file"
-_WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
+                 "text_encoder_2": "model"}  # fmt: skip
 _PREDICTIONS = {"v_prediction": "v_prediction", "v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 
 
@@ -101,6 +103,9 @@ def _settings(
         cure = f"switch v_parameterization {'on' if said == 'v_prediction' else 'off'}"
         yield Problem(where, what, cure, "prediction_type", "warning")
     layers = model.text_encoders[0].layers
+    if model.family == "sdxl" and (layers < _SDXL_LAYER or model.text_encoders[1].layers < 1):
+        what = f"its text encoder has {layers} layers, but SDXL takes the state after layer {_SDXL_LAYER}"
+        yield Problem(where, what, "give a model of this family", "wrong_model")
     skip = config.model.clip_skip or 1
     if model.family in ("sd1", "sd2") and skip > layers:
         cure = f"choose 1 to {layers}; 2 is usual for anime models"
@@ -125,22 +130,21 @@ def _prediction(path: Path, header: WeightHeader | None) -> str:
 def _missing(
     config: TrainConfig, path: Path, header: WeightHeader | None, model: Architecture, where: str
 ) -> Iterator[Problem]:
-    if model.family == "sdxl":
-        return
     with_vae = not config.model.vae
-    if header is None:
-        yield from _groups(path, ("unet", "vae") if with_vae else ("unet",), where)
     if header is not None:
         yield from _missing_in_file(header.shapes, model, where, with_vae=with_vae)
         return
-    parts: dict[str, tuple[str, Wanted]] = {
-        "unet": ("U-Net", model_tensors.unet_tensors(model.unet)),
-        "text_encoder": ("text encoder", model_tensors.text_tensors(model.text_encoders[0])),
-    }
-    for folder, (part, wanted) in parts.items():
-        yield from compared(where, part, wanted, folder_tensors(path / folder))
+    yield from _groups(path, ("unet", "vae") if with_vae else ("unet",), where)
+    yield from compared(where, "U-Net", model_tensors.unet_tensors(model.unet), folder_tensors(path / "unet"))
+    for folder, shape in zip(("text_encoder", "text_encoder_2"), model.text_encoders, strict=False):
+        wanted = model_tensors.text_tensors(shape, projection=folder == "text_encoder_2")
+        yield from compared(where, _text(folder), wanted, folder_tensors(path / folder))
     if with_vae:
         yield from missing_in_vae_folder(path, where)
+
+
+def _text(folder: str) -> str:
+    return "second text encoder" if folder == "text_encoder_2" else "text encoder"
 
 
 def _groups(path: Path, parts: Iterable[str], where: str) -> Iterator[Problem]:
@@ -155,14 +159,18 @@ def _groups(path: Path, parts: Iterable[str], where: str) -> Iterator[Problem]:
 
 def _missing_in_file(shapes: Shapes, model: Architecture, where: str, *, with_vae: bool) -> Iterator[Problem]:
     yield from compared(where, "U-Net", model_tensors.original_unet(model.unet), counted(below(shapes, arch.UNET)))
-    if model.family == "sd1":
-        held = below(shapes, arch.TEXT1)
+    first, *second = model.text_encoders
+    if model.family == "sd2":
+        held = below(shapes, arch.TEXT2)
+        yield from compared(where, "text encoder", model_tensors.open_clip_tensors(first), counted(held))
+    else:
+        held = below(shapes, arch.XL_TEXT1 if second else arch.TEXT1)
         if "embeddings.token_embedding.weight" in held:  # very old checkpoints lack the level `text_model`
             held = {f"text_model.{name}": shape for name, shape in held.items()}
-        wanted = model_tensors.text_tensors(model.text_encoders[0])
-    else:
-        held, wanted = below(shapes, arch.TEXT2), model_tensors.open_clip_tensors(model.text_encoders[0])
-    yield from compared(where, "text encoder", wanted, counted(held))
+        yield from compared(where, "text encoder", model_tensors.text_tensors(first), counted(held))
+    for shape in second:
+        wanted = model_tensors.open_clip_tensors(shape, projection=True)
+        yield from compared(where, "second text encoder", wanted, counted(below(shapes, arch.XL_TEXT2)))
     if with_vae:
         yield from missing_in_vae(below(shapes, arch.VAE), where)
 
@@ -224,9 +232,13 @@ def folder_tensors(folder: Path) -> dict[str, int]:
     shapes: dict[str, tuple[int, ...]] = {}
     for file in _weight_files(folder):
         shapes |= weight_header.read(file).shapes
-    if folder.name == "text_encoder" and not any(name.startswith("text_model.") for name in shapes):
-        shapes = {f"text_model.{name}": shape for name, shape in shapes.items()}
+    if folder.name.startswith("text_encoder") and not any(name.startswith("text_model.") for name in shapes):
+        shapes = {name if _projects(name) else f"text_model.{name}": shape for name, shape in shapes.items()}
     return counted(new_names(shapes))
+
+
+def _projects(name: str) -> bool:
+    return name.startswith("text_projection.")
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Every tensor that a Stable Diffusion 1.x or 2.x model must hold, by name and shape, from its shape alone.
+"""Every tensor that a Stable Diffusion model must hold, by name and shape, from its shape alone.
 
 So a model with something missing is told before anything is loaded. Names are diffusers', or those of a single file.
 """
@@ -28,6 +28,9 @@ def unet_tensors(shape: UNetShape) -> Wanted:
     yield from _convolution("conv_in", shape.inputs, first)
     yield from _linear("time_embedding.linear_1", first, 4 * first)
     yield from _linear("time_embedding.linear_2", 4 * first, 4 * first)
+    if shape.added:
+        yield from _linear("add_embedding.linear_1", shape.added, 4 * first)
+        yield from _linear("add_embedding.linear_2", 4 * first, 4 * first)
     for layer in unet_layers(shape, convolutions=True):
         yield from _norm_before(layer)
         make = _linear if not layer.kernel else partial(_convolution, side=layer.kernel)
@@ -62,8 +65,10 @@ def _norm_before(layer: Layer) -> Wanted:
             yield from _norm(f"{layer.name.removesuffix(end)}{norm}", layer.inputs)
 
 
-def text_tensors(shape: TextShape) -> Wanted:
-    """A CLIP text encoder's, under transformers' names."""
+def text_tensors(shape: TextShape, *, projection: bool = False) -> Wanted:
+    """A CLIP text encoder's, under transformers' names. projection: that of the pooled state too."""
+    if projection:
+        yield "text_projection.weight", None
     yield "text_model.embeddings.token_embedding.weight", None
     yield "text_model.embeddings.position_embedding.weight", None
     for layer in text_layers(shape):
@@ -74,8 +79,10 @@ def text_tensors(shape: TextShape) -> Wanted:
     yield from _norm("text_model.final_layer_norm", shape.hidden)
 
 
-def open_clip_tensors(shape: TextShape) -> Wanted:
-    """The same of SD 2.x in a single file, where q, k and v are one matrix."""
+def open_clip_tensors(shape: TextShape, *, projection: bool = False) -> Wanted:
+    """The same of OpenCLIP in a single file, where q, k and v are one matrix."""
+    if projection:
+        yield "text_projection", None
     hidden, inner = shape.hidden, shape.inner
     yield "token_embedding.weight", None
     yield "positional_embedding", None
