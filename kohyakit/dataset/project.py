@@ -13,7 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from kohyakit.dataset.caption import misspelt
 from kohyakit.dataset.images import FolderListing, list_folder, shown
@@ -159,7 +159,9 @@ def _whole(model: str) -> str:
     """A path in full, like the others in the config; a name on the Hugging Face hub stays as it is."""
     path = Path(model).expanduser() if model else Path()
     hub = model.count("/") == 1 and not path.suffix and not path.parent.exists()
-    return model if not model or hub else Path(os.path.abspath(path)).as_posix()
+    if not model or hub or PureWindowsPath(model).is_absolute():  # another computer's path stays as it is
+        return model
+    return Path(os.path.abspath(path)).as_posix()
 
 
 def _caption_extension(listings: Iterable[FolderListing]) -> str:
