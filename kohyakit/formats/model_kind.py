@@ -12,6 +12,7 @@ from kohyakit.formats.weight_header import Shapes
 
 UNET = "model.diffusion_model."
 SD_FAMILIES = ("sd1", "sd2", "sdxl")
+_LARGEST_CONFIG = 8_000_000  # bytes
 TITLES = {
     "sd1": "a Stable Diffusion 1.x model", "sd2": "a Stable Diffusion 2.x model",
     "sdxl": "a Stable Diffusion XL model", "sd3": "a Stable Diffusion 3 model", "flux": "a Flux model",
@@ -130,6 +131,9 @@ def family_at(place: Any) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A config of a model's folder. Raises KohyakitError."""
+    if not path.is_file() or path.stat().st_size > _LARGEST_CONFIG:
+        what = "is no config of a model" if path.exists() else "is missing"
+        raise KohyakitError(Problem(str(path), what, "download the model again"))
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

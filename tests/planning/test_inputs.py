@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -292,6 +293,16 @@ def test_states_for_either_trainer(project: Path) -> None:
         (problem,) = plan_of(project, model, backend, resume=str(folder)).errors
         assert said in problem.what
     assert plan_of(project, model, "sd-scripts", resume=str(theirs)).findings == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+def test_a_pipe_is_not_waited_for(project: Path) -> None:
+    model = made(project, "sd1")
+    os.mkfifo(project / "pipe.safetensors")
+    (model / "unet/config.json").unlink()
+    os.mkfifo(model / "unet/config.json")
+    plan = plan_of(project, model, network_weights=str(project / "pipe.safetensors"))
+    assert [problem.name for problem in plan.errors] == ["model_unreadable", "weights_unreadable"]
 
 
 def test_kinds_of_broken_folders(tmp_path: Path) -> None:
