@@ -180,9 +180,12 @@ def test_errors_come_first_and_there_is_no_plan_of_nothing(project: Path, model:
     assert "folder_missing" in [row["name"] for row in data["findings"]]
 
 
-def test_what_this_machine_lacks_is_no_fault_of_the_settings(project: Path, model: Path) -> None:
+def test_what_this_machine_lacks_is_no_fault_of_the_settings(
+    project: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch")
-    settings = [f"pretrained_model_name_or_path={model}", "optimizer_type=nowhere.Optimizer"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    settings = [f"pretrained_model_name_or_path={model}", "mixed_precision=fp16"]
     done = run("check", "config.toml", *(part for text in settings for part in ("--set", text)), cwd=project)
-    assert "[package_missing]" in done.stdout
+    assert "[gpu_missing]" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("Ready to train, but not on this machine: 1 warning")
