@@ -38,7 +38,8 @@ OWN = "in code of one's own, which no check imports: "
 
 # file and function -> for each refusal made there, in order: the case of CASES that provokes it, or why there is none
 REFUSALS: dict[str, tuple[str, ...]] = {
-    "train/assemble.py:_optimizer": ("no rate",),
+    "train/assemble.py:parameter_groups": ("no rate",),
+    "train/rehearse.py:rehearse": ("a schedule class that wants to know the loss",),
     "networks/file.py:unwritable": (TRAINS + "the disk is full", "output_dir is a file"),
     "train/data.py:TrainDataset.__init__": ("an image without a bucket",),
     "train/data.py:read_rgb": ("an image that does not decode",),
@@ -67,6 +68,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         "a shard that is missing", "an ending of another kind", "an empty file", "a Git LFS pointer", "a web page",
     ),
     "models/weights.py:missing_tensors": ("a file that lacks tensors",),
+    "networks/lora.py:LoraNetwork.over": ("a LoRA of another family for its ranks",),
     "networks/lora.py:LoraNetwork.load_kohya_state": ("a LoRA of another rank", "a LoRA of another family"),
     "train/optimizers/build.py:chosen_type": ("two optimizers",),
     "train/optimizers/build.py:_recipe": ("an optimizer whose package is missing",),
@@ -342,6 +344,13 @@ CASES: dict[str, Case] = {
     "a LoRA of another rank": Case("weights_of_another_rank", lora("lora_te_text_model_encoder_layers_0_mlp_fc1", 8)),
     "a LoRA of another family": Case(
         "weights_of_another_model", lora("lora_te1_text_model_encoder_layers_0_mlp_fc1", 4)
+    ),
+    "a LoRA of another family for its ranks": Case(
+        "weights_of_another_model",
+        lambda f: {**lora("lora_te1_text_model_encoder_layers_0_mlp_fc1", 4)(f), "dim_from_weights": True},
+    ),
+    "a schedule class that wants to know the loss": Case(
+        "scheduler_class_unknown", settings(lr_scheduler_type="ReduceLROnPlateau")
     ),
     "two optimizers": Case("optimizer_named_twice", settings(use_8bit_adam=True, optimizer_type="Lion")),
     "an optimizer whose package is missing": Case("package_missing", without_package, "warning"),
