@@ -17,13 +17,14 @@ import click
 )
 @click.option("--allow-code", "allow_code", multiple=True, metavar="NAME",
               help="A class of your own that train may import; check imports none.")  # fmt: skip
+@click.option("--command", metavar="N", help="Which training of a command file, by its number or output_name.")
 @click.option("--decode", is_flag=True, help="Decode every image too, as the start of a training does.")
 @click.option("--backend", type=click.Choice(["kohyakit", "sd-scripts"]), default="kohyakit", show_default=True,
               help="What is going to train it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def check(
-    config: Path, assignments: tuple[str, ...], dataset_config: Path | None, allow_code: tuple[str, ...], decode: bool,
-    backend: str, as_json: bool,
+    config: Path, assignments: tuple[str, ...], dataset_config: Path | None, allow_code: tuple[str, ...],
+    command: str | None, decode: bool, backend: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what a training will do, and what is wrong, before it starts.
 
@@ -38,7 +39,7 @@ def check(
     from kohyakit.planning.data import finding_data
 
     try:
-        loaded = load(config, overrides=parse_assignments(assignments), dataset_config=dataset_config)
+        loaded = load(config, overrides=parse_assignments(assignments), dataset_config=dataset_config, command=command)
     except KohyakitError as error:
         if not as_json:
             raise

@@ -29,6 +29,7 @@ _ORDER = ("set", "repaired", "unknown", "dropped", "differs", "defaulted", "mapp
 @click.option("--to", type=click.Choice(["toml", "json", "args"]), help="The format, where TARGET's name does not say.")
 @click.option("--tab", type=click.Choice(["lora", "dreambooth", "finetune", "ti"]), help="The GUI's tab of a preset.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Replace a value; repeatable.")
+@click.option("--command", metavar="N", help="Which training of a command file, by its number or output_name.")
 @click.option("--as-gui", is_flag=True, help="Exactly what a fresh GUI session would hand over, faults included.")
 @click.option("--keep-secrets", is_flag=True, help="Keep wandb_api_key and huggingface_token.")
 @click.option("--force", is_flag=True, help="Overwrite TARGET.")

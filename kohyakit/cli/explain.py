@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--command", metavar="N", help="Which training of a command file, by its number or output_name.")
 @click.option("--json", "as_json", is_flag=True, help="The same as data.")
 @click.option("--list", "list_names", is_flag=True, help="Every name there is, one a line.")
 @click.option("--markdown", is_flag=True, help="The page docs/parameters.md: all of them as a table.")
-def explain(name: str | None, config: Path | None, as_json: bool, list_names: bool, markdown: bool) -> None:
+def explain(
+    name: str | None, config: Path | None, command: str | None, as_json: bool, list_names: bool, markdown: bool
+) -> None:
     """Say what NAME does, its bounds and defaults, what to try when; with CONFIG, the value in force and its origin.
 
     NAME is an option of sd-scripts, a field of the GUI, or an argument inside network_args or optimizer_args.
@@ -43,7 +46,7 @@ def explain(name: str | None, config: Path | None, as_json: bool, list_names: bo
     if config is not None:
         from kohyakit.formats import load
 
-        loaded = load(config)
+        loaded = load(config, command=command)
     found = library.explain(name, loaded)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False, default=str))

@@ -25,14 +25,15 @@ import click
 )
 @click.option("--allow-code", "allow_code", multiple=True, metavar="NAME",
               help="Let the training import this class of your own; repeatable.")  # fmt: skip
+@click.option("--command", metavar="N", help="Which training of a command file, by its number or output_name.")
 @click.option("--backend", type=click.Choice(["kohyakit", "sd-scripts"]), default="kohyakit", show_default=True,
               help="Which trainer runs in the processes.")  # fmt: skip
 @click.option("--sd-scripts", "directory", type=click.Path(path_type=Path), help="The sd-scripts checkout.")
 @click.option("--python", metavar="EXE", help="The Python that has sd-scripts' packages.")
 @click.option("--print-command", is_flag=True, help="Print the command and stop.")
 def launch(config: Path, accelerate_options: tuple[str, ...], machine_rank: int | None, main_process_ip: str | None,
-           assignments: tuple[str, ...], allow_code: tuple[str, ...], backend: str, directory: Path | None,
-           python: str | None, print_command: bool, **settings: object) -> None:  # fmt: skip
+           assignments: tuple[str, ...], allow_code: tuple[str, ...], command: str | None, backend: str,
+           directory: Path | None, python: str | None, print_command: bool, **settings: object) -> None:  # fmt: skip
     """Train CONFIG through accelerate: several processes, GPUs or computers, with either trainer.
 
     \b
@@ -49,7 +50,7 @@ def launch(config: Path, accelerate_options: tuple[str, ...], machine_rank: int 
 
     given = {name: str(value) for name, value in settings.items() if value is not None and value is not False}
     given |= parse_assignments(assignments)
-    loaded = load(config, overrides=given).allowing(allow_code)
+    loaded = load(config, overrides=given, command=command).allowing(allow_code)
     extra = [*accelerate_options]
     extra += ["--machine_rank", str(machine_rank)] if machine_rank is not None else []
     extra += ["--main_process_ip", main_process_ip] if main_process_ip else []
@@ -62,6 +63,7 @@ def launch(config: Path, accelerate_options: tuple[str, ...], machine_rank: int 
         return
     arguments = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     arguments += [word for name in allow_code for word in ("--allow-code", name)]
+    arguments += ["--command", command] if command else []
     if print_command:
         words = accelerate.command(loaded, ["-m", "kohyakit.train", str(config), *arguments], extra=extra)
         click.echo(command_line.join(words))

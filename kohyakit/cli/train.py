@@ -16,6 +16,7 @@ import click
 @click.option("--dataset-config", type=click.Path(path_type=Path), help="The dataset TOML to train on.")
 @click.option("--allow-code", "allow_code", multiple=True, metavar="NAME",
               help="Let the training import this class of your own; repeatable.")  # fmt: skip
+@click.option("--command", metavar="N", help="Which training of a command file, by its number or output_name.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, as `kohyakit check` does, and stop.")
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that do not decode, and go on.")
 @click.option("--version", "run_version", metavar="1b", help="The run's name; the next free one by default.")
@@ -39,6 +40,7 @@ def train(
     assignments: tuple[str, ...],
     dataset_config: Path | None,
     allow_code: tuple[str, ...],
+    command: str | None,
     dry_run: bool,
     skip_bad_images: bool,
     run_version: str | None,
@@ -64,13 +66,14 @@ def train(
 
         context.invoke(
             check, config=config, assignments=assignments, dataset_config=dataset_config, allow_code=allow_code,
-            backend=backend,
+            command=command, backend=backend,
         )  # fmt: skip
         return
     from kohyakit.config.read import parse_assignments
     from kohyakit.formats import load
 
-    settings = load(config, overrides=parse_assignments(assignments), dataset_config=dataset_config)
+    overrides = parse_assignments(assignments)
+    settings = load(config, overrides=overrides, dataset_config=dataset_config, command=command)
     settings = settings.allowing(allow_code)
     if backend == "sd-scripts" or print_command:
         from kohyakit.launch import sd_scripts

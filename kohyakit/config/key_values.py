@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,6 +32,48 @@ def parse_key_values(args: Iterable[str] | None, where: str = "optimizer_args") 
             Problem(p.where, p.what, p.cure, name="bad_key_value") for p in problems
         )
     return values
+
+
+KEY_VALUES = frozenset(("optimizer_args", "lr_scheduler_args", "network_args"))
+_PAIR = re.compile(r"[A-Za-z_][\w.]*[ \t]*=(?!=)")
+
+
+def split_key_values(text: str) -> list[str]:
+    """Free text of arguments -> its `name=value` items, cut where the next name begins and not at every blank.
+
+    "decouple=True, betas=(0.9, 0.99)" -> ["decouple=True", "betas=(0.9,0.99)"]: commas between the items and blanks
+    in a value that is not quoted go. Text without any pair is cut at its blanks.
+    """
+    starts = [match.start() for match in _PAIR.finditer(text)]
+    outside = _outside(text)
+    starts = [place for place in starts if outside[place] and (not place or text[place - 1] in " \t\n,;")]
+    if not starts:
+        return text.split()
+    items = text[: starts[0]].split()
+    for begin, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        name, _, value = text[begin:end].partition("=")
+        items.append(f"{name.strip()}={_tight(value.strip().rstrip(',; ') or value.strip())}")
+    return items
+
+
+def _outside(text: str) -> list[bool]:
+    """For each place: does it stand outside of brackets and quotes?"""
+    found, depth, quote = [], 0, ""
+    for character in text:
+        found.append(depth <= 0 and not quote)
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        else:
+            depth += (character in "([{") - (character in ")]}")
+    return found
+
+
+def _tight(value: str) -> str:
+    """A value without the blanks that stand outside of quotes."""
+    parts = re.split(r"(\"[^\"]*\"|'[^']*')", value)
+    return "".join(part if place % 2 else "".join(part.split()) for place, part in enumerate(parts))
 
 
 def _cure(value: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,22 @@ from kohyakit.formats.text import BOM, parse_json, read_text, shorten
 __all__ = ["load", "loads", "recognise"]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is wanted of a file. overrides: values by sd-scripts name or the GUI's, which go before the file's.
+
+    as_gui: exactly what a fresh GUI session hands over, faults included. tab: lora, dreambooth, finetune or ti, where
+    a preset's keys do not say. command: which training of a command file with several, by number or output_name.
+    folder: where the file lies; files that it names are looked for there.
+    """
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    as_gui: bool = False
+    tab: str | None = None
+    command: str | None = None
+    folder: Path | None = None
+
+
 def load(
     path: Path | str,
     *,
@@ -22,16 +38,18 @@ def load(
     dataset_config: Path | str | None = None,
     as_gui: bool = False,
     tab: str | None = None,
+    command: str | None = None,
 ) -> TrainConfig:
-    """A GUI preset (JSON), a config_file (TOML) or a command line (.args) as a config.
+    """A GUI preset (JSON), a config_file (TOML) or a command file (.args, .bat, .sh, .ps1) as a config.
 
-    overrides: values by sd-scripts name or, for a preset, by the GUI's; they go before the file's. dataset_config:
-    the dataset TOML to use instead of the file's. as_gui: exactly what a fresh GUI session hands over, faults
-    included. tab: lora, dreambooth, finetune or ti, where the preset's keys do not say.
+    dataset_config: the dataset TOML to use instead of the file's. The rest: see `Asked`.
     `config.source` holds the untouched text and a note per key. Raises ConfigError with every problem at once.
     """
     path = _existing(Path(path))
-    config = loads(read_text(path), path.name, overrides=overrides, as_gui=as_gui, tab=tab)
+    text = read_text(path)
+    config, problems = read_as(text, path.name, Asked(dict(overrides or {}), as_gui, tab, command, path.parent))
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(problems)
     if dataset_config is not None:
         config = config.with_values(dataset_config=str(dataset_config))
     assert config.source is not None
@@ -52,7 +70,12 @@ def read(
     text: str, where: str, *, overrides: Mapping[str, Any] | None = None, as_gui: bool = False, tab: str | None = None
 ) -> tuple[TrainConfig, list[Problem]]:
     """As `loads`, but with the problems beside the config. Raises ConfigError where nothing can be read at all."""
-    overrides = dict(overrides or {})
+    return read_as(text, where, Asked(dict(overrides or {}), as_gui, tab))
+
+
+def read_as(text: str, where: str, asked: Asked) -> tuple[TrainConfig, list[Problem]]:
+    """As `read`, with all that can be asked of a file."""
+    asked = replace(asked, overrides=dict(asked.overrides))
     kind = recognise(text, where)
     if kind.startswith("dataset"):
         raise ConfigError(
@@ -63,8 +86,9 @@ def read(
                 name="dataset_config",
             )
         )
+    overrides = dict(asked.overrides)
     reader = {"gui-json": _preset, "toml": _toml, "args": _args}[kind]
-    config, notes, problems = reader(text, where, overrides, as_gui, tab)
+    config, notes, problems = reader(text, where, overrides, asked)
     if overrides:
         config, notes, found = _overridden(config, overrides, notes)
         problems += found
@@ -84,8 +108,9 @@ def recognise(text: str, where: str = "") -> str:
     if body.startswith(("{", "[{")) or where.lower().endswith(".json"):
         return "dataset-json" if '"datasets"' in body and _has_datasets(text, where) else "gui-json"
     from kohyakit.formats import command
+    from kohyakit.formats.shell import dialect
 
-    if where.lower().endswith((".args", ".bat", ".sh", ".ps1")) or (
+    if where.lower().endswith(dialect.ENDINGS) or (
         not where.lower().endswith(".toml") and command.looks_like_command(body)
     ):
         return "args"
@@ -123,12 +148,13 @@ def parse_preset(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _preset(
-    text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
+    text: str, where: str, overrides: dict[str, Any], asked: Asked
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
     from kohyakit.formats import gui_json, gui_launch, gui_notes
     from kohyakit.formats.gui_fields import TABS, guess_tab
 
     preset, problems = parse_preset(text, where)
+    tab = asked.tab
     if tab is not None and tab not in TABS:
         raise ConfigError(Problem("--tab", f"is {tab!r}, but one of {', '.join(TABS)} was wanted", name="bad_value"))
     guessed, sure = guess_tab(preset)
@@ -143,7 +169,7 @@ def _preset(
     preset |= gui_overrides(overrides, tab, preset)
     for name in mine:
         del overrides[name]
-    if as_gui:
+    if asked.as_gui:
         result = gui_launch.as_gui(preset, tab)
         config, found = from_gui_toml(result, where)
         return config, told + gui_notes.of_result(preset, result), problems + found
@@ -163,7 +189,7 @@ def from_gui_toml(result: Any, where: str) -> tuple[TrainConfig, list[Problem]]:
 
 
 def _toml(
-    text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
+    text: str, where: str, overrides: dict[str, Any], asked: Asked
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
     from kohyakit.formats import train_toml
 
@@ -171,25 +197,12 @@ def _toml(
 
 
 def _args(
-    text: str, where: str, overrides: dict[str, Any], as_gui: bool, tab: str | None
+    text: str, where: str, overrides: dict[str, Any], asked: Asked
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
-    from kohyakit.formats import command
+    from kohyakit.formats.shell import as_config
 
-    try:
-        words = command.split(text)
-    except ValueError as error:
-        raise ConfigError(
-            Problem(where, f"is no command line ({str(error).lower()})", "close the quote", name="bad_args")
-        ) from None
-    told = command.parse(words, where)
-    values = dict(told.values)
-    if told.script:
-        values["script"] = told.script
-    config, problems = read_values(values, where)
-    notes = [Note(name, "mapped") for name in told.values] + [Note(word, "unknown", "kept") for word in told.unknown]
-    if told.unknown:
-        config = config.with_values(additional_parameters=command.join(told.unknown))
-    return config, notes, told.problems + problems
+    given = frozenset(map(parameter_name, overrides))
+    return as_config.read(text, where, folder=asked.folder, chosen=asked.command, given=given)
 
 
 def _overridden(

@@ -6,11 +6,13 @@ line goes on, quotes hold words together.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kohyakit.config.key_values import KEY_VALUES, split_key_values
 from kohyakit.config.param import Spec
 from kohyakit.config.read import nearest
 from kohyakit.config.scripts import reads
@@ -56,7 +58,9 @@ def split(text: str) -> list[str]:
 
 
 def _joined(text: str) -> str:
-    """Comment lines out, continued lines (backslash, caret or backtick at the end) joined."""
+    """Comment lines out, continued lines (backslash, caret or backtick at the end) joined.
+
+    Here a sign that touches a word belongs to it; a command file is read by `shell.command_file`."""
     lines = [line.rstrip() for line in text.lstrip("\ufeff").splitlines() if not line.lstrip().startswith("#")]
     return " ".join(
         line[:-1] if line.endswith(("\\", "^", "`")) and (len(line) == 1 or line[-2].isspace()) else line
@@ -64,8 +68,16 @@ def _joined(text: str) -> str:
     )
 
 
+_STARTS_TRAINING = re.compile(
+    r"(?m)^(?![ \t]*(?:#|rem\b|::)).*\b(?:accelerate(?:\.exe)?[ \t]+launch|accelerate\.commands\.launch|"
+    r"\w*(?:train_network|train_db|fine_tune|train_textual_inversion)\.py)\b"
+)
+
+
 def looks_like_command(text: str) -> bool:
-    """Does text begin like a command line: accelerate, python, a script or an option?"""
+    """Does text begin like a command line (accelerate, python, a script, an option), or start a training further on?"""
+    if _STARTS_TRAINING.search(text[:100_000]):
+        return True
     first = _joined(text[:4096]).split()
     return bool(first) and (
         first[0].startswith("--")
@@ -74,13 +86,17 @@ def looks_like_command(text: str) -> bool:
     )
 
 
-def parse(words: Sequence[str], where: str = "command line") -> Arguments:
-    """Words of a command line, with or without `accelerate launch … script.py`, as values by name."""
+def parse(words: Sequence[str], where: str = "command line", start: int | None = None) -> Arguments:
+    """Words of a command line, with or without `accelerate launch … script.py`, as values by name.
+
+    start: where the script stands, if its name does not say so.
+    """
     found = Arguments()
-    start = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
+    named = next((i for i, word in enumerate(words) if word.lower().endswith(".py")), None)
+    start = named if start is None else start
     if start is not None:
-        found.script = words[start].replace("\\", "/").rsplit("/", 1)[-1]
-        _accelerate(words[:start], found)
+        found.script = words[start].replace("\\", "/").rsplit("/", 1)[-1] if start == named else ""
+        _launcher(words[:start], found)
         words = words[start + 1 :]
     position = 0
     while position < len(words):
@@ -88,6 +104,7 @@ def parse(words: Sequence[str], where: str = "command line") -> Arguments:
         position += 1
         if not word.startswith("--") or word == "--":
             found.unknown.append(word)
+            found.problems += _stray(word, where)
             continue
         name, equals, value = word[2:].partition("=")
         following = _values_after(words, position)
@@ -98,30 +115,69 @@ def parse(words: Sequence[str], where: str = "command line") -> Arguments:
                 Problem(where, f"unknown option --{name}", _near(name), name="unknown_parameter", severity="warning")
             )
             position += len(following)
-        elif spec.kind == "bool" and not spec.many:
-            found.values[spec.name] = True
-            if equals:
-                found.problems.append(
-                    Problem(
-                        where,
-                        f"--{spec.name} takes no value, but {value!r} stands there",
-                        f"write --{spec.name} or leave it out",
-                        name="bad_value",
-                    )
-                )
-        elif equals:
-            found.values[spec.name] = [value] if spec.many else _share(spec, value)
-        elif spec.many:
-            found.values[spec.name] = following
-            position += len(following)
-        elif following:
-            found.values[spec.name] = _share(spec, following[0])
-            position += 1
-        else:
-            found.problems.append(
-                Problem(where, f"--{spec.name} needs a value", f"write --{spec.name} VALUE", name="bad_value")
-            )
+            continue
+        position += _take(spec, equals, value, following, where, found)
     return found
+
+
+def _take(spec: Spec, equals: str, value: str, following: list[str], where: str, found: Arguments) -> int:
+    """Take an option's value; how many of the words behind it belong to it."""
+    given = [value] if equals else following
+    if spec.kind == "bool" and not spec.many:
+        found.values[spec.name] = True
+        if equals:
+            what = f"--{spec.name} takes no value, but {value!r} stands there"
+            found.problems.append(Problem(where, what, f"write --{spec.name} or leave it out", name="bad_value"))
+        return 0
+    if spec.many:
+        found.values[spec.name] = _arguments(spec, given)
+    elif given:
+        found.values[spec.name] = _share(spec, given[0])
+    else:
+        what = f"--{spec.name} needs a value"
+        found.problems.append(Problem(where, what, f"write --{spec.name} VALUE", name="bad_value"))
+    return 0 if equals else len(following) if spec.many else min(len(following), 1)
+
+
+def _arguments(spec: Spec, items: list[str]) -> list[str]:
+    """A list's items; name=value pairs that one pair of quotes holds together are several."""
+    if spec.name not in KEY_VALUES:
+        return items
+    return [part for item in items for part in (split_key_values(item) if " " in item.strip() else [item])]
+
+
+def _stray(word: str, where: str) -> list[Problem]:
+    """A word that no option takes. A dash that a page made long is named; the rest is kept, as unknown options are."""
+    if word[:1] in ("–", "—") and word[1:2].isalpha():
+        what = f"{word.partition('=')[0]} begins with a long dash, so it is no option"
+        return [Problem(where, what, f"write --{word[1:].partition('=')[0]}", name="bad_args")]
+    return []
+
+
+def _launcher(words: Sequence[str], found: Arguments) -> None:
+    """What stands before the script: accelerate's options are kept apart, the rest is how it was started."""
+    heads = [word.replace("\\", "/").rsplit("/", 1)[-1].lower().removesuffix(".exe") for word in words]
+    for place, head in enumerate(heads):
+        if head == "accelerate.commands.launch" or (head == "launch" and place and heads[place - 1] == "accelerate"):
+            _accelerate(words[place + 1 :], found)
+            return
+        if head == "torchrun":
+            told = parse_options(words[place + 1 :])
+            if processes := told.get("nproc_per_node") or told.get("nproc-per-node"):
+                found.values["num_processes"] = processes
+            return
+    if words and words[0].startswith("--"):
+        _accelerate(words, found)
+
+
+def parse_options(words: Sequence[str]) -> dict[str, str]:
+    """`--name value` and `--name=value` as they stand."""
+    told: dict[str, str] = {}
+    for place, word in enumerate(words):
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--"):
+            told[name] = value if equals else words[place + 1] if place + 1 < len(words) else ""
+    return told
 
 
 def _accelerate(words: Sequence[str], found: Arguments) -> None:
@@ -130,9 +186,7 @@ def _accelerate(words: Sequence[str], found: Arguments) -> None:
         word = words[position]
         position += 1
         name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            extra += [word] if position > 2 else []
-        elif name not in ACCELERATE:
+        if not word.startswith("--") or name not in ACCELERATE:
             extra.append(word)
         elif ACCELERATE[name] and not equals and position < len(words):
             found.values[name] = words[position]
@@ -253,9 +307,15 @@ def join(words: Iterable[str]) -> str:
     return " ".join(_quoted(word) for word in words)
 
 
+_EXPANDS = re.compile(r"[$`]|%\w+%")  # what sh and PowerShell, or cmd, take for a variable within double quotes
+
+
 def _quoted(word: str) -> str:
-    if word and not any(character.isspace() or character in "\"'#&|<>^`$;()*?!%" for character in word):
+    special = any(character.isspace() or character in "\"'#&|<>^`$;()*?!%" for character in word)
+    if word and not special and not word.endswith("\\"):
         return word
+    if _EXPANDS.search(word) and "'" not in word:
+        return f"'{word}'"
     if '"' not in word:
         return f'"{word}"'
     return f"'{word}'" if "'" not in word else '"' + word.replace('"', '"' + "'\"'" + '"') + '"'

@@ -20,7 +20,8 @@ STDOUT = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to convert. to: toml, json or args (by the target's name without one). tab: the GUI's, where not plain."""
+    """How to convert. to: toml, json or args (by the target's name without one). tab: the GUI's, where not plain.
+    command: which training of a command file with several."""
 
     to: str | None = None
     tab: str | None = None
@@ -28,6 +29,7 @@ class Options:
     as_gui: bool = False
     keep_secrets: bool = False
     force: bool = False
+    command: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,8 @@ class Work:
     def config(self, text: str | None = None) -> tuple[TrainConfig, list[Problem]]:
         """The source as a config. Raises ConfigError with all problems where one is an error."""
         options = self.options
-        config, problems = formats.read(
-            self.text if text is None else text, self.source.name,
-            overrides=options.overrides, as_gui=options.as_gui, tab=options.tab,
-        )  # fmt: skip
+        asked = formats.Asked(options.overrides, options.as_gui, options.tab, options.command, self.source.parent)
+        config, problems = formats.read_as(self.text if text is None else text, self.source.name, asked)
         kept = unknown_kept(problems)
         if any(problem.severity == "error" for problem in kept):
             raise ConfigError(problems)

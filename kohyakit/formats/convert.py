@@ -17,10 +17,11 @@ from kohyakit.formats.conversion import (
 from kohyakit.formats.convert_args import to_args
 from kohyakit.formats.convert_json import to_json
 from kohyakit.formats.convert_toml import to_toml
+from kohyakit.formats.shell import dialect
 from kohyakit.formats.text import read_text, write_text
 
 TARGETS = ("toml", "json", "args")
-_ENDINGS = {".toml": "toml", ".json": "json", ".args": "args", ".sh": "args", ".bat": "args", ".ps1": "args"}
+_ENDINGS = {".toml": "toml", ".json": "json", **dict.fromkeys(dialect.ENDINGS, "args")}
 
 __all__ = ["STDOUT", "Conversion", "Options", "convert", "convert_folder"]
 

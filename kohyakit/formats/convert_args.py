@@ -15,12 +15,13 @@ from kohyakit.formats.conversion import (
     tab_of,
 )
 from kohyakit.formats.convert_toml import overridden, prompts_file_for, to_toml
+from kohyakit.formats.shell import command_file
 from kohyakit.formats.text import write_text
 
 
 def to_args(work: Work) -> Conversion:
     """The source as a command line, written to the target. Raises ConfigError."""
-    if work.kind == "args" and not work.options.overrides:
+    if work.kind == "args" and not work.options.overrides and _is_one_line(work):
         config, problems = work.config()
         text = work.text if work.options.keep_secrets else carry.without_secrets(work.text, "args")
         return _finished_args(work, text, config, problems, [])
@@ -38,6 +39,14 @@ def to_args(work: Work) -> Conversion:
     notes += [Note(name, "dropped", f"{config.launch.script} does not know it") for name in command.unread(config)]
     words = command.build(config, keep_secrets=work.options.keep_secrets)
     return _finished_args(work, command.as_text(words), config, problems, notes, tuple(written))
+
+
+def _is_one_line(work: Work) -> bool:
+    """Is the source one command and nothing else, in the words of an .args file? Then it stays as it is."""
+    if work.source.suffix.lower() != ".args":
+        return False
+    file = command_file.read(work.text, work.source.name, folder=work.source.parent, chosen=work.options.command)
+    return file.only and not any(word.startswith("--config_file") for word in file.command.words)
 
 
 def _finished_args(

@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--dataset-config", type=Path, help="the dataset TOML to train on")
     parser.add_argument("--allow-code", action="append", default=[], metavar="NAME", help="code of your own to import")
+    parser.add_argument("--command", metavar="N", help="which training of a command file")
     parser.add_argument("--skip-bad-images", action="store_true", help="leave out images that do not decode")
     parser.add_argument("--version", help="the run's name; the next free one by default")
     parser.add_argument("--parent", help="the run that this one is compared with")
@@ -27,8 +28,9 @@ def main() -> int:
     from kohyakit.train.start import train_network
 
     try:
+        overrides = parse_assignments(tuple(given.assignments))
         config = load(
-            given.config, overrides=parse_assignments(tuple(given.assignments)), dataset_config=given.dataset_config
+            given.config, overrides=overrides, dataset_config=given.dataset_config, command=given.command
         ).allowing(given.allow_code)
         run = train_network(
             config, skip_bad_images=given.skip_bad_images, progress=not given.quiet, version=given.version,
