@@ -29,6 +29,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+Resolved = tuple[str | None, click.Command | None, list[str]]
+
+
+def with_suggestion(group: click.Group, ctx: click.Context, args: list[str]) -> list[str]:
+    """The arguments as they are; a command that there is not ends in a sentence that names the nearest."""
+    name = args[0] if args else ""
+    if name and not name.startswith("-") and group.get_command(ctx, name) is None:
+        import difflib
+
+        near = difflib.get_close_matches(name.lower()[:40], group.list_commands(ctx), n=1, cutoff=0.6)
+        told = f" Did you mean {near[0]}?" if near else f" There are {', '.join(group.list_commands(ctx))}."
+        ctx.fail(f"No such command '{name[:40]}'.{told}")
+    return args
+
+
+class SuggestingGroup(click.Group):
+    """A group that names the nearest command where there is none of a name."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Resolved:
+        return super().resolve_command(ctx, with_suggestion(self, ctx, args))
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is called."""
 
@@ -40,6 +62,9 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
         return getattr(import_module(module), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Resolved:
+        return super().resolve_command(ctx, with_suggestion(self, ctx, args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -51,7 +51,7 @@ def explain(
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False, default=str))
         return
-    if all(one.name != name.strip().lstrip("-").replace("-", "_") for one in found):
+    if all(one.name != name.strip().lstrip("-").replace("-", "_") for one in found):  # what people call it
         click.echo(f"Nothing is called '{name}'; this is {found[0].name}.\n")
     click.echo("\n\n".join(_shown(one, with_config=loaded is not None) for one in found))
 

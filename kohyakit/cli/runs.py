@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from kohyakit.cli import SuggestingGroup
+
 _PROJECT = click.option(
     "-p", "--project", type=click.Path(path_type=Path), default=".", metavar="DIR",
     help="The folder that holds runs (a training's output_dir); this folder by default.",
@@ -20,7 +22,7 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2, default=str))
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def runs() -> None:
     """List, compare and import trainings: the number is the photos, the letter the settings (1a, 1b, 2a).
 

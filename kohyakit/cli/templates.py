@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from kohyakit.cli import SuggestingGroup
 
-@click.group()
+
+@click.group(cls=SuggestingGroup)
 def templates() -> None:
     """Presets, sample prompts and a project skeleton to start from: list, show, copy and own them."""
 

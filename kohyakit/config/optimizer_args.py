@@ -165,3 +165,51 @@ SCHEDULER_ARG_VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingP
         "T_mult": _COUNT,
     }
 )
+
+NUMBER, WHOLE, SWITCH, NUMBERS, TEXT = "a number", "a whole number", "True or False", "a list of numbers", "text"
+KIND_EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {NUMBER: "0.01", WHOLE: "100", SWITCH: "True", NUMBERS: "0.9,0.999", TEXT: "'text'"}
+)
+
+# argument -> the kinds of value that it takes, None beside them where that is a value too
+_KINDS: Mapping[str, tuple[str | None, ...]] = {
+    name: kinds
+    for names, kinds in (
+        ("weight_decay momentum dampening d_coef growth_rate clip_threshold decay_rate r weight_lr_power d0 "
+         "cautious_factor eta_min lr_end", (NUMBER,)),
+        ("beta1 beta3 min_lr", (NUMBER, None)),
+        ("eps", (NUMBER, NUMBERS)),
+        ("betas", (NUMBERS,)),
+        ("T_max T_0 T_mult last_epoch log_every slice_p warmup_steps min_8bit_size percentile_clipping "
+         "num_training_steps", (WHOLE,)),
+        ("num_cycles", (NUMBER,)),
+        ("amsgrad decouple use_bias_correction safeguard_warmup fsdp_in_use no_prox scale_parameter relative_step "
+         "warmup_init use_triton decoupled_weight_decay nesterov maximize capturable differentiable block_wise "
+         "is_paged silent_sgd_phase", (SWITCH,)),
+        ("foreach fused", (SWITCH, None)),
+        ("step_rules warmup_type decay_type", (TEXT,)),
+    )
+    for name in names.split()
+}  # fmt: skip
+
+
+def wrong_kind(name: str, value: Any) -> str:
+    """What an argument wanted where its value is of another kind, else ""; an unknown one takes all but `1,`."""
+    kinds = _KINDS.get(name)
+    if kinds is None:
+        return NUMBER if isinstance(value, tuple) and len(value) == 1 else ""
+    if value is None:
+        return "" if None in kinds or name == "step_rules" else str(kinds[0])
+    return "" if any(_is(kind, value) for kind in kinds if kind) else str(kinds[0])
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == SWITCH:
+        return isinstance(value, bool) or value in (0, 1)
+    if kind == TEXT:
+        return isinstance(value, str)
+    if kind == NUMBERS:
+        return isinstance(value, (tuple, list)) and len(value) > 1 and all(_is(NUMBER, item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return kind == NUMBER or isinstance(value, int) or value.is_integer()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from kohyakit.config.meant import meant_name
 from kohyakit.config.scripts import NO_SCRIPT_READS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
@@ -38,7 +38,8 @@ def read_values(
             good[name] = coerce(spec, value, gui=gui)
         except Unreadable as wanted:
             shown = "***" if spec.about.secret else repr(value)
-            problems.append(Problem(where, f"{name} is {shown[:200]}, but {wanted}", name="bad_value"))
+            what = f"{name} is {shown[:200]}, but {wanted}"
+            problems.append(Problem(where, what, wanted.cure, name="bad_value"))
     return replace(base.with_values(**good), extras=extras), problems
 
 
@@ -59,9 +60,8 @@ def unknown(name: str, where: str, present: Collection[str] = ()) -> Problem:
 
 @lru_cache(maxsize=4096)
 def nearest(name: str) -> str:
-    """The parameter whose name is nearly this, or "" where none is. Kept: a folder of presets asks the same again."""
-    near = difflib.get_close_matches(name[:100], SPECS(), n=1, cutoff=0.8)
-    return near[0] if near else ""
+    """The parameter that was meant, or "" where none is plain. Kept: a folder of presets asks the same again."""
+    return meant_name(name, SPECS())
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:

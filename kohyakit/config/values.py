@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
 from typing import Any
 
+from kohyakit.config.meant import meant_choice
 from kohyakit.config.param import Spec
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "none", "")
 
 
 class Unreadable(ValueError):
-    """A value that a parameter cannot take; the text says what was wanted."""
+    """A value that a parameter cannot take; the text says what was wanted, cure what to write where that is plain."""
+
+    def __init__(self, wanted: str, cure: str = "") -> None:
+        super().__init__(wanted)
+        self.cure = cure
 
 
 def coerce(spec: Spec, value: Any, *, gui: bool = False) -> Any:
@@ -25,10 +30,33 @@ def coerce(spec: Spec, value: Any, *, gui: bool = False) -> Any:
     blanks = spec.about.blank + (spec.about.gui_blank if gui else ())
     if value is None or any(_same(value, blank) for blank in blanks):
         return None if spec.optional else spec.default
+    if isinstance(value, (list, tuple)) and not spec.many:
+        raise Unreadable(_wanted(spec.kind), _without_list(spec, value))
     result = _many(spec, value) if spec.many else _one(spec.kind, value)
     for item in result if spec.many else (result,):
         _check_bounds(spec, item)
     return result
+
+
+_WANTED = {"str": "text", "bool": "true or false", "int": "a whole number"}
+
+
+def _wanted(kind: str) -> str:
+    return f"{_WANTED.get(kind, 'a number')} was wanted"
+
+
+def _without_list(spec: Spec, value: Any) -> str:
+    """What to write in place of a list; "" where it is not plain."""
+    if spec.about.secret:
+        return ""
+    if spec.name == "sample_prompts":
+        return "name a .txt file with one prompt a line"
+    if len(value) == 1 and isinstance(value[0], (str, int, float)):
+        shown = json.dumps(str(value[0]) if spec.kind == "str" else value[0])
+        return f"take the brackets away: {spec.name} = {shown}"
+    if spec.kind == "str" and 1 < len(value) < 9 and all(isinstance(item, (int, float, str)) for item in value):
+        return f'write "{",".join(map(str, value))}"'
+    return ""
 
 
 def _same(value: Any, blank: Any) -> bool:
@@ -104,9 +132,9 @@ def _many(spec: Spec, value: Any) -> tuple[Any, ...]:
 def _check_bounds(spec: Spec, value: Any) -> None:
     about = spec.about
     if about.choices and value not in about.choices:
-        near = difflib.get_close_matches(str(value), [str(c) for c in about.choices], n=1)
+        near = meant_choice(value, about.choices)
         choices = ", ".join(str(c) for c in about.choices)
-        raise Unreadable(f"it must be one of {choices}" + (f" (did you mean '{near[0]}'?)" if near else ""))
+        raise Unreadable(f"it must be one of {choices}" + (f" (did you mean '{near}'?)" if near else ""))
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
     low = about.gt if about.gt is not None else about.ge

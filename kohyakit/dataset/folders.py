@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def parse_folder_name(name: str) -> tuple[int, str] | None:
         return int(count), rest
     except ValueError:
         return None
+
+
+_COUNT = re.compile(r"\s*([1-9]\d{0,2})[\s.x×-]*(?=[^\d\s])(.*)")
+
+
+def with_repeats(name: str) -> str:
+    """What a folder without a readable repeat count should be called: a number that stands there already is kept."""
+    match = _COUNT.fullmatch(name)
+    if match:
+        return f"{match[1]}_{match[2].strip(' _-')}"
+    return f"10_{name.strip(' _-') or 'subject'}"
 
 
 def subset_folders(base: str | None, option: str, problems: list[Problem]) -> list[SubsetFolder]:
@@ -92,7 +104,7 @@ def _no_repeat_count(folder: Path, count: int, severity: str) -> Problem:
     return Problem(
         shown(folder),
         f"the folder name has no repeat count: {_images(count)} not trained",
-        f"rename it to 10_{folder.name} (repeats, underscore, subject)",
+        f"rename it to {with_repeats(folder.name)} (repeats, underscore, subject)",
         "no_repeat_count",
         severity,
     )

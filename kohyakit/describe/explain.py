@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from kohyakit.config.meant import OTHER_NAMES
 from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS, parse_network_args
 from kohyakit.config.optimizer_args import OPTIMIZER_ARG_HELP, OPTIMIZER_ARGS, SCHEDULER_ARG_HELP, SCHEDULER_ARGS
 from kohyakit.config.param import Spec
@@ -25,27 +26,7 @@ _KINDS = {"int": "whole number", "float": "number", "bool": "switch", "str": "te
 _TAB_NAMES = {"lora": "LoRA", "dreambooth": "Dreambooth", "finetune": "Finetune", "ti": "Textual Inversion"}
 _FAMILIES = ("flux1", "sd3", "hunyuan_image", "hunyuan", "anima", "lumina", "sdxl", "flux")  # in names of GUI fields
 # What people call a parameter in conversation.
-_EVERYDAY = {
-    "rank": "network_dim",
-    "dim": "network_dim",
-    "alpha": "network_alpha",
-    "lr": "learning_rate",
-    "te_lr": "text_encoder_lr",
-    "steps": "max_train_steps",
-    "epochs": "max_train_epochs",
-    "warmup": "lr_warmup_steps",
-    "scheduler": "lr_scheduler",
-    "batch": "train_batch_size",
-    "buckets": "enable_bucket",
-    "repeats": "dataset_repeats",
-    "precision": "mixed_precision",
-    "samples": "sample_prompts",
-    "prompts": "sample_prompts",
-    "model": "pretrained_model_name_or_path",
-    "min_snr": "min_snr_gamma",
-    "locon": "conv_dim",
-    "dora": "dora_wd",
-}
+_EVERYDAY = {**OTHER_NAMES, "locon": "conv_dim", "dora": "dora_wd"}
 _FALLS_BACK = {"unet_lr": "learning_rate", "text_encoder_lr": "learning_rate"}
 
 
@@ -79,7 +60,8 @@ def explain(name: str, config: TrainConfig | None = None) -> tuple[Explanation, 
     """Everything that goes by this name: usually one, sometimes a parameter and a network argument.
 
     A name may be an option (`--network_dim`), a field of the GUI, an argument inside network_args,
-    optimizer_args or lr_scheduler_args, or a near miss of one. Raises ConfigError with names to try.
+    optimizer_args or lr_scheduler_args, or what people and other tools call one (`rank`). Raises ConfigError with
+    the name that was meant, or names to try.
     """
     wanted = name.strip().lstrip("-").replace("-", "_")
     found = tuple(_everything(wanted, config)) or tuple(_everything(_EVERYDAY.get(wanted.lower(), ""), config))
@@ -87,9 +69,12 @@ def explain(name: str, config: TrainConfig | None = None) -> tuple[Explanation, 
         return found
     names = _names()
     lower = {known.lower(): known for known in names}
+    if wanted.lower() in lower:
+        return tuple(_everything(lower[wanted.lower()], config))
     near = difflib.get_close_matches(wanted.lower(), lower, n=1, cutoff=0.75)
     if near:
-        return tuple(_everything(lower[near[0]], config))
+        cure = f"did you mean {lower[near[0]]}?"
+        raise ConfigError(Problem("", f"nothing is called '{name}'", cure, name="unknown_parameter"))
     words = [word for word in re.split(r"[\s_]+", wanted.lower()) if len(word) > 2]
     alike = [known for known in names if any(word in known.lower() for word in words)][:6]
     cure = f"perhaps {', '.join(alike)}" if alike else "kohyakit explain --list shows every name"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.key_values import split_key_values
 from kohyakit.config.read import read_values
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import Problem
@@ -18,6 +19,7 @@ from kohyakit.formats import command, gui_keys, gui_launch
 from kohyakit.formats.gui_fields import fields, known_keys
 from kohyakit.formats.gui_form import Form, GuiStops, model_flags
 from kohyakit.formats.gui_legacy import rename_old_keys
+from kohyakit.formats.gui_network import arguments
 from kohyakit.formats.gui_notes import Reading, account, differences
 from kohyakit.formats.gui_values import Unfit, field_value
 from kohyakit.formats.text import shorten, write_text
@@ -155,6 +157,7 @@ def _meaning(form: Form, preset: Mapping[str, Any], values: dict[str, Any], read
     for key in unused:
         if values.pop(key, None) and preset.get(key):
             reading.note(key, "dropped", f"noise_offset_type is {form['noise_offset_type']}, which hides it")
+    _free_arguments(form, values, reading)
     if form["sample_prompts"].strip():
         values["sample_prompts"] = form["sample_prompts"]
     else:
@@ -181,6 +184,35 @@ def _meaning(form: Form, preset: Mapping[str, Any], values: dict[str, Any], read
             reading.note(
                 "unet_lr", "repaired", "with text_encoder_lr 0 too, both train at learning_rate, as in the GUI"
             )
+
+
+def _free_arguments(form: Form, values: dict[str, Any], reading: Reading) -> None:
+    """Arguments as items, where the GUI cuts their text at every blank, those within a value too."""
+    for key in ("optimizer_args", "lr_scheduler_args"):
+        cut = str(form[key]).replace('"', "").split()
+        meant = split_key_values(str(form[key]).replace('"', ""))
+        if meant != cut and values.get(key) == cut:
+            values[key] = meant
+            reading.note(key, "repaired", f"read as {' '.join(meant)}")
+    if form.tab != "lora" or not values.get("network_args"):
+        return
+    try:
+        _, items = arguments(form.values, form.families)
+    except KeyError:
+        return
+    meant = [_tight_argument(item) for item in items]
+    if meant != values["network_args"]:
+        for item, tight in zip(items, meant, strict=True):
+            if len(item.replace('"', "").split()) > 1:
+                reading.note(item.partition("=")[0], "repaired", f"read as {tight}")
+        values["network_args"] = meant
+
+
+def _tight_argument(item: str) -> str:
+    """One argument without quotes; numbers stand without blanks between them, a path keeps its own."""
+    name, _, value = item.replace('"', "").partition("=")
+    listed = all(character.isdigit() or character in " \t\r\n.,-+eE" for character in value)
+    return f"{name}={''.join(value.split()) if listed else value.strip()}"
 
 
 def _warmup(form: Form, preset: Mapping[str, Any], values: dict[str, Any], reading: Reading) -> None:

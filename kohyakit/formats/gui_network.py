@@ -83,6 +83,12 @@ def network(form: Mapping[str, Any], families: Collection[str]) -> tuple[str, li
 
     families: the families whose boxes are ticked. Raises KeyError for a type that no GUI has.
     """
+    module, line = arguments(form, families)
+    return module, " ".join(line).replace('"', "").split()
+
+
+def arguments(form: Mapping[str, Any], families: Collection[str]) -> tuple[str, list[str]]:
+    """network_module and an item for each argument, as the form holds them. Raises KeyError as `network` does."""
     kind = form["LoRA_type"]
     if kind in _LYCORIS:
         module, line = "lycoris.kohya", [_lycoris(item, form) for item in _LYCORIS[kind].split()]
@@ -91,8 +97,7 @@ def network(form: Mapping[str, Any], families: Collection[str]) -> tuple[str, li
         if kind in ("Standard", "Kohya LoCon") and "sd3" in families:
             module = "networks.lora_sd3"
         line = _native(kind, names, form, families)
-    line += [f"{name}={form[name]}" for name in _LORAPLUS if form[name]]
-    return module, " ".join(line).replace('"', "").split()
+    return module, line + [f"{name}={form[name]}" for name in _LORAPLUS if form[name]]
 
 
 def _lycoris(item: str, form: Mapping[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 
+from kohyakit.config.meant import meant_name
 from kohyakit.config.read import nearest
 from kohyakit.config.train import SPECS, Note
 from kohyakit.errors import Problem
@@ -86,8 +86,7 @@ def _stranger(key: str, value: Any, preset: Mapping[str, Any], reading: Reading)
 
 @lru_cache(maxsize=4096)
 def _nearest_field(key: str, tab: str) -> str:
-    near = difflib.get_close_matches(key[:100], fields(tab), n=1, cutoff=0.75)
-    return near[0] if near else ""
+    return meant_name(key, fields(tab))
 
 
 def of_result(preset: Mapping[str, Any], result: gui_launch.GuiResult) -> list[Note]:
@@ -127,7 +126,7 @@ def _fate(key: str, form: Form, values: Mapping[str, Any]) -> tuple[str, str]:
     if form.tab == "lora" and key in gui_network.FIELDS:
         shown = [
             item
-            for item in values.get("network_args", ())
+            for item in map(str, _listed(values.get("network_args")))
             if item.startswith(("preset=" if key == "LyCORIS_preset" else key) + "=")
         ]
         return (
@@ -136,6 +135,11 @@ def _fate(key: str, form: Form, values: Mapping[str, Any]) -> tuple[str, str]:
             else ("dropped", f"LoRA type {form['LoRA_type']} does not take it, or it is off")
         )
     return "mapped", "off"
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    """A list, where a preset's own key may hold anything."""
+    return value if isinstance(value, (list, tuple)) else (value,) if isinstance(value, str) else ()
 
 
 _INTO = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any
 
+from kohyakit.config.meant import meant_choice
 from kohyakit.formats.gui_fields import Field
 from kohyakit.formats.text import names, shorten
 
@@ -120,10 +120,10 @@ def _choice(about: Field, value: Any) -> tuple[Any, str]:
         return about.default, f"empty is {shorten(about.default)}"
     if about.key in _OPEN_MENUS and isinstance(value, str):
         return text, ""
-    near = difflib.get_close_matches(text, [str(choice) for choice in about.choices], n=1)
+    near = meant_choice(text, about.choices)
     return _raise(
         f"it must be one of {', '.join(str(choice) for choice in about.choices if choice != '')}",
-        f"did you mean '{near[0]}'?" if near else "",
+        f"did you mean '{near}'?" if near else "",
     )
 
 

@@ -63,7 +63,16 @@ _OPTIONS: dict[str, tuple[str, str]] = {
     "rcfg": ("renorm_cfg", _FLOAT),
     "fs": ("flow_shift", _TEXT),
 }
-_START = re.compile(r"(?P<dash>--|—|–)(?P<name>[A-Za-z]+)(?P<join>\s*=\s*|\s+|(?=-?\d)|$)")
+# a known kind of name, or whatever else stands behind a space and two dashes, where sd-scripts cuts the line
+_START = re.compile(
+    r"(?P<dash>--|—|–)(?P<name>[A-Za-z]+(?=\s|=|-?\d|$)|(?<= --)\w[^\s=]*)(?P<join>\s*=\s*|\s+|(?=-?\d)|$)"
+)
+# names that other programs have for these options
+_OTHER_NAMES = {
+    "negative_prompt": "n", "negative": "n", "neg": "n", "width": "w", "height": "h", "steps": "s", "sample_steps": "s",
+    "seed": "d", "cfg": "l", "cfg_scale": "l", "scale": "l", "guidance": "l", "sampler": "ss", "sample_sampler": "ss",
+    "guidance_scale": "l", "ar": "w",
+}  # fmt: skip
 _NUMBER = {_INT: re.compile(r"\d+"), _FLOAT: re.compile(r"\d+,\d+(?![\d,])|[\d.]+")}
 
 
@@ -220,7 +229,10 @@ def _option_starts(line: str) -> Iterator[tuple[re.Match[str], str]]:
 
 def _set(values: dict[str, Any], name: str, text: str, notes: list[str]) -> None:
     if name not in _OPTIONS:
-        notes.append(f"'--{name}' is not known, so it is dropped with '{text}'" if text else f"'--{name}' is not known")
+        other = _OTHER_NAMES.get(name.replace("-", "_"))
+        meant = f"; write --{other}" if other else ""
+        dropped = f", so it is dropped with '{text}'" if text else ""
+        notes.append(f"'--{name}' is not known{dropped}{meant}")
         return
     field, kind = _OPTIONS[name]
     if kind == _TEXT:

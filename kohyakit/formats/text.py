@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import shutil
 import tomllib
@@ -29,6 +30,8 @@ def read_text(path: Path) -> str:
             raise ConfigError(Problem(str(path), "is a folder, but a file was wanted", name="not_a_file"))
         size = path.stat().st_size
         if size > LARGEST:
+            with path.open("rb") as file:
+                _refuse_other_files(file.read(64), path.name)
             raise ConfigError(Problem(str(path), f"has {size:,} bytes; that is no settings file", name="too_large"))
         raw = read_bytes(path, LARGEST)
     except FileNotFoundError:
@@ -43,15 +46,48 @@ def read_text(path: Path) -> str:
 
 def decode(raw: bytes, where: str) -> str:
     """UTF-8 bytes as text. Raises ConfigError with line and column of the first byte that is not."""
+    _refuse_other_files(raw[:64], where)
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ConfigError(Problem(where, "is UTF-16, but UTF-8 was wanted", "save it as UTF-8", name="not_utf8"))
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        if b"\x00" in raw[:4096]:
+            what = "is no text, so it holds no settings"
+            raise ConfigError(Problem(where, what, "name a settings file", name="not_settings")) from None
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         what = f"line {line}, column {column}: the byte 0x{raw[error.start]:02x} is not UTF-8"
         raise ConfigError(Problem(where, what, "save the file as UTF-8", name="not_utf8")) from None
+
+
+_MODEL = "is a model or a LoRA, and holds no settings to read here"
+_FROM_LORA = "the settings that a LoRA was trained with are read by kohyakit runs import FOLDER"
+# first bytes -> what the file is, what to do
+_OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
+    (b"PK\x03\x04", "is a zip file or a .ckpt/.pt model", "unpack it, or name the settings file"),
+    (b"\x80\x02", f"is a pickle: it {_MODEL}", ""),
+    (b"\x80\x04", f"is a pickle: it {_MODEL}", ""),
+    (b"GGUF", f"is a GGUF file: it {_MODEL}", ""),
+    (b"\x89PNG", "is a picture", "name the settings file"),
+    (b"\xff\xd8\xff", "is a picture", "name the settings file"),
+    (b"GIF8", "is a picture", "name the settings file"),
+    (b"RIFF", "is a picture or a sound", "name the settings file"),
+    (b"%PDF", "is a PDF", "name the settings file"),
+    (b"\x1f\x8b", "is a gzipped file", "unpack it first"),
+    (b"7z\xbc\xaf", "is a 7z file", "unpack it first"),
+    (b"Rar!", "is a rar file", "unpack it first"),
+    (b"SQLite format 3", "is a database", "name the settings file"),
+)
+
+
+def _refuse_other_files(head: bytes, where: str) -> None:
+    """Raises ConfigError for a file that is no text at all, by its first bytes."""
+    if len(head) > 9 and head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 2**32 and b"\x00" in head[:8]:
+        raise ConfigError(Problem(where, f"is a safetensors file: it {_MODEL}", _FROM_LORA, name="not_settings"))
+    for start, what, cure in _OTHER_FILES:
+        if head.startswith(start):
+            raise ConfigError(Problem(where, what, cure or _FROM_LORA, name="not_settings"))
 
 
 def _too_deep(text: str) -> bool:
@@ -94,16 +130,51 @@ def parse_json(text: str, where: str) -> tuple[Any, list[Problem]]:
         raise ConfigError(Problem(where, f"is not valid JSON ({error})", name="bad_json")) from None
 
 
+_PYTHON = {"True": "true", "False": "false", "None": "null", "TRUE": "true", "FALSE": "false", "nil": "null"}
+_CURES = (
+    (re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)|#[^\n]*", re.DOTALL), "JSON has no comments; take {} out"),
+    (re.compile(r"[}\]]"), "take the comma before it out"),
+    (re.compile(r"'"), "write double quotes in place of the single quotes"),
+    (re.compile(r"[“”„«»]"), 'write plain double quotes (") in place of those'),
+    (re.compile(r"[A-Za-z_]\w*(?=\s*:)"), "put the name {} in double quotes"),
+    (re.compile(r"[A-Za-z_][\w./\\:-]*"), "put the text {} in double quotes"),
+    (re.compile(r"\.\d|\d+\.(?!\d)|\+\d"), "write numbers like 0.5"),
+    (re.compile(r"=|;"), "write : between name and value, and a comma behind it"),
+)
+
+
 def _json_cure(text: str, error: json.JSONDecodeError) -> str:
-    if not text.strip(BOM + " \t\r\n"):
+    """What to do at the place where JSON breaks off, by what stands there."""
+    body, place = text.removeprefix(BOM), error.pos
+    if not body.strip():
         return "the file is empty"
-    if "trailing comma" in error.msg.lower() or "property name" in error.msg.lower():
-        return "a comma too many, or single quotes where double quotes belong"
-    if "delimiter" in error.msg.lower():
-        return "a comma or a quote is missing just before"
-    if "control character" in error.msg.lower() or "escape" in error.msg.lower():
+    message = error.msg.lower()
+    if "control character" in message and body[place : place + 1] in ("\n", "\r"):
+        return "close the text on its line with a double quote"
+    if "control character" in message or "escape" in message:
         return "write a backslash in a path as \\\\ or as /"
-    return "mend that place"
+    if "unterminated" in message or place >= len(body.rstrip()):
+        return "a quote or a bracket is open; the file may be cut off"
+    if "trailing comma" in message:
+        return "take the comma out"
+    word = re.compile(r"\w+").match(body, place)
+    if word and word[0] in _PYTHON:
+        return f"write {_PYTHON[word[0]]}"
+    if "extra data" in message:
+        found = _CURES[0][0].match(body, place)
+        return _CURES[0][1].format(_first_line(found[0])) if found else "take out what stands behind the last }"
+    if "delimiter" in message and body[place : place + 1] in ('"', "{", "["):
+        return "a comma is missing just before"
+    for pattern, cure in _CURES:
+        found = pattern.match(body, place)
+        if found:
+            return cure.format(_first_line(found[0]))
+    return "a comma or a quote is missing just before" if "delimiter" in message else "mend that place"
+
+
+def _first_line(text: str) -> str:
+    line = text.split("\n")[0].strip()
+    return line if len(line) <= 40 else line[:39] + "…"
 
 
 def parse_toml(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -125,7 +196,7 @@ def parse_toml(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
             what = f"is not quite TOML ({error}); sd-scripts reads it all the same"
             return theirs, [Problem(where, what, "mend that place", name="loose_toml", severity="warning")]
         raise ConfigError(
-            Problem(where, f"is not valid TOML ({error})", _toml_cure(str(error)), name="bad_toml")
+            Problem(where, f"is not valid TOML ({error})", _toml_cure(str(error), body), name="bad_toml")
         ) from None
     findings = []
     if isinstance(theirs, str):
@@ -166,11 +237,33 @@ def sd_scripts_reads(text: str) -> bool:
     return True
 
 
-def _toml_cure(message: str) -> str:
+_TOML_PLACE = re.compile(r"at line (\d+), column (\d+)")
+
+
+def _toml_cure(message: str, body: str) -> str:
     if "escape" in message or "hex value" in message:
         return "write a backslash in a path as \\\\ or put the path in 'single quotes'"
     if "overwrite" in message or "already" in message:
         return "the same name stands there twice; take one out"
+    place = _TOML_PLACE.search(message)
+    if place is None:
+        cut_off = "end of document" in message
+        return "a quote or a bracket is open; the file may be cut off" if cut_off else "mend that place"
+    lines = body.split("\n")
+    line = lines[min(int(place[1]), len(lines)) - 1]
+    rest = line[int(place[2]) - 1 :].strip()
+    word = re.match(r"\w+", rest)
+    if word and word[0] in _PYTHON and "value" in message:
+        written = _PYTHON[word[0]]
+        return f"write {written}" if written != "null" else "TOML has no null; take the line out"
+    if re.match(r"\s*(//|/\*|--|;)", line) or rest.startswith(("//", "/*")):
+        return "a comment begins with #"
+    if "value" in message and re.match(r"[^\W\d]|[.~/\\]", rest):
+        return f"put the text in quotes: \"{_first_line(rest.partition('#')[0])}\""
+    if "value" in message and (not rest or rest.startswith(("#", "\r"))):
+        return "the value is missing; write one or take the line out"
+    if rest.startswith(":") or re.match(r"\s*[\w\"'.-]+\s*:", line):
+        return "write = between name and value"
     return "mend that place"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from kohyakit.config.param import Spec
 from kohyakit.config.read import nearest, read_values
-from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS, ONLY_IN, SCRIPTS, reads
+from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS, NO_SCRIPT_READS, ONLY_IN, SCRIPTS, reads
 from kohyakit.config.train import SPECS, Note, TrainConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.text import names, parse_toml, shorten, write_text
@@ -94,13 +94,15 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
     for name, value in flat.values.items():
         spec = SPECS().get(name)
         if spec is not None and spec.about.own:
-            what = f"{name} at this place is read by no sd-scripts program"
-            problems.append(Problem(where, what, f"put it under [{OWN}]", name="unread_parameter", severity="hint"))
+            problems += _own_at_the_top(name, flat, where)
             notes.append(Note(name, "dropped", "no sd-scripts program reads it"))
             continue
         if spec is not None and isinstance(value, str) and spec.kind != "str" and not spec.many:
             what = f"{name} is the text {shorten(value)}, which sd-scripts would not turn into a number or a switch"
             problems.append(Problem(where, what, "take the quotes out", name="quoted_number", severity="warning"))
+        if name == "resolution" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            what = f"resolution is the number {value}, at which sd-scripts stops"
+            problems.append(Problem(where, what, f'write "{value}"', name="unquoted_text", severity="warning"))
         if value == [] and spec is not None and spec.many and spec.default is None:
             notes.append(Note(name, "mapped", "empty, so not given"))
             continue
@@ -134,7 +136,22 @@ def prepare(flat: Flat, where: str, problems: list[Problem]) -> tuple[dict[str, 
     return values, notes
 
 
+def _own_at_the_top(name: str, flat: Flat, where: str) -> list[Problem]:
+    """The finding for a parameter of our own where sd-scripts' stand. Of `epoch`, which the GUI writes into every
+    file, a rule says what it lacks, unless another length decides."""
+    length = next((other for other in ("max_train_epochs", "max_train_steps") if flat.values.get(other)), "")
+    if name != "epoch":
+        what, cure = f"{name} at this place is read by no sd-scripts program", f"put it under [{OWN}]"
+    elif length and flat.values[length] != SPECS()[length].default:
+        what, cure = f"epoch has no effect: {length} {shorten(flat.values[length])} decides", ""
+    else:
+        return []
+    return [Problem(where, what, cure, name="unread_parameter", severity="hint")]
+
+
 def _stranger(name: str) -> Note:
+    if name in NO_SCRIPT_READS:
+        return Note(name, "dropped", NO_SCRIPT_READS[name])
     near = nearest(name)
     return Note(name, "unknown", f"kept; did you mean '{near}'?" if near else "kept; nothing reads it")
 

@@ -32,7 +32,11 @@ def test_with_a_config(tmp_path):
 
 
 def test_a_near_miss_is_said():
-    assert run("netwrk_alpha").output.startswith("Nothing is called 'netwrk_alpha'; this is network_alpha.")
+    done = run("netwrk_alpha")
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == "nothing is called 'netwrk_alpha'; did you mean network_alpha?"
+    assert done.exception.exit_code == 2
+    assert run("rank").output.startswith("Nothing is called 'rank'; this is network_dim.")
 
 
 def test_wrong_use():

@@ -211,7 +211,7 @@ def test_rule(name):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"optimizer_args": ("decouple=true", "betas=0.9,")}, ["decouple=true"]),
+        ({"optimizer_args": ("decouple=true", "betas=0.9,0.99")}, ["decouple=true"]),
         ({"optimizer_args": ("a", "b")}, ["'a'", "'b'"]),
         ({"lr_scheduler_args": ("T_max=x",)}, ["T_max=x"]),
         ({"optimizer_args": ("relative_step=False",)}, ["adamw does not take relative_step"]),

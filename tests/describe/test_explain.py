@@ -72,11 +72,19 @@ def test_network_optimizer_and_scheduler_arguments():
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("netwrk_alpha", "network_alpha"), ("rank", "network_dim"), ("lr", "learning_rate"), ("LORA_TYPE", "LoRA_type"),
-     ("conv-dim", "conv_dim"), ("cache_latent", "cache_latents")],
-)
-def test_near_misses_and_everyday_names(typed, meant):
+    [("rank", "network_dim"), ("lr", "learning_rate"), ("LORA_TYPE", "LoRA_type"), ("conv-dim", "conv_dim"),
+     ("lr_restart_cycles", "lr_scheduler_num_cycles")],
+)  # fmt: skip
+def test_everyday_names(typed, meant):
     assert explain(typed)[0].name == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("netwrk_alpha", "network_alpha"), ("cache_latent", "cache_latents"), ("T_ma", "T_max")]
+)
+def test_a_near_miss_is_an_error_that_names_it(typed, meant):
+    with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+        explain(typed)
 
 
 def test_a_stranger_gets_names_to_try():

@@ -173,3 +173,23 @@ def test_the_documented_repairs() -> None:
     assert len(rows) == 8
     for line, written in rows:
         assert to_line(parse_line(line)) == written
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt", "negative", "told"),
+    [
+        ("full body, 1girl --n lowres,ugly --7 --w 128", "full body, 1girl", "lowres,ugly", "'--7' is not known"),
+        ("a church --negative_prompt blurry --w 128", "a church", None, "write --n"),
+        ("a church --cfg_scale=5 --w 128", "a church", None, "write --l"),
+        ("a church --no-half --w 128", "a church", None, "'--no-half' is not known"),
+        ("a church --2girls, sky --w 128", "a church", None, "is not known"),
+        ("a church --Ä 1 --w 128", "a church", None, "'--ä' is not known"),
+    ],
+)
+def test_an_option_of_any_name_is_no_part_of_the_prompt(
+    line: str, prompt: str, negative: str | None, told: str
+) -> None:
+    # sd-scripts cuts at every " --" and drops what no pattern of its takes
+    found = parse_line(line)
+    assert (found.prompt, found.negative_prompt, found.width) == (prompt, negative, 128)
+    assert any(told in note for note in found.notes)

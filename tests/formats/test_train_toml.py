@@ -36,9 +36,9 @@ def test_a_name_without_the_ending_finds_the_file(tmp_path: Path) -> None:
 def test_our_own_parameters_stand_in_their_table() -> None:
     config = loads('[kohyakit]\nscript = "sdxl_train_network.py"\nnum_processes = 2\n', "rose.toml")
     assert (config.launch.script, config.launch.num_processes) == ("sdxl_train_network.py", 2)
-    told = problems("epoch = 8\n")
-    assert told == ["rose.toml: epoch at this place is read by no sd-scripts program; put it under [kohyakit]"]
-    assert loads("epoch = 8\n", "x.toml")["epoch"] is None
+    told = problems("num_machines = 2\n")
+    assert told == ["rose.toml: num_machines at this place is read by no sd-scripts program; put it under [kohyakit]"]
+    assert loads("num_machines = 2\n", "x.toml")["num_machines"] == 1
 
 
 @pytest.mark.parametrize(

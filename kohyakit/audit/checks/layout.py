@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
 from kohyakit.audit.tree import Folder
+from kohyakit.dataset.folders import with_repeats
 from kohyakit.dataset.images import EXTENSIONS
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _kohya(folder: Folder) -> Iterator[Issue]:
     if folder.role == "outside" and folder.images:
         yield Issue(
             folder.path, "no_repeat_count", "warning", f"the name has no repeat count, so it is not trained ({count})",
-            f"rename it to 10_{name} (repeats, underscore, subject)",
+            f"rename it to {with_repeats(name)} (repeats, underscore, subject)",
         )  # fmt: skip
     if folder.role == "nested" and folder.images:
         yield Issue(

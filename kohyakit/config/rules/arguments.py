@@ -7,13 +7,17 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
 from kohyakit.config.key_values import parse_key_values
+from kohyakit.config.meant import meant_choice
 from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.optimizer_args import (
+    KIND_EXAMPLES,
+    NUMBERS,
     OPTIMIZER_ARG_HELP,
     OPTIMIZER_ARGS,
     SCHEDULER_ARG_HELP,
     SCHEDULER_ARG_VALUES,
     SCHEDULER_ARGS,
+    wrong_kind,
 )
 from kohyakit.config.rules.reading import (
     network_args,
@@ -36,6 +40,7 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
             parse_key_values(config[name], name)
         except ConfigError as error:
             yield from error.problems
+        yield from _wrong_kinds(config, name)
     kind = config.optimizer.optimizer_type or optimizer(config)
     yield from _foreign(
         "optimizer_args", kind, optimizer_args(config), OPTIMIZER_ARGS.get(optimizer(config)), OPTIMIZER_ARG_HELP
@@ -66,8 +71,21 @@ def schedule_argument_problems(name: str, given: Mapping[str, Any]) -> Iterator[
     yield from _foreign("lr_scheduler_args", name, given, taken, given if name in SCHEDULERS else SCHEDULER_ARG_HELP)
     for key, value in given.items():
         wanted, fits = SCHEDULER_ARG_VALUES.get(key, ("", bool))
-        if taken and key in taken and wanted and not fits(value):
+        if taken and key in taken and wanted and not wrong_kind(key, value) and not fits(value):
             yield Problem("lr_scheduler_args", f"{key} is {value!r}", f"write {wanted}", "bad_schedule_argument")
+
+
+def _wrong_kinds(config: TrainConfig, where: str) -> Iterator[Problem]:
+    """Values of another kind than their argument takes: a comma behind a number makes a list of it."""
+    given = (optimizer_args if where == "optimizer_args" else scheduler_args)(config)
+    for name, value in given.items():
+        wanted = wrong_kind(name, value)
+        if not wanted:
+            continue
+        comma = isinstance(value, tuple) and len(value) == 1 and wanted != NUMBERS
+        cure = f"take the comma out: {name}={value[0]!r}" if comma else f"write it like {name}={KIND_EXAMPLES[wanted]}"
+        what = f"{name} is {value!r}"[:200] + f", but {wanted} was wanted"
+        yield Problem(where, what, cure, "argument_kind")
 
 
 def _foreign(
@@ -110,7 +128,12 @@ def keys_not_read(config: TrainConfig) -> Iterator[Problem]:
             yield Problem(
                 "",
                 f"{script} does not take {name} {config[name]!r}",
-                f"choose one of {', '.join(map(str, choices))}",
+                _choice(config[name], choices),
                 "choice_of_another_script",
                 "error",
             )
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> str:
+    near = meant_choice(value, choices)
+    return f"did you mean {near}?" if near else f"choose one of {', '.join(map(str, choices))}"
