@@ -70,6 +70,7 @@ _EXTRAS = {
     **{name: (name, "audit") for name in ("ftfy", "numpy", "pandas", "pyarrow", "simplejpeg", "tokenizers")},
     **{name: (name, "train") for name in ("accelerate", "diffusers", "peft", "safetensors", "torch", "transformers")},
     "tqdm": ("tqdm", "train"),
+    "yaml": ("pyyaml", "yaml"),
     "PIL": ("pillow", "audit"),
     "cv2": ("opencv-python-headless", "audit"),
     "streamlit": ("streamlit", "dashboard"),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _FORMATS = {
     "gui-json": "GUI preset", "toml": "config_file", "args": "command line",
-    "dataset-toml": "dataset_config", "dataset-json": "dataset_config",
+    "dataset-toml": "dataset_config", "dataset-json": "dataset_config", "lora-scripts": "lora-scripts",
+    "easy-scripts": "LoRA_Easy_Training_Scripts", "onetrainer": "OneTrainer", "musubi": "musubi-tuner",
 }  # fmt: skip
 _LABELS = {"differs": "the GUI"}
 _COLOURS = {"error": "red", "warning": "yellow", "unknown": "yellow", "dropped": "yellow", "repaired": "cyan"}
@@ -125,7 +126,7 @@ def _show(done: Conversion, verbose: bool, err: bool) -> None:
             f"{click.style(f'{problem.severity:<{_WIDTH}}', fg=_COLOURS.get(problem.severity))}{problem}", err=err
         )
     if rows and not verbose:
-        click.echo(_counts(rows, shown), err=err)
+        click.echo(_counts(rows, shown, _FORMATS.get(done.source_format, done.source_format)), err=err)
 
 
 def _worth_telling(done: Conversion, action: str, key: str, text: str) -> bool:
@@ -147,10 +148,11 @@ def _is_default(done: Conversion, key: str) -> bool:
     return any(key in fields(tab) and fields(tab)[key].default == done.values.get(key) for tab in TABS)
 
 
-def _counts(rows: list[tuple[str, str, str]], shown: list[tuple[str, str, str]]) -> str:
+def _counts(rows: list[tuple[str, str, str]], shown: list[tuple[str, str, str]], source: str) -> str:
+    whose = "the GUI" if source == _FORMATS["gui-json"] else source
     counts = Counter(action for action, _, _ in rows)
     told = [f"{counts['mapped']} mapped"]
-    told += [f"{counts['defaulted']} defaults of the GUI"] if counts["defaulted"] else []
+    told += [f"{counts['defaulted']} defaults of {whose}"] if counts["defaulted"] else []
     quiet = sum(action == "dropped" for action, _, _ in rows) - sum(action == "dropped" for action, _, _ in shown)
     told += [f"{quiet} without effect"] if quiet else []
     return ", ".join(told) + "; -v lists every key"

@@ -50,7 +50,7 @@ def diff(left: Path, right: Path, tab: str | None, as_gui: bool, as_json: bool) 
         )
         return
     names = [
-        f"{path.name} ({_FORMATS[config.source.format if config.source else 'args']})"
+        f"{path.name} ({_FORMATS.get(config.source.format if config.source else 'args', 'another trainer')})"
         for path, config in zip((left, right), configs, strict=True)
     ]
     _show(names, found)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kohyakit.config.read import read_values
 from kohyakit.config.train import SPECS, Note, Source, TrainConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.text import BOM, parse_json, read_text, shorten
+
+if TYPE_CHECKING:
+    from kohyakit.formats import other
 
 __all__ = ["load", "loads", "recognise"]
 
@@ -87,8 +92,11 @@ def read_as(text: str, where: str, asked: Asked) -> tuple[TrainConfig, list[Prob
             )
         )
     overrides = dict(asked.overrides)
-    reader = {"gui-json": _preset, "toml": _toml, "args": _args}[kind]
-    config, notes, problems = reader(text, where, overrides, asked)
+    readers = {"gui-json": _preset, "toml": _toml, "args": _args}
+    if kind in readers:
+        config, notes, problems = readers[kind](text, where, overrides, asked)
+    else:
+        config, notes, problems = _other(kind, text, where)
     if overrides:
         config, notes, found = _overridden(config, overrides, notes)
         problems += found
@@ -97,7 +105,10 @@ def read_as(text: str, where: str, asked: Asked) -> tuple[TrainConfig, list[Prob
 
 
 def recognise(text: str, where: str = "") -> str:
-    """What a text is: gui-json, toml, args, dataset-toml or dataset-json. Raises ConfigError for an empty one."""
+    """What a text is: gui-json, toml, args, dataset-toml, dataset-json or another trainer's (see `other`).
+
+    Raises ConfigError for an empty one, and for a JSON or YAML that holds no training's settings, named for what it is.
+    """
     body = text.removeprefix(BOM).lstrip()
     if not body:
         raise ConfigError(
@@ -105,21 +116,92 @@ def recognise(text: str, where: str = "") -> str:
                 where, "is empty", "give a preset (JSON), a config_file (TOML) or a command line", name="empty_file"
             )
         )
-    if body.startswith(("{", "[{")) or where.lower().endswith(".json"):
-        return "dataset-json" if '"datasets"' in body and _has_datasets(text, where) else "gui-json"
     from kohyakit.formats import command
+    from kohyakit.formats.other import yaml_text
     from kohyakit.formats.shell import dialect
 
-    if where.lower().endswith(dialect.ENDINGS) or (
-        not where.lower().endswith(".toml") and command.looks_like_command(body)
-    ):
+    ending = where.lower()
+    if ending.endswith(dialect.ENDINGS):
         return "args"
-    return "dataset-toml" if any(line.lstrip().startswith("[[datasets") for line in body.splitlines()) else "toml"
+    if ending.endswith(yaml_text.ENDINGS):
+        return _kind_of(yaml_text.parse(text, where), where)
+    if body.startswith(("{", "[{")) or ending.endswith(".json"):
+        return _kind_of(parse_json(text, where)[0], where, gui=True)
+    if not ending.endswith(".toml") and command.looks_like_command(body):
+        return "args"
+    return _kind_of_toml(text, where)
 
 
-def _has_datasets(text: str, where: str) -> bool:
-    value, _ = parse_json(text, where)
-    return isinstance(value, dict) and isinstance(value.get("datasets"), list)
+def _kind_of(values: Any, where: str, *, gui: bool = False) -> str:
+    """The kind of a JSON or YAML, by its names. Raises ConfigError for one that holds no training's settings."""
+    from kohyakit.formats import other
+    from kohyakit.formats.gui_fields import looks_like_preset
+    from kohyakit.formats.gui_legacy import OLD_KEYS
+    from kohyakit.formats.other.named import what_is
+
+    if not isinstance(values, (dict, list)) or (isinstance(values, list) and not what_is(values)):
+        if gui:
+            return "gui-json"  # whose reader says what it holds instead
+        raise _no_settings(where, "holds no table of names and values", name="not_a_preset")
+    kind = other.recognise(values)
+    if kind:
+        return kind
+    if isinstance(values, dict):
+        if gui and looks_like_preset(values):
+            named = "" if len(known_names(values)) > 1 else what_is(values)
+            if not named:
+                return "gui-json"
+        elif isinstance(values.get("datasets"), list) and gui and not what_is(values):
+            return "dataset-json"
+        if gui and (OLD_KEYS.intersection(values) or any(name in SPECS() for name in values)) and not what_is(values):
+            return "gui-json"
+    found = what_is(values)
+    lacks = "no preset of the kohya_ss GUI: it has none of its fields" if gui else "no training that is known here"
+    raise _no_settings(where, f"is {found}, {lacks}" if found else f"is {lacks}", name="not_a_preset")
+
+
+def known_names(values: Mapping[str, Any]) -> set[str]:
+    """The keys that are fields of the GUI or options of sd-scripts."""
+    from kohyakit.formats.gui_fields import known_keys
+
+    return {name for name in values if name in known_keys() or name in SPECS()}
+
+
+def _no_settings(where: str, what: str, name: str) -> ConfigError:
+    cure = "give a preset of the kohya_ss GUI (JSON), a config_file (TOML) or a command file"
+    return ConfigError(Problem(where, what, cure, name=name))
+
+
+_TELLING_TOML = re.compile(
+    r"(?m)^\s*(?:model_train_type|enable_preview|lycoris_algo|dit|network_module|author|image_directory|video_directory"
+    r"|cache_directory|build-backend|dependencies|directory)\s*="
+    r"|^\s*\[+\s*(?:\w+_args|metadata|tool|project|package|adapter)\b"
+)
+
+
+def _kind_of_toml(text: str, where: str) -> str:
+    """toml, dataset-toml or another trainer's; the text is only parsed where a name in it may tell."""
+    from kohyakit.formats import other
+    from kohyakit.formats.other.named import what_is
+
+    is_dataset = any(line.lstrip().startswith("[[datasets") for line in text.splitlines())
+    if not _TELLING_TOML.search(text[:200_000]):
+        return "dataset-toml" if is_dataset else "toml"
+    try:
+        values = tomllib.loads(text.removeprefix(BOM))
+    except (ValueError, RecursionError):
+        return "dataset-toml" if is_dataset else "toml"  # whose reader says where it breaks off
+    kind = other.recognise(values)
+    if kind:
+        return kind
+    found = what_is(values)
+    inner = {name for table in values.values() if isinstance(table, dict) for name in known_names(table)}
+    if found and is_dataset:
+        cure = "kohyakit reads data sets of sd-scripts: [[datasets.subsets]] with image_dir"
+        raise ConfigError(Problem(where, f"is {found}", cure, name="not_a_preset"))
+    if found and not known_names(values) and not inner:
+        raise _no_settings(where, f"is {found}, no config_file", name="not_a_preset")
+    return "dataset-toml" if is_dataset else "toml"
 
 
 def _existing(path: Path) -> Path:
@@ -203,6 +285,30 @@ def _args(
 
     given = frozenset(map(parameter_name, overrides))
     return as_config.read(text, where, folder=asked.folder, chosen=asked.command, given=given)
+
+
+def carried_over(kind: str, text: str, where: str) -> other.Reading:
+    """Another trainer's settings, read. Raises ConfigError."""
+    from kohyakit.formats import other
+    from kohyakit.formats.other import yaml_text
+
+    if where.lower().endswith(yaml_text.ENDINGS):
+        values = yaml_text.parse(text, where)
+    elif text.removeprefix(BOM).lstrip().startswith("{"):
+        values = parse_json(text, where)[0]
+    else:
+        values = tomllib.loads(text.removeprefix(BOM))
+    return other.carry_over(kind, values, where)
+
+
+def _other(kind: str, text: str, where: str) -> tuple[TrainConfig, list[Note], list[Problem]]:
+    reading = carried_over(kind, text, where)
+    config, problems = read_values(reading.values, where)
+    if reading.subsets:
+        what = f"{len(reading.subsets)} image folder{'s' if len(reading.subsets) > 1 else ''} of {reading.trainer.name}"
+        cure = f"kohyakit convert {where} NAME.toml writes them as a dataset_config"
+        problems.append(Problem(where, f"names {what}", cure, name="image_folders", severity="hint"))
+    return config, reading.notes, reading.problems + problems
 
 
 def _overridden(

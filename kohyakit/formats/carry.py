@@ -24,6 +24,11 @@ _ABOUT = (
     "#: The file that this one was made from; `kohyakit convert` gives it back as it was. sd-scripts reads none of\n"
     "#: it, what you change above goes before it, and deleting the block loses nothing that trains.\n"
 )
+_ABOUT_ANOTHER = (
+    "#: The file that this one was made from, as it was. sd-scripts reads none of it, and deleting the block loses\n"
+    "#: nothing that trains.\n"
+)
+_GIVEN_BACK = ("gui-json", "args", "toml", "dataset-json", "dataset-toml")
 _SECRETS = ("wandb_api_key", "huggingface_token")
 _UNPRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # no TOML comment may hold these
 _SECRET_LINE = re.compile(
@@ -31,6 +36,9 @@ _SECRET_LINE = re.compile(
     r"(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s#]+)"
 )
 _SECRET_KEY = re.compile(rf'"(?:{"|".join(_SECRETS)})"\s*:(?!\s*(?:""|null))')
+_SECRET_ANYWHERE = re.compile(  # in another trainer's JSON or YAML
+    rf"((?:{'|'.join(_SECRETS)}|hf_token)[\"']?[ \t]*:[ \t]*)(?:\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s,}}]+)"
+)
 _SECRET_OPTION = re.compile(rf"--({'|'.join(_SECRETS)})(=|\s+)[^\s\"'\\]+")
 
 
@@ -57,7 +65,8 @@ def into_comments(body: str, carried: Carried) -> str:
     else:
         packed = base64.b64encode(zlib.compress(carried.text.encode("utf-8"), 9)).decode("ascii")
         block = "".join(f"#| {packed[start : start + 100]}\n" for start in range(0, len(packed), 100))
-    return f"{body.rstrip(chr(10))}\n\n{_HEAD}{' '.join(about)}\n{_ABOUT}{block}"
+    told = _ABOUT if carried.format in _GIVEN_BACK else _ABOUT_ANOTHER
+    return f"{body.rstrip(chr(10))}\n\n{_HEAD}{' '.join(about)}\n{told}{block}"
 
 
 def from_comments(text: str) -> tuple[str, Carried | None]:
@@ -108,7 +117,8 @@ def without_secrets(text: str, kind: str) -> str:
             return text
         filled = [key for key, (_, _, value) in top_level(text).items() if key in _SECRETS and value]
         return set_in_json(text, dict.fromkeys(filled, ""))
-    return _SECRET_LINE.sub(r'\1""', text)
+    text = _SECRET_LINE.sub(r'\1""', text)
+    return _SECRET_ANYWHERE.sub(r'\1""', text) if kind not in ("toml", "args") else text
 
 
 def top_level(text: str) -> dict[str, tuple[int, int, Any]]:

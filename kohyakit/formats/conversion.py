@@ -16,6 +16,7 @@ from kohyakit.formats.gui_fields import guess_tab
 from kohyakit.formats.text import parse_toml
 
 STDOUT = Path("-")
+KOHYA = ("gui-json", "toml", "args", "dataset-toml", "dataset-json")  # every other kind is another trainer's
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Work:
         options = self.options
         asked = formats.Asked(options.overrides, options.as_gui, options.tab, options.command, self.source.parent)
         config, problems = formats.read_as(self.text if text is None else text, self.source.name, asked)
-        kept = unknown_kept(problems)
+        # another trainer's image folders are written beside the result
+        kept = [problem for problem in unknown_kept(problems) if problem.name != "image_folders"]
         if any(problem.severity == "error" for problem in kept):
             raise ConfigError(problems)
         return config, kept
@@ -90,7 +92,7 @@ class Work:
     ) -> Conversion:
         """The result with the notes of the reading and of the writing."""
         told = [*(config.source.notes if config is not None and config.source else ()), *(notes or [])]
-        values = source_values(self.text, self.kind)
+        values = source_values(self.text, self.kind, self.source.name)
         if not self.options.keep_secrets:
             for name in secrets(values):
                 told.append(Note(name, "dropped", "a secret; --keep-secrets keeps it"))
@@ -124,13 +126,15 @@ def secrets(values: Mapping[str, Any]) -> list[str]:
     return [name for name, spec in SPECS().items() if spec.about.secret and values.get(name)]
 
 
-def source_values(text: str, kind: str) -> dict[str, Any]:
+def source_values(text: str, kind: str, where: str = "") -> dict[str, Any]:
     """The source's own keys and values, for the report; a secret is shown as stars."""
     if kind == "gui-json":
         values = formats.parse_preset(text, "")[0]
     elif kind == "toml":
         flat = train_toml.flatten(parse_toml(text, "")[0], "")
         values = flat.values | flat.own
+    elif kind not in KOHYA:
+        values = formats.carried_over(kind, text, where).leaves
     else:
         return {}
     return {

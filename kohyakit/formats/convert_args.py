@@ -14,7 +14,7 @@ from kohyakit.formats.conversion import (
     Work,
     tab_of,
 )
-from kohyakit.formats.convert_toml import overridden, prompts_file_for, to_toml
+from kohyakit.formats.convert_toml import overridden, prompts_file_for, to_toml, with_dataset
 from kohyakit.formats.shell import command_file
 from kohyakit.formats.text import write_text
 
@@ -30,6 +30,7 @@ def to_args(work: Work) -> Conversion:
         return _gui_command(work, config, problems)
     notes, written = [], []
     prompts = prompts_file_for(work, config)
+    config = with_dataset(work, config, notes)
     if prompts:
         if work.target != STDOUT:
             write_text(Path(prompts), config["sample_prompts"].rstrip("\n") + "\n")

@@ -20,7 +20,7 @@ from kohyakit.formats.conversion import (
     tab_of,
     toml_body,
 )
-from kohyakit.formats.convert_toml import gui_body
+from kohyakit.formats.convert_toml import gui_body, with_dataset
 from kohyakit.formats.gui_fields import fields
 from kohyakit.formats.text import read_text, shorten, write_text
 
@@ -33,6 +33,7 @@ def to_json(work: Work) -> Conversion:
         if carried is not None and carried.format == "gui-json":
             return _preset_from_toml(work, body, carried)
     config, problems = work.config()
+    config = with_dataset(work, config, notes)
     tab = work.options.tab or (tab_of(work) if work.kind == "gui-json" else gui_write.tab_of(config))
     preset = gui_write.write(config, tab, keep_secrets=work.options.keep_secrets)
     notes += preset.notes

@@ -11,6 +11,7 @@ from kohyakit.config.train import SPECS, Note, TrainConfig
 from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.formats import carry, gui_json, gui_launch, gui_write, toml_edit, train_toml
 from kohyakit.formats.conversion import (
+    KOHYA,
     STDOUT,
     Conversion,
     Work,
@@ -18,6 +19,7 @@ from kohyakit.formats.conversion import (
     tab_of,
     toml_body,
 )
+from kohyakit.formats.other.carrying import dataset_toml
 from kohyakit.formats.text import sd_scripts_reads, shorten, write_text
 
 
@@ -33,6 +35,7 @@ def to_toml(work: Work) -> Conversion:
         if restored:
             return _finished_toml(work, restored, config, problems, notes, tab, origin=restored)
     prompts = prompts_file_for(work, config)
+    config = with_dataset(work, config, notes)
     body = (
         gui_body(work, tab)
         if work.options.as_gui and work.kind == "gui-json"
@@ -48,6 +51,25 @@ def prompts_file_for(work: Work, config: TrainConfig) -> str:
         return ""
     name = work.target if work.target != STDOUT else work.source
     return name.with_name(f"{name.stem}.prompts.txt").as_posix()
+
+
+def with_dataset(work: Work, config: TrainConfig, notes: list[Note]) -> TrainConfig:
+    """The config with a dataset_config beside the result that holds another trainer's image folders."""
+    if work.kind in KOHYA or config["dataset_config"] or config["train_data_dir"]:
+        return config
+    text = dataset_toml(formats.carried_over(work.kind, work.text, work.source.name))
+    if not text:
+        return config
+    name = work.target if work.target != STDOUT else work.source
+    path = name.with_name(f"{name.stem}.dataset.toml")
+    if work.target != STDOUT:
+        if path.exists() and not work.options.force:
+            raise ConfigError(
+                Problem(str(path), "is there already", "use another name, or --force", name="target_exists")
+            )
+        write_text(path, text)
+    notes.append(Note("dataset_config", "set", f"{'to be ' if work.target == STDOUT else ''}written to {path.name}"))
+    return config.with_values(dataset_config=path.as_posix())
 
 
 def _finished_toml(
