@@ -24,6 +24,8 @@ def parse_key_values(args: Iterable[str] | None, where: str = "optimizer_args") 
             problems.append(Problem(where, f"{text!r} is not name=value", "write it like weight_decay=0.01, no blanks"))
             continue
         try:
+            if _GLUED.match(value.strip()):  # which Python warns of before it refuses it
+                raise ValueError(value)
             values[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             problems.append(Problem(where, f"{text!r} has a value that cannot be read", _cure(value)))
@@ -35,6 +37,7 @@ def parse_key_values(args: Iterable[str] | None, where: str = "optimizer_args") 
 
 
 KEY_VALUES = frozenset(("optimizer_args", "lr_scheduler_args", "network_args"))
+_GLUED = re.compile(r"[^'\"]*\d\w*?(?:and|else|for|if|in|is|not|or)")
 _PAIR = re.compile(r"[A-Za-z_][\w.]*[ \t]*=(?!=)")
 
 

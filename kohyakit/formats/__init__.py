@@ -100,8 +100,19 @@ def read_as(text: str, where: str, asked: Asked) -> tuple[TrainConfig, list[Prob
     if overrides:
         config, notes, found = _overridden(config, overrides, notes)
         problems += found
+    problems += _open_quotes(config, where, problems)
     notes += [Note(problem.name, problem.severity, str(problem)) for problem in problems if problem.severity != "error"]
     return replace(config, source=Source(None, kind, text, tuple(notes))), problems
+
+
+def _open_quotes(config: TrainConfig, where: str, told: list[Problem]) -> list[Problem]:
+    """Free texts of options that no shell could take apart."""
+    from kohyakit.formats import command
+
+    said = [problem.what for problem in told]
+    names = ("additional_parameters", "extra_accelerate_launch_args")
+    found = (command.open_quote(name, config[name], where) for name in names if not any(name in what for what in said))
+    return [problem for problem in found if problem is not None]
 
 
 def recognise(text: str, where: str = "") -> str:

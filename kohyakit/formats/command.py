@@ -17,7 +17,8 @@ from kohyakit.config.param import Spec
 from kohyakit.config.read import nearest
 from kohyakit.config.scripts import reads
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.errors import Problem
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats.text import shorten
 
 # accelerate launch's options that are parameters of ours, those without a value marked by False
 ACCELERATE = {
@@ -249,7 +250,25 @@ def script_arguments(config: TrainConfig, *, keep_secrets: bool = False) -> list
         )
         if not idle and reads(config.launch.script, name):
             words += option(spec, value)
-    return words + split(config.launch.additional_parameters)
+    return words + _free_words("additional_parameters", config.launch.additional_parameters)
+
+
+def _free_words(name: str, text: str) -> list[str]:
+    """The words of a free text. Raises ConfigError for an open quote."""
+    problem = open_quote(name, text)
+    if problem:
+        raise ConfigError(problem)
+    return split(text)
+
+
+def open_quote(name: str, text: str, where: str = "") -> Problem | None:
+    """What is wrong with a free text that cannot be split into words."""
+    try:
+        split(text)
+    except ValueError as error:
+        what = f"{name} is {shorten(text)}, but there is {str(error).lower()}"
+        return Problem(where, what, "close the quote", name="bad_value")
+    return None
 
 
 def unread(config: TrainConfig) -> list[str]:
@@ -291,7 +310,7 @@ def accelerate_arguments(config: TrainConfig) -> list[str]:
         ):
             continue
         words += [f"--{name}", str(value)] if has_value else [f"--{name}"]
-    return words + split(config.launch.extra_accelerate_launch_args)
+    return words + _free_words("extra_accelerate_launch_args", config.launch.extra_accelerate_launch_args)
 
 
 def build(

@@ -94,7 +94,7 @@ def warms_up(config: TrainConfig) -> bool:
     """Does the warm-up come to at least one step?"""
     warmup = config.optimizer.lr_warmup_steps
     if isinstance(warmup, float) and config.training.max_train_epochs is None:
-        return int(warmup * config.training.max_train_steps * config.launch.num_processes) != 0
+        return abs(warmup * config.training.max_train_steps * config.launch.num_processes) >= 1
     return warmup != 0
 
 
