@@ -89,7 +89,17 @@ def _one(kind: str, value: Any) -> Any:
     return _number(kind, value)
 
 
+_LARGEST = 2**64  # no option counts further, and sums of what is larger overflow
+
+
 def _number(kind: str, value: Any) -> int | float:
+    number = _read_number(kind, value)
+    if abs(number) > _LARGEST:
+        raise Unreadable("a number of ordinary size was wanted")
+    return number
+
+
+def _read_number(kind: str, value: Any) -> int | float:
     whole = kind == "int"
     wanted = "a whole number was wanted" if whole else "a number was wanted"
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
