@@ -71,7 +71,7 @@ _START = re.compile(
 _OTHER_NAMES = {
     "negative_prompt": "n", "negative": "n", "neg": "n", "width": "w", "height": "h", "steps": "s", "sample_steps": "s",
     "seed": "d", "cfg": "l", "cfg_scale": "l", "scale": "l", "guidance": "l", "sampler": "ss", "sample_sampler": "ss",
-    "guidance_scale": "l", "ar": "w",
+    "guidance_scale": "l",
 }  # fmt: skip
 _NUMBER = {_INT: re.compile(r"\d+"), _FLOAT: re.compile(r"\d+,\d+(?![\d,])|[\d.]+")}
 

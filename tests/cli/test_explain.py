@@ -6,6 +6,7 @@ import json
 
 from click.testing import CliRunner
 
+from kohyakit.cli import group
 from kohyakit.cli.explain import explain
 from kohyakit.errors import ConfigError
 
@@ -48,3 +49,10 @@ def test_wrong_use():
 def test_list_and_page():
     assert "conv_dim" in run("--list").output.split()
     assert run("--markdown").output.startswith("# Parameters")
+
+
+def test_a_misspelt_command_names_the_nearest():
+    for words, told in ((["chekc", "x"], "Did you mean check?"), (["runs", "lits"], "Did you mean list?")):
+        done = CliRunner().invoke(group, words)
+        assert done.exit_code == 2
+        assert told in done.output
