@@ -176,7 +176,8 @@ _KINDS: Mapping[str, tuple[str | None, ...]] = {
     name: kinds
     for names, kinds in (
         ("weight_decay momentum dampening d_coef growth_rate clip_threshold decay_rate r weight_lr_power d0 "
-         "cautious_factor eta_min lr_end", (NUMBER,)),
+         "cautious_factor eta_min lr_end alpha", (NUMBER,)),
+         ("t_alpha t_beta3", (WHOLE, None)),
         ("beta1 beta3 min_lr", (NUMBER, None)),
         ("eps", (NUMBER, NUMBERS)),
         ("betas", (NUMBERS,)),

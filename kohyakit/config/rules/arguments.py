@@ -40,7 +40,7 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
             parse_key_values(config[name], name)
         except ConfigError as error:
             yield from error.problems
-        yield from _wrong_kinds(config, name)
+    yield from _wrong_kinds("optimizer_args", optimizer_args(config))
     kind = config.optimizer.optimizer_type or optimizer(config)
     yield from _foreign(
         "optimizer_args", kind, optimizer_args(config), OPTIMIZER_ARGS.get(optimizer(config)), OPTIMIZER_ARG_HELP
@@ -69,15 +69,15 @@ def schedule_argument_problems(name: str, given: Mapping[str, Any]) -> Iterator[
     """What a schedule cannot use of its lr_scheduler_args; name as in the registry, or a class of torch's."""
     taken = SCHEDULER_ARGS.get(name)
     yield from _foreign("lr_scheduler_args", name, given, taken, given if name in SCHEDULERS else SCHEDULER_ARG_HELP)
+    yield from _wrong_kinds("lr_scheduler_args", given)
     for key, value in given.items():
         wanted, fits = SCHEDULER_ARG_VALUES.get(key, ("", bool))
         if taken and key in taken and wanted and not wrong_kind(key, value) and not fits(value):
             yield Problem("lr_scheduler_args", f"{key} is {value!r}", f"write {wanted}", "bad_schedule_argument")
 
 
-def _wrong_kinds(config: TrainConfig, where: str) -> Iterator[Problem]:
+def _wrong_kinds(where: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     """Values of another kind than their argument takes: a comma behind a number makes a list of it."""
-    given = (optimizer_args if where == "optimizer_args" else scheduler_args)(config)
     for name, value in given.items():
         wanted = wrong_kind(name, value)
         if not wanted:
