@@ -128,6 +128,65 @@ def test_what_pillow_loads_without_a_word(tmp_path: Path) -> None:
     assert judged(tmp_path, half).verdict.issue == "damaged"
 
 
+def _before(data: bytes, marker: bytes, stray: bytes) -> bytes:
+    at = data.index(marker)
+    return data[:at] + stray + data[at:]
+
+
+def _with_byte(data: bytes, marker: bytes, offset: int, value: int) -> bytes:
+    at = data.index(marker) + offset
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+# What libjpeg has a word about, though the picture is painted all the same.
+ODDITIES = {
+    "stray bytes": lambda data: _before(data, b"\xff\xdb", b"\0\0"),
+    "stray bytes before the scan": lambda data: _before(data, b"\xff\xda", b"\0\0\0"),
+    "profile": lambda data: data[:2] + b"\xff\xe2\x00\x18ICC_PROFILE\0\x02\x01" + b"x" * 8 + data[2:],
+    "JFIF version": lambda data: _with_byte(data, b"JFIF\0", 5, 9),
+    "Adobe transform": lambda data: data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0\x07" + data[20:],
+    "scan parameters": lambda data: _with_byte(data, b"\xff\xda", 12, 0),
+}
+HURTS = {
+    "wiped": lambda data, start, end: data[: (start + end) // 2] + bytes(2048) + data[(start + end) // 2 + 2048 :],
+    "cut and closed": lambda data, start, end: data[: (start + end) // 2] + b"\xff\xd9",
+    "random": lambda data, start, end: (
+        data[: start + (end - start) // 3]
+        + bytes(random.Random(1).choices(range(255), k=1500))
+        + data[start + (end - start) // 3 + 1500 :]
+    ),
+    "restart lost": lambda data, start, end: data.replace(b"\xff\xd3", b"\0\0", 1),
+}
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_a_harmless_word_hides_nothing(tmp_path: Path, oddity: str, options: dict[str, object]) -> None:
+    """The decoder stops at its first word; the same damage without the oddity says what must be found behind it."""
+    whole = encoded(landscape(3), restart_marker_rows=4, **options)
+    change = ODDITIES[oddity]
+    sound = judged(tmp_path, change(whole))
+    spoken = not (options and oddity == "scan parameters")  # a progressive scan's numbers are no oddity
+    assert sound.verdict.ok
+    assert (sound.verdict.severity, sound.verdict.issue) == (("hint", "odd_markers") if spoken else (None, None))
+    assert np.array_equal(sound.pixels.rgb, judged(tmp_path, whole).pixels.rgb)
+    for name, hurt in HURTS.items():
+        hurt_whole = hurt(whole, *scan(whole))
+        assert hurt_whole != whole
+        assert judged(tmp_path, hurt_whole).verdict.severity == "error", name
+        odd = change(whole)
+        found = judged(tmp_path, hurt(odd, *scan(odd))).verdict
+        assert (found.ok, found.severity, found.issue) == (False, "error", "damaged"), (name, found)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_harmless_word_about_other_colours(tmp_path: Path, mode: str) -> None:
+    whole = encoded(landscape(3).convert(mode))
+    odd = ODDITIES["stray bytes"](whole)
+    assert np.array_equal(judged(tmp_path, odd).pixels.rgb, judged(tmp_path, whole).pixels.rgb)
+    assert judged(tmp_path, HURTS["wiped"](odd, *scan(odd))).verdict.issue == "damaged"
+
+
 def shifted(seed: int, levels: int, channel: int | None) -> Image.Image:
     """What a broken prediction paints: from one unit of 16x16 on, in the order of the scan, all is brighter."""
     pixels = np.asarray(landscape(seed)).astype(int)

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kohyakit.dataset.decode.record import Verdict
 
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _EXTRANEOUS = re.compile(r"extraneous bytes before marker 0x([0-9a-f]{2})")
+# libjpeg's words about the header alone: the picture is painted all the same.
+_HARMLESS = (
+    (re.compile("bad icc marker"), "its colour profile cannot be read"),
+    (re.compile("unknown jfif revision"), "states a version of JFIF that does not exist"),
+    (re.compile("unknown adobe color transform"), "states its colours in a way that does not exist"),
+    (re.compile("invalid sos parameters for sequential"), "states numbers for its scan that decoders ignore"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +57,62 @@ def read_header(data: bytes) -> JpegHeader:
     """Walk the markers up to the first scan; what cannot be read stays at its default."""
     found: dict = {"quantisation": {}}
     stray: set[int] = set()
-    at = end = 2
+    end = 2
+    for marker, start, after in _segments(data):
+        if start > end:
+            stray.add(marker)
+        _segment(marker, data[start + 4 : after], found)
+        end = after
+        if marker == 0xDA:
+            found["scan"] = after
+    return JpegHeader(**found, stray_before=frozenset(stray))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, where it starts, where the next may) of each segment up to the first scan's header."""
+    at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:  # junk between segments: go on at the next marker, as decoders do
             at = data.find(b"\xff", at)
             if at < 0:
-                break
+                return
             continue
         marker = data[at + 1]
         if marker == 0xFF or marker == 0 or marker == 0x01 or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
             continue
         if marker == 0xD9:
-            break
-        if at > end:
-            stray.add(marker)
-        length = struct.unpack_from(">H", data, at + 2)[0]
-        _segment(marker, data[at + 4 : at + 2 + length], found)
-        at = end = at + 2 + length
+            return
+        after = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        yield marker, at, after
         if marker == 0xDA:
-            found["scan"] = at
-            break
-    return JpegHeader(**found, stray_before=frozenset(stray))
+            return
+        at = after
+
+
+def without_oddities(data: bytes) -> bytes:
+    """The same picture under a header that no decoder has a word about.
+
+    A strict decoder stops at its first word; where that is harmless, only this tells what would have come after it.
+    Left out are bytes of no segment and all that is not needed to paint: profiles, EXIF, comments.
+    """
+    parts, scan, components, frame = [b"\xff\xd8"], 0, 3, 0
+    for marker, start, after in _segments(data):
+        segment, scan = bytearray(data[start:after]), after
+        body = bytes(segment[4:])
+        if marker in SOF_MARKERS and len(body) >= 6:
+            frame, components = marker, body[5]
+        if marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) > 5:
+            segment[9] = 1  # the only version there is
+        elif marker == 0xEE and body.startswith(b"Adobe") and len(body) > 11:
+            # decoders take a transform that they do not know for these
+            segment[15] = body[11] if body[11] <= 2 else 1 if components == 3 else 2
+        elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
+            continue
+        elif marker == 0xDA and frame in (0xC0, 0xC1) and len(body) >= 4:
+            segment[-3:] = b"\x00\x3f\x00"  # all coefficients at once: what a sequential scan is
+        parts.append(bytes(segment))
+    return b"".join(parts) + data[scan:]
 
 
 def _segment(marker: int, body: bytes, found: dict) -> None:
@@ -105,8 +147,9 @@ def grade(message: str, header: JpegHeader) -> Verdict:
             return Verdict(True, "hint", "odd_markers", "has stray bytes between its header's parts", message)
         what = "the image data holds more bytes than its blocks need: something inside is wrong"
         return Verdict(False, "error", "damaged", what, message)
-    if "icc" in low and "marker" in low:
-        return Verdict(True, "hint", "odd_markers", "its colour profile cannot be read", message)
+    for words, what in _HARMLESS:
+        if words.search(low):
+            return Verdict(True, "hint", "odd_markers", what, message)
     if "premature end" in low:
         return Verdict(False, "error", "damaged", "ends too early: the rest of the picture is missing", message)
     if "bad huffman" in low or "corrupt jpeg data" in low:

@@ -150,21 +150,32 @@ def decode_strictly(data: bytes, header: jpeg.JpegHeader, eighths: int = 0) -> t
         return jpeg.grade(str(error), header), None
     eighths = eighths or reduced_eighths(width, height)
     wanted = {"colorspace": "CMYK" if colours in ("CMYK", "YCCK") else "RGB", **scaled(width, height, eighths)}
-    found = Verdict()
-    try:
-        pixels = simplejpeg.decode_jpeg(data, strict=True, **wanted)
-    except Exception as error:
-        found = jpeg.grade(str(error), header)
-        try:
-            pixels = simplejpeg.decode_jpeg(data, strict=False, **wanted)
-        except Exception:  # nothing to show; the verdict stands
-            return found, None
+    found, pixels = _heard(data, header, wanted)
+    if found.ok and found.issue:  # a harmless word, and behind it perhaps another
+        plain = jpeg.without_oddities(data)
+        after, whole = _heard(plain, jpeg.read_header(plain), wanted)
+        found, pixels = _worst(after, found), pixels if whole is None else whole
+    if pixels is None:  # nothing to show; the verdict stands
+        return found, None
     if pixels.shape[2] == 4:  # Adobe stores ink upside down: 255 is no ink
         import numpy as np
 
         ink = pixels.astype(np.uint16)
         pixels = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
     return found, pixels
+
+
+def _heard(data: bytes, header: jpeg.JpegHeader, wanted: dict[str, Any]) -> tuple[Verdict, Any]:
+    """libjpeg's first word about a file, graded, and its pixels as `wanted`, None where it gives none."""
+    import simplejpeg
+
+    found = Verdict()
+    for strict in (True, False):
+        try:
+            return found, simplejpeg.decode_jpeg(data, strict=strict, **wanted)
+        except Exception as error:
+            found = jpeg.grade(str(error), header) if strict else found
+    return found, None
 
 
 def reduced_eighths(width: int, height: int) -> int:
