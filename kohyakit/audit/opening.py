@@ -106,7 +106,7 @@ def read_text(path: str) -> tuple[str | None, str]:
 def _header_facts(path: str) -> tuple[Any, ...]:
     from pathlib import Path
 
-    from kohyakit.dataset.decode.signature import extension_ok
+    from kohyakit.dataset.decode.signature import EXTENSIONS, extension_ok
     from kohyakit.dataset.headers import BadImage
     from kohyakit.dataset.images import read_header
 
@@ -119,6 +119,7 @@ def _header_facts(path: str) -> tuple[Any, ...]:
             format = header.format.upper()
             known |= {"format": format, "width": header.width, "height": header.height}
             known |= {"orientation": header.orientation, "extension_ok": extension_ok(Path(path), format)}
+            known["extension_wanted"] = EXTENSIONS.get(format, ("",))[0]
             if header.fault:
                 known |= {"verdict": "damaged", "verdict_severity": "error", "verdict_detail": header.fault}
     except BadImage as error:

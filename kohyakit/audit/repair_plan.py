@@ -161,6 +161,10 @@ class _Planner:
             reason = ", ".join(ACTIONS[action] for action in actions)
             self._add(path, "rewrite", reason, target, actions, row)
         elif self.options.extensions and not row.extension_ok and row.extension_wanted:
+            if path.suffix.lower() in EXTENSIONS and row.extension_wanted not in EXTENSIONS:
+                what = f"is {row.format} inside; renamed to {row.extension_wanted} it would not be trained"
+                self._leave(path, what, "save it as PNG")
+                return
             reason = f"is {row.format} inside, not {path.suffix or 'without an ending'}"
             self._add(path, "rename", reason, self._renamed(path, row.extension_wanted), (), row)
 

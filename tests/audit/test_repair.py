@@ -195,6 +195,54 @@ def test_sixteen_bits_keep_their_greys(tmp_path: Path) -> None:
         assert np.abs(np.asarray(found.convert("L")).astype(int) - np.arange(256)).max() <= 1
 
 
+def _still_or_not(frames: int) -> bytes:
+    out = io.BytesIO()
+    pictures = [photo(seed) for seed in range(frames)]
+    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("modes", [True, False])
+@pytest.mark.parametrize(("format", "ending"), [("GIF", ".gif"), ("TIFF", ".tif"), ("JPEG2000", ".jp2")])
+def test_nothing_is_renamed_out_of_the_training(tmp_path: Path, format: str, ending: str, modes: bool) -> None:
+    """Under a wrong name it is trained; under its right one it would not be."""
+    from kohyakit.audit.run import audit_dataset
+    from kohyakit.dataset.images import find_images
+
+    photo(1).save(tmp_path / "a.png", format)
+    issues = audit_dataset(tmp_path, checks=("format",), workers=0).issues
+    (told,) = issues[issues["issue"] == "extension_mismatch"]["action"]
+    assert told == f"save it as PNG, as kohyakit repair does; renamed to {ending} it would not be trained"
+    found = repair_dataset(tmp_path, options=RepairOptions(modes=modes), workers=1)
+    assert [path.name for path in find_images(tmp_path)] == ["a.png"]
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == ("PNG" if modes else format)
+    assert [problem.where for problem in found.problems] == ([] if modes else ["a.png"])
+
+
+def test_an_animation_keeps_the_name_it_is_trained_under(tmp_path: Path) -> None:
+    from kohyakit.audit.run import audit_dataset
+
+    (tmp_path / "a.png").write_bytes(_still_or_not(3))
+    issues = audit_dataset(tmp_path, checks=("format",), workers=0).issues
+    (told,) = issues[issues["issue"] == "extension_mismatch"]["action"]
+    assert told.startswith("save the frame you want as a PNG")
+    found = repair_dataset(tmp_path, workers=1)
+    assert found.done == ()
+    assert names(tmp_path) == {"a.png"}
+    assert "animated" in found.problems[0].what
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_tiff_that_lies_on_its_side_is_saved_upright(tmp_path: Path, orientation: int) -> None:
+    photo(2).save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+    with Image.open(tmp_path / "a.tif") as image:
+        meant = np.asarray(ImageOps.exif_transpose(image))
+    repair_dataset(tmp_path, workers=1)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), meant)
+
+
 def test_shrinking_is_asked_for(tmp_path: Path) -> None:
     photo(1, (800, 400)).save(tmp_path / "a.jpg", quality=90)
     assert repair_dataset(tmp_path, workers=1).done == ()

@@ -31,15 +31,25 @@ def _name(row: Any) -> Iterable[Issue]:
     suffix = PurePath(row.path).suffix
     if not row.extension_ok:
         detail = f"is {row.format} inside, though its name ends in '{suffix}'"
-        action = f"rename it to {row.extension_wanted}; kohyakit repair does, caption and all"
-        if row.extension_wanted not in EXTENSIONS:  # under its own name it would be left out
-            action = "kohyakit repair saves it as PNG, which is trained"
-        yield Issue(row.path, "extension_mismatch", "warning", detail, action)
+        yield Issue(row.path, "extension_mismatch", "warning", detail, _right_name(row))
     elif suffix.lower() not in EXTENSIONS:
         plugin = PLUGIN_EXTENSIONS.get(suffix.lower())
         needs = f"only with the package {' or '.join(plugin)}" if plugin else "never"
         detail = f"the trainer takes files ending in {suffix} {needs}: it would be left out without a word"
         yield Issue(row.path, "not_trained", "warning", detail, f"save it as JPEG or PNG; {_CONVERT}")
+
+
+def _right_name(row: Any) -> str:
+    """What to do: a name that no trainer takes would leave the picture out."""
+    if row.extension_wanted in EXTENSIONS:
+        return f"rename it to {row.extension_wanted}; kohyakit repair does, caption and all"
+    if row.verdict_severity == "error":
+        how = "get it as JPEG or PNG"
+    elif row.animated:
+        how = "save the frame you want as a PNG"
+    else:
+        how = "save it as PNG, as kohyakit repair does"
+    return f"{how}; renamed to {row.extension_wanted} it would not be trained"
 
 
 def _frames(row: Any) -> Iterable[Issue]:
