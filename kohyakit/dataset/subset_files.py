@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kohyakit.dataset.caption import BadCaption, find_caption, has_words, misspelt, read_caption
+from kohyakit.dataset.decode.signature import extension_ok
 from kohyakit.dataset.images import BadImage, FolderListing, ImageRecord, list_folder, read_record, shown
 from kohyakit.errors import Problem
 
@@ -62,6 +63,7 @@ def read_subset_files(
             if caption_path and not has_words(text):
                 problems.append(_blank(caption_path, text))
         records.append(replace(record, caption_path=caption_path, caption=text))
+    problems.extend(_misnamed(folder, records))
     odd = misspelt((path.name for path in listing.images), listing.names, caption_extension)
     problems.extend(_misspelt(folder, odd, class_tokens))
     others = [record for record in records if record.path.name not in odd]
@@ -125,6 +127,15 @@ def _misspelt(folder: Path, odd: dict[str, tuple[str, str]], class_tokens: str |
     what = f"{shown(odd[image][1])}{more}: trained with {instead}"
     cure = "kohyakit repair gives a caption its image's name"
     return [Problem(shown(folder / image), what, cure, "caption_misspelt", "warning")]
+
+
+def _misnamed(folder: Path, records: list[ImageRecord]) -> list[Problem]:
+    wrong = [record for record in records if not extension_ok(record.path, record.format.upper())]
+    if not wrong:
+        return []
+    more = f", and {len(wrong) - 1} more are of another format than their names say" if len(wrong) > 1 else ""
+    what = f"{shown(wrong[0].path.name)} is {wrong[0].format.upper()} inside{more}; that trains all the same"
+    return [Problem(shown(folder), what, "kohyakit repair mends it, caption and all", "extension_mismatch", "warning")]
 
 
 def _missing_captions(

@@ -180,16 +180,19 @@ def read_rgb(record: ImageRecord) -> np.ndarray:
     Raises DatasetError naming the file when it does not decode.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
+
+    from kohyakit.dataset.decode import upright
 
     try:
         with Image.open(record.path) as image:
-            if record.upright and record.orientation != 1:
-                image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it to white
                 grey = (np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                return np.stack([grey] * 3, axis=-1)
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+                pixels = np.stack([grey] * 3, axis=-1)
+            else:
+                pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
+            # by the record, which its bucket was chosen by, and not by a second reading of the tag
+            return np.ascontiguousarray(upright(pixels, record.orientation)) if record.upright else pixels
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         what = f"it does not decode ({error})"
         cure = "replace it, or leave it out with --skip-bad-images"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import struct
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from hypothesis import strategies as st
 from kohyakit.dataset.images import BadImage, ImageRecord, find_images, list_folder, read_header, read_record, shown
 
 Image = pytest.importorskip("PIL.Image")
+from PIL import ImageOps, features
+
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 # Damaged on purpose: Pillow refuses already the header, we only what follows it (the decoder's verdict says so).
@@ -40,6 +45,8 @@ def test_sizes_and_orientations_are_pillows(goldens: Path) -> None:
             try:
                 with Image.open(path) as image:
                     orientation = image.getexif().get(0x0112, 1)
+                    if image.format == "TIFF":  # turned when it is loaded, and the size is the turned one before
+                        orientation = 1
                     theirs = (*image.size, orientation if 1 <= orientation <= 8 else 1)
             except Exception:
                 assert ours is None or path.name in HEADER_READS, path.name
@@ -84,6 +91,149 @@ def test_orientation_turns_the_size(picture, kind: str, orientation: int) -> Non
     assert read_header(path).orientation == orientation
     assert read_record(path).size == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
     assert read_record(path, upright=False).size == (60, 40)
+
+
+TIFF_SAYING_6 = b"II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+XMP_SAYING_6 = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def app1(body: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def tag_as(kind: int, value: bytes, count: int = 1) -> bytes:
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHI", 1, 0x0112, kind, count) + value + bytes(4)
+
+
+# Put behind a PNG's header (33 bytes), or behind a JPEG's first segment (20 bytes).
+IN_A_PNG = {
+    "EXIF": chunk(b"eXIf", TIFF_SAYING_6),
+    "a text that speaks of the EXIF chunk": chunk(b"tEXt", b"Comment\0an eXIf chunk") + chunk(b"eXIf", TIFF_SAYING_6),
+    "a long text before": chunk(b"tEXt", b"workflow\0" + b"{nodes}" * 20000) + chunk(b"eXIf", TIFF_SAYING_6),
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP_SAYING_6),
+    "XMP, packed": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP_SAYING_6)),
+    "XMP quoted in a comment": chunk(b"tEXt", b"Comment\0" + XMP_SAYING_6),
+    "EXIF before XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP_SAYING_6)
+    + chunk(b"eXIf", TIFF_SAYING_6.replace(b"\x06", b"\x03")),
+    "EXIF that says nonsense, and XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP_SAYING_6)
+    + chunk(b"eXIf", TIFF_SAYING_6.replace(b"\x06", b"\x63")),
+}
+IN_A_JPEG = {
+    "SHORT": app1(tag_as(3, b"\x06\0\0\0")),
+    "LONG": app1(tag_as(4, b"\x06\0\0\0")),
+    "BYTE": app1(tag_as(1, b"\x06\0\0\0")),
+    "two numbers": app1(tag_as(3, b"\x06\0\x06\0", 2)),
+    "XMP before EXIF": app1(b"http://ns.adobe.com/xap/1.0/\0" + XMP_SAYING_6) + app1(tag_as(3, b"\x03\0\0\0")),
+    "EXIF in two segments": app1(b"Exif\0\0" + TIFF_SAYING_6[:12]) + app1(b"Exif\0\0" + TIFF_SAYING_6[12:]),
+    "EXIF without the tag, and XMP": app1(b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
+    + app1(b"http://ns.adobe.com/xap/1.0/\0" + XMP_SAYING_6),
+    "stray bytes before": b"\0\0" + app1(tag_as(3, b"\x06\0\0\0")),
+}
+
+
+def same_for_all(path: Path) -> tuple[tuple[int, int], int]:
+    """(upright size, orientation) of check and train: as the audit's, and the size of Pillow's upright pixels."""
+    decode = pytest.importorskip("kohyakit.dataset.decode")
+    record, examined = read_record(path), decode.examine(path)
+    assert (record.stored_width, record.stored_height, record.orientation) == (
+        examined.width,
+        examined.height,
+        examined.orientation,
+    )
+    with Image.open(path) as image:
+        assert ImageOps.exif_transpose(image).size == record.size
+    return record.size, record.orientation
+
+
+@pytest.mark.parametrize("case", IN_A_PNG)
+@pytest.mark.parametrize("where", ["before the pixels", "after them"])
+def test_every_reader_gives_a_png_one_orientation(picture, case: str, where: str) -> None:
+    path = picture("a.png", (120, 90))
+    data = path.read_bytes()
+    at = 33 if where == "before the pixels" else len(data) - 12
+    path.write_bytes(data[:at] + IN_A_PNG[case] + data[at:])
+    wanted = {"XMP quoted in a comment": 1, "EXIF before XMP": 3, "EXIF that says nonsense, and XMP": 1}.get(case, 6)
+    assert same_for_all(path) == ((90, 120) if wanted == 6 else (120, 90), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+@pytest.mark.parametrize("case", IN_A_JPEG)
+def test_every_reader_gives_a_jpeg_one_orientation(picture, case: str) -> None:
+    path = picture("a.jpg", (120, 90))
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + IN_A_JPEG[case] + data[20:])
+    wanted = {"BYTE": 1, "XMP before EXIF": 3}.get(case, 6)
+    assert same_for_all(path) == ((90, 120) if wanted == 6 else (120, 90), wanted)
+
+
+def test_orientation_far_into_a_webps_exif(picture) -> None:
+    path = picture("a.webp", (120, 90))
+    far = b"II*\0" + struct.pack("<I", 70000) + bytes(69992) + TIFF_SAYING_6[8:]
+    with Image.open(path) as image:
+        image.save(path, exif=far)
+    assert same_for_all(path) == ((90, 120), 6)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_is_turned_once(picture, orientation: int, compression: str | None) -> None:
+    """Pillow turns it when it loads it, for whoever trains it; nothing is left to turn."""
+    path = picture("a.jpg", (120, 90), format="PNG")
+    with Image.open(path) as image:
+        image.save(path, "TIFF", tiffinfo={0x0112: orientation}, compression=compression)
+    assert same_for_all(path) == ((90, 120) if orientation == 6 else (120, 90), 1)
+
+
+def test_thousands_of_chunks_are_passed_over(tmp_path: Path) -> None:
+    """Equal ones by leaps, odd ones one by one; what stands behind them is read all the same."""
+    pixels = zlib.compress(random.Random(0).randbytes(3 * 200 * 200 + 200), 0)
+    for sizes in ([40], [40, 40, 40, 41], [1000, 40, 7]):
+        parts, at = [], 0
+        while at < len(pixels):
+            size = sizes[len(parts) % len(sizes)]
+            parts.append(chunk(b"IDAT", pixels[at : at + size]))
+            at += size
+        ihdr = chunk(b"IHDR", struct.pack(">IIBBBBB", 200, 200, 8, 2, 0, 0, 0))
+        path = tmp_path / "a.png"
+        start = b"\x89PNG\r\n\x1a\n" + ihdr + b"".join(parts)
+        path.write_bytes(start + chunk(b"eXIf", TIFF_SAYING_6) + chunk(b"IEND", b""))
+        assert (read_header(path).orientation, read_header(path).fault) == (6, "")
+        path.write_bytes(start)
+        assert read_header(path).fault == "it breaks off before its end"
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "options"),
+    [
+        ("a.jpg", "JPEG2000", {}), ("a.png", "TIFF", {"big_tiff": True}), ("a.bmp", "DIB", {}), ("a.png", "PPM", {}),
+        ("a.webp", "AVIF", {}), ("a.png", "GIF", {}),
+    ],
+)  # fmt: skip
+def test_what_pillow_trains_under_another_name_is_read(tmp_path: Path, name: str, format: str, options: dict) -> None:
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    Image.new("RGB", (61, 47), "red").save(tmp_path / name, format, **options)
+    assert same_for_all(tmp_path / name) == ((61, 47), 1)
+    assert read_header(tmp_path / name).fault == ""
+
+
+@pytest.mark.parametrize("more", [b"", b"\n", b"\0" * 9, b"x" * 54, b"x" * 100_000], ids=len)
+def test_what_stands_behind_a_gifs_end_is_not_read(picture, more: bytes) -> None:
+    path = picture("a.gif", (80, 60))
+    path.write_bytes(path.read_bytes() + more)
+    assert read_header(path).fault == ""
+
+
+def test_a_gif_whose_first_frame_is_larger_than_its_screen(picture) -> None:
+    path = picture("a.gif", (80, 60))
+    data = bytearray(path.read_bytes())
+    data[6:10] = struct.pack("<HH", 50, 40)
+    path.write_bytes(bytes(data))
+    assert same_for_all(path) == ((80, 60), 1)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "bmp", "gif"])

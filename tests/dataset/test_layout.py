@@ -84,6 +84,18 @@ def test_folder_mistakes_by_name(picture, tmp_path: Path, files: list[str], give
     assert cure in problem.cure
 
 
+def test_what_the_decoder_takes_is_no_error(picture, tmp_path: Path) -> None:
+    """A format under another one's name trains, and is named as the audit names it."""
+    picture("img/10_dog/a.png", format="GIF")
+    picture("img/10_dog/b.jpg", format="TIFF")
+    picture("img/10_dog/c.jpg")
+    found = scan(config(train_data_dir=tmp_path / "img"))
+    assert names(found, "error") == []
+    (problem,) = [p for p in found.problems if p.name == "extension_mismatch"]
+    assert problem.severity == "warning"
+    assert "a.png is GIF inside, and 1 more" in problem.what
+
+
 def test_a_file_where_a_folder_was_wanted(picture) -> None:
     found = scan(config(train_data_dir=picture("a.png")))
     assert [p.what for p in found.problems] == ["it is a file; a folder was wanted"]

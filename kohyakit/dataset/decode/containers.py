@@ -17,7 +17,7 @@ def check_png(data: bytes) -> Verdict:
 
     A fault in a side chunk (text, time, animation) leaves the picture whole and is no more than a warning.
     """
-    at, seen, side, parts = 8, set(), Verdict(), []
+    at, seen, side, parts, palette = 8, set(), Verdict(), [], 0
     while at < len(data):
         if at + 12 > len(data):
             return _damaged("is cut off inside a chunk")
@@ -35,6 +35,8 @@ def check_png(data: bytes) -> Verdict:
             side = _png_side(kind, bytes(body[:512])) or side
         if kind == b"IDAT":
             parts.append(body)
+        elif kind == b"PLTE":
+            palette = length
         seen.add(kind)
         at += 12 + length
         if kind == b"IEND":
@@ -43,6 +45,8 @@ def check_png(data: bytes) -> Verdict:
         return Verdict(False, "error", "undecodable", "has no image data (no IDAT chunk)")
     if b"IEND" not in seen:
         return _damaged("its end (the IEND chunk) is missing: the file was cut off")
+    if data[25:26] == b"\x03" and palette < 3:
+        return _damaged("its palette is empty, so that all of it is black")
     if not _inflates(parts, data[16:26]):
         return _damaged("its compressed image data is broken")
     if side.severity is None and len(data) > at:
@@ -100,6 +104,21 @@ def check_webp(data: bytes) -> Verdict:
     if len(data) > end + 1:
         return Verdict(True, "hint", "trailing_data", f"has {len(data) - end} bytes after its end, which decoders skip")
     return Verdict()
+
+
+def first_gif_frame(data: bytes) -> tuple[int, int]:
+    """How far to the right and down the first frame of a GIF reaches, in pixels; zeros where none is found."""
+    at = 13 + (3 << ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0)
+    while at + 9 < len(data) and data[at] in (0x21, 0x00):
+        if data[at] == 0x21:
+            at += 2
+            while at < len(data) and data[at]:
+                at += 1 + data[at]
+        at += 1
+    if at + 9 >= len(data) or data[at] != 0x2C:
+        return 0, 0
+    left, top, width, height = struct.unpack_from("<4H", data, at + 1)
+    return left + width, top + height
 
 
 def check_gif(data: bytes) -> Verdict:

@@ -1,4 +1,4 @@
-"""Mode, size, orientation, profile and frames from the header, read with Pillow from bytes already in memory."""
+"""Mode, size, profile and frames from the header, read with Pillow from bytes already in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import warnings
 from typing import Any
 
-ORIENTATION, DATE_TIME, EXIF_IFD, DATE_TIME_ORIGINAL = 0x0112, 0x0132, 0x8769, 0x9003
+DATE_TIME, EXIF_IFD, DATE_TIME_ORIGINAL = 0x0132, 0x8769, 0x9003
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
 
@@ -45,13 +45,11 @@ def _has_alpha(image: Any) -> bool:
 
 
 def exif_facts(image: Any) -> dict[str, Any]:
-    """Orientation and time taken; empty where there is no EXIF that can be read."""
+    """Time taken; empty where there is no EXIF that can be read."""
     try:
         exif = image.getexif()
-        value = exif.get(ORIENTATION, 1)
-        orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
         taken = exif.get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL) or exif.get(DATE_TIME) or ""
-        return {"orientation": orientation, "taken": str(taken).strip("\x00 ")[:19]}
+        return {"taken": str(taken).strip("\x00 ")[:19]}
     except Exception:  # EXIF is free-form bytes; Pillow raises a dozen kinds of error on it
         return {}
 

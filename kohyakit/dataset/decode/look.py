@@ -11,20 +11,11 @@ from typing import Any
 from kohyakit.dataset.decode import breaks, containers, jpeg, webp
 from kohyakit.dataset.decode.facts import exif_facts, header_facts, open_image
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
-from kohyakit.dataset.decode.signature import EXTENSIONS, extension_ok, sniff
+from kohyakit.dataset.decode.signature import EXTENSIONS, NO_IMAGES, extension_ok, sniff
 from kohyakit.dataset.decode.source import read_bytes
+from kohyakit.dataset.headers import BadImage, parse
 
 READ_SIDE = 1000  # the longer side that a reduced decode keeps at least: enough to judge sharpness at training size
-_NOT_IMAGES = {
-    "HTML": "is a web page saved under an image's name, not an image; download it again",
-    "XML": "is XML or SVG text, not a photo",
-    "TEXT": "is text, not an image",
-    "PDF": "is a PDF, not an image",
-    "ZIP": "is a ZIP archive, not an image",
-    "GZIP": "is compressed data, not an image",
-    "MP4": "is a video, not an image",
-    "RAW": "is a camera's raw file, which the trainer cannot read; export it as JPEG or PNG",
-}
 _WALKS = {"PNG": containers.check_png, "WEBP": containers.check_webp, "GIF": containers.check_gif}
 
 
@@ -56,18 +47,18 @@ def judge_bytes(data: bytes) -> Verdict:
 def _judge(data: bytes, format: str | None) -> tuple[Verdict, dict[str, Any], Pixels | None]:
     from PIL import Image
 
-    if format in _NOT_IMAGES:
-        return Verdict(False, "error", "undecodable", _NOT_IMAGES[format]), {}, None
+    if format in NO_IMAGES:
+        return Verdict(False, "error", "undecodable", NO_IMAGES[format]), {}, None
     structure = _WALKS[format](data) if format in _WALKS else Verdict()
     try:
         image = open_image(data)
-        facts = header_facts(image, data, format)
+        facts = header_facts(image, data, format) | _as_trained(data)
     except Image.DecompressionBombError as error:
         what = "claims more pixels than are safe to decode; shrink it, or leave it out"
         return Verdict(False, "error", "too_many_pixels", what, str(error)), {}, None
     except Exception as error:  # a decoder's errors on hostile bytes are of every kind
         return _not_opened(data, format, structure, error), {}, None
-    if format != "PNG":  # Pillow loads a PNG for its EXIF and loses the error; it turns a TIFF when it loads it
+    if format != "PNG":  # Pillow loads a PNG for its EXIF and loses the error
         facts |= exif_facts(image)
     if format == "JPEG":
         found, pixels = _look_jpeg(data, image)
@@ -78,6 +69,15 @@ def _judge(data: bytes, format: str | None) -> tuple[Verdict, dict[str, Any], Pi
     if format == "PNG":
         facts |= exif_facts(image)
     return _worst(found, structure), facts, pixels
+
+
+def _as_trained(data: bytes) -> dict[str, Any]:
+    """Size and orientation by the one reader of them; empty where it finds none."""
+    try:
+        header = parse(io.BytesIO(data), len(data))
+    except BadImage:
+        return {}
+    return {"width": header.width, "height": header.height, "orientation": header.orientation}
 
 
 def _not_opened(data: bytes, format: str | None, structure: Verdict, error: Exception) -> Verdict:

@@ -22,6 +22,18 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
     "RAW": (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 }
 
+# What may lie under an image's name and is none, with what to say of it.
+NO_IMAGES = {
+    "HTML": "is a web page saved under an image's name, not an image; download it again",
+    "XML": "is XML or SVG text, not a photo",
+    "TEXT": "is text, not an image",
+    "PDF": "is a PDF, not an image",
+    "ZIP": "is a ZIP archive, not an image",
+    "GZIP": "is compressed data, not an image",
+    "MP4": "is a video, not an image",
+    "RAW": "is a camera's raw file, which the trainer cannot read; export it as JPEG or PNG",
+}
+
 _PREFIXES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
