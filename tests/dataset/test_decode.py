@@ -130,6 +130,39 @@ def test_what_pillow_loads_without_a_word(tmp_path: Path) -> None:
     assert judged(tmp_path, half).verdict.issue == "damaged"
 
 
+def lossless(grey: np.ndarray) -> bytes:
+    """A lossless JPEG (ITU T.81, annex H): each pixel less its left neighbour, in one table of twelve equal codes."""
+    rows = grey.astype(int)
+    above = np.concatenate([[128], rows[:-1, 0]])[:, None]
+    steps = rows - np.concatenate([above, rows[:, :-1]], axis=1)
+    bits = ""
+    for step in steps.ravel().tolist():
+        size = abs(step).bit_length()
+        bits += f"{size:04b}" + (f"{step if step > 0 else step + (1 << size) - 1:0{size}b}" if size else "")
+    bits += "1" * (-len(bits) % 8)
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    parts = (
+        (0xC3, struct.pack(">BHHBBBB", 8, *grey.shape, 1, 1, 0x11, 0)),
+        (0xC4, bytes([0, 0, 0, 0, 12, *[0] * 12, *range(12)])),
+        (0xDA, bytes([1, 1, 0, 1, 0, 0])),
+    )
+    segments = (bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body for marker, body in parts)
+    return b"\xff\xd8" + b"".join(segments) + packed + b"\xff\xd9"
+
+
+def test_a_lossless_jpeg_is_read_as_the_trainer_reads_it(tmp_path: Path) -> None:
+    grey = np.asarray(landscape(1, (160, 120)).convert("L"))
+    data = lossless(grey)
+    try:
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), grey)
+    except OSError:
+        pytest.skip("this Pillow reads no lossless JPEG")
+    found = judged(tmp_path, data)
+    assert (found.verdict.severity, found.mode) == (None, "L")
+    assert np.array_equal(found.pixels.rgb, np.stack([grey] * 3, axis=2))
+    assert judged(tmp_path, data[: len(data) // 2] + b"\xff\xd9").verdict.issue == "damaged"
+
+
 def _before(data: bytes, marker: bytes, stray: bytes) -> bytes:
     at = data.index(marker)
     return data[:at] + stray + data[at:]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from kohyakit.dataset.decode.record import Verdict
 
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+LOSSLESS = 0xC3
 _EXTRANEOUS = re.compile(r"extraneous bytes before marker 0x([0-9a-f]{2})")
 # libjpeg's words about the header alone: the picture is painted all the same.
 _HARMLESS = (

@@ -118,7 +118,12 @@ def _look_jpeg(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
     found, rgb = decode_strictly(data, header)
     if rgb is None:
         fallback, pixels = _look_pillow(data, image)
-        return (fallback if "subsampling" in found.tool else _worst(found, fallback)), pixels
+        if "subsampling" in found.tool:
+            return fallback, pixels
+        if found.issue == "unsupported" and fallback.ok:  # by the strict decoder; the trainer's own reads it
+            what = "is a kind of JPEG that other programs may not read; save it again to be sure"
+            found = Verdict(True, "hint", "unsupported", what, found.tool)
+        return _worst(found, fallback), pixels
     found = _worst(found, jpeg.ending(data, header))
     if found.ok:
         found = _worst(_judge_picture(data, header, rgb), found)
@@ -149,7 +154,10 @@ def decode_strictly(data: bytes, header: jpeg.JpegHeader, eighths: int = 0) -> t
     except Exception as error:  # ValueError for libjpeg's words, KeyError for a sampling that it has no name for
         return jpeg.grade(str(error), header), None
     eighths = eighths or reduced_eighths(width, height)
-    wanted = {"colorspace": "CMYK" if colours in ("CMYK", "YCCK") else "RGB", **scaled(width, height, eighths)}
+    space = "CMYK" if colours in ("CMYK", "YCCK") else "RGB"
+    if header.frame == jpeg.LOSSLESS:  # comes in its own size and colours only
+        space, eighths = "GRAY" if header.components == 1 else space, 8
+    wanted = {"colorspace": space, **scaled(width, height, eighths)}
     found, pixels = _heard(data, header, wanted)
     if found.ok and found.issue:  # a harmless word, and behind it perhaps another
         plain = jpeg.without_oddities(data)
@@ -157,6 +165,8 @@ def decode_strictly(data: bytes, header: jpeg.JpegHeader, eighths: int = 0) -> t
         found, pixels = _worst(after, found), pixels if whole is None else whole
     if pixels is None:  # nothing to show; the verdict stands
         return found, None
+    if pixels.shape[2] == 1:
+        pixels = pixels.repeat(3, axis=2)
     if pixels.shape[2] == 4:  # Adobe stores ink upside down: 255 is no ink
         import numpy as np
 
