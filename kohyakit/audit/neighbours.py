@@ -7,7 +7,7 @@ distance up to 7; memory and time then grow with the number of pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from kohyakit.audit.likeness import POSITIONS, WINDOWS, agreement, hashes, turn,
 
 EXHAUSTIVE = 8000
 _BLOCK = 1 << 22  # pairs of hashes at a time
+_PIECE = 1 << 18  # of them in a band: few enough that they stay in the processor's cache
 _FEW, _MANY = 8192, 1 << 20  # pairs of sketches at a time: compared, and considered
 _MIRRORS = (0, 1)
+# Of pairs [whole, part, window, position] x [n]: which show the same picture, bool [n].
+Confirm = Callable[[np.ndarray], np.ndarray]
 
 
 def same_picture_groups(
@@ -26,18 +29,21 @@ def same_picture_groups(
     *,
     rows: np.ndarray | None = None,
     exhaustive: int = EXHAUSTIVE,
+    confirm: Confirm | None = None,
 ) -> list[np.ndarray]:
     """Groups of two or more rows that show the same picture; rows and groups ascending.
 
     sketches: uint8 [n, 32, 32]; rows: those to compare, ascending, None for all.
-    distance: bits by which hashes may differ. least_agreement: see likeness.agreement.
+    distance: bits by which hashes may differ. least_agreement: see likeness.agreement. confirm: a last word on pairs
+    that agree.
     """
     rows = np.arange(len(sketches)) if rows is None else rows
     if len(rows) < 2:
         return []
     groups = _Groups(len(sketches))
+    hurried = len(rows) > exhaustive  # chance likenesses grow with the square of their number
     for proposal in _together(_proposals(sketches, rows, distance, exhaustive)):
-        _join(groups, sketches, proposal, least_agreement)
+        _join(groups, sketches, proposal, least_agreement, hurried, confirm)
     return groups.of_several()
 
 
@@ -85,7 +91,14 @@ class _Groups:
         return [rows for rows in np.split(order, starts) if len(rows) > 1]
 
 
-def _join(groups: _Groups, sketches: np.ndarray, pairs: np.ndarray, least_agreement: float) -> None:
+def _join(
+    groups: _Groups,
+    sketches: np.ndarray,
+    pairs: np.ndarray,
+    least_agreement: float,
+    hurried: bool,
+    confirm: Confirm | None,
+) -> None:
     """Compare proposed pairs that are not yet in one group and merge the groups of those that agree.
 
     One pair decides whether two groups are one, so each round compares a few pairs of each group with earlier ones:
@@ -98,8 +111,11 @@ def _join(groups: _Groups, sketches: np.ndarray, pairs: np.ndarray, least_agreem
         asked = _place_among_equals(later) < a_round
         for some in np.array_split(pairs[:, asked], asked.sum() // _FEW + 1, axis=1):
             i, j, window, position = some
-            same = agreement(sketches[i], _turned(sketches[j], position), window, enough=least_agreement)
-            for a, b in some[:2, same >= least_agreement].T.tolist():
+            parts = _turned(sketches[j], position)
+            same = agreement(sketches[i], parts, window, enough=least_agreement, hurried=hurried) >= least_agreement
+            if confirm is not None:
+                same[same] = confirm(some[:, same])
+            for a, b in some[:2, same].T.tolist():
                 groups.merge(a, b)
         pairs = pairs[:, ~asked]
         a_round *= 2
@@ -150,39 +166,47 @@ def _by_blocks(index: np.ndarray, query: np.ndarray, distance: int) -> Iterator[
         yield whole, part + at
 
 
-_PROBES = np.array([0, *(1 << bit for bit in range(16))], dtype=np.uint64)
+_PROBES = np.array([0, *(1 << bit for bit in range(16))], dtype=np.int32)
 
 
 def _by_bands(index: np.ndarray, query: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     found = []
     for band in range(4):
-        shift = np.uint64(16 * band)
-        keys = ((index >> shift) & np.uint64(0xFFFF)).astype(np.int64)
-        order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], np.arange(65537))
+        order, starts, _ = _sorted_by_band(index, band)
+        asking, _, wanted = _sorted_by_band(query, band)
+        members, asked = index[order], query[asking]
         for probe in _PROBES:
-            wanted = (((query >> shift) & np.uint64(0xFFFF)) ^ probe).astype(np.int64)
-            for whole, part in _expand(starts[wanted], starts[wanted + 1], order):
-                near = np.bitwise_count(index[whole] ^ query[part]) <= distance
-                if near.any():
-                    found.append(whole[near].astype(np.int64) * len(query) + part[near])
+            # in the order of the keys, so that neighbours ask for neighbours
+            bucket = wanted[asking] ^ probe
+            for places, rows in _expand(starts[bucket], starts[bucket + 1]):
+                near = np.flatnonzero(np.bitwise_count(members[places] ^ asked[rows]) <= distance)
+                if len(near):
+                    found.append(order[places[near]].astype(np.int64) * len(query) + asking[rows[near]])
     if found:
         pairs = np.unique(np.concatenate(found))
         yield pairs // len(query), pairs % len(query)
 
 
-def _expand(low: np.ndarray, high: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every (member of the bucket low..high, row), at most about _BLOCK at a time."""
-    counts = high - low
-    ends = np.cumsum(counts)
+def _sorted_by_band(hashes: np.ndarray, band: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows by the 16 bits of a band, where in them each value of these bits starts, each row's value)."""
+    keys = ((hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)).astype(np.int32)
+    starts = np.zeros(65537, np.int32)
+    np.cumsum(np.bincount(keys, minlength=65536), out=starts[1:])
+    return np.argsort(keys, kind="stable"), starts, keys
+
+
+def _expand(low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every (place in low..high, its number among these ranges), at most about _PIECE at a time."""
+    asking = np.flatnonzero(high > low)
+    low, counts = low[asking], (high - low)[asking]
+    ends = np.cumsum(counts, dtype=np.int64)
     at = 0
     while at < len(counts):
-        done = ends[at - 1] if at else 0
-        stop = max(at + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
+        done = int(ends[at - 1]) if at else 0
+        stop = max(at + 1, int(np.searchsorted(ends, done + _PIECE, side="right")))
         piece = counts[at:stop]
-        total = int(piece.sum())
-        if total:
-            rows = np.repeat(np.arange(at, stop), piece)
-            offset = np.arange(total) - np.repeat(np.cumsum(piece) - piece, piece)
-            yield order[np.repeat(low[at:stop], piece) + offset], rows
+        first = (ends[at:stop] - piece - done).astype(np.int32)  # where each range starts among them all
+        places = np.repeat(low[at:stop] - first, piece)
+        places += np.arange(len(places), dtype=np.int32)
+        yield places, np.repeat(asking[at:stop], piece)
         at = stop

@@ -103,10 +103,10 @@ def test_of_many_copies_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) 
     order = rng.permutation(len(copies))
     compared = 0
 
-    def counted(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, *, enough: float) -> np.ndarray:
+    def counted(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, **options: object) -> np.ndarray:
         nonlocal compared
         compared += len(whole)
-        return agreement(whole, part, windows, enough=enough)
+        return agreement(whole, part, windows, **options)
 
     monkeypatch.setattr(neighbours, "agreement", counted)
     groups = same_picture_groups(copies[order], 14, 0.75)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import os
 import random
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -483,3 +486,14 @@ def test_random_bytes_never_raise(tmp_path: Path) -> None:
             if rng.random() < 0.3:
                 del data[rng.randrange(len(data)) :]
             assert judged(tmp_path, bytes(data)).verdict.severity in (None, "hint", "warning", "error")
+
+
+def test_looking_from_many_threads_leaves_logging_and_warnings_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(landscape(0, (64, 48)), "PNG"))
+    verdict(path)
+    handlers, filters = list(logging.getLogger("PIL").handlers), list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(verdict, [path] * 200))
+    assert logging.getLogger("PIL").handlers == handlers
+    assert warnings.filters == filters

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import struct
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 DATE_TIME, EXIF_IFD, DATE_TIME_ORIGINAL = 0x0132, 0x8769, 0x9003
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
 
+# Pillow logs what it dislikes; the verdict says it, and a console full of it helps nobody.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+_LOCK = threading.Lock()
+_QUIET: list[Any] = []  # of all that are quiet now: what restores the warnings for the first, None for the others
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """No warnings while files are decoded; from several threads too, whose turns `catch_warnings` mixes up."""
+    with _LOCK:
+        if not _QUIET:
+            caught = warnings.catch_warnings()
+            caught.__enter__()
+            warnings.simplefilter("ignore")
+            _QUIET.append(caught)
+        else:
+            _QUIET.append(None)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            if len(_QUIET) == 1:  # the last to end restores what stood before the first began
+                _QUIET[0].__exit__()
+                _QUIET.clear()
+            else:
+                _QUIET.pop()
+
+
 def open_image(data: bytes) -> Any:
     """Pillow's lazy image of these bytes. Raises what Pillow raises, DecompressionBombError among it."""
     from PIL import Image
 
-    # Pillow logs what it dislikes; the verdict says it, and a console full of it helps nobody
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         return Image.open(io.BytesIO(data))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 from kohyakit.dataset.decode import breaks, containers, jpeg, webp
-from kohyakit.dataset.decode.facts import exif_facts, header_facts, open_image
+from kohyakit.dataset.decode.facts import exif_facts, header_facts, open_image, quietly
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
 from kohyakit.dataset.decode.signature import EXTENSIONS, NO_IMAGES, extension_ok, sniff
 from kohyakit.dataset.decode.source import read_bytes
@@ -33,8 +32,7 @@ def look(path: Path) -> Examination:
         "file_size": len(data),
         "digest": hashlib.sha256(data).hexdigest(),
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the verdict says it
+    with quietly():  # the verdict says it
         found, facts, pixels = _judge(data, format)
     return Examination(path, found if reading.ok else reading, **known, **facts, pixels=pixels)
 
@@ -210,8 +208,7 @@ def _look_pillow(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
         what = f"has {image.width * image.height / 1e6:.0f} million pixels; shrink it before training"
         return Verdict(False, "warning", "too_many_pixels", what), None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             image.load()
             return _old_tiff(image), to_pixels(image)
     except MemoryError as error:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from typing import Any
 
+from kohyakit.dataset.decode.facts import quietly
 from kohyakit.dataset.decode.record import Verdict
 
 TAIL = 64  # bytes taken away: a lossy part is padded by a few bytes at most, lost count is off by hundreds
@@ -135,8 +135,7 @@ def _loads(data: bytes) -> Any:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             Image.open(io.BytesIO(data)).load()
         return True
     except Exception:  # that it fails is the answer
