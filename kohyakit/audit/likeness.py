@@ -269,6 +269,46 @@ def _slopes(pictures: np.ndarray) -> np.ndarray:
     return found
 
 
+_SHIFT = 0.3  # of a cell: what two scalings of one picture may be apart after the fit
+
+
+def place_of(window: int) -> np.ndarray:
+    """[4]: offset and length along y, then x, of one of WINDOWS."""
+    return np.array([value for axis in WINDOWS[window] for value in axis])
+
+
+def unexplained(whole: np.ndarray, part: np.ndarray, start: np.ndarray) -> tuple[float, float]:
+    """(the third largest difference between the cells of `part` and of its window in `whole`, the contrast's gain).
+
+    In grey levels, less what a shift by _SHIFT of a cell makes; at the window `start` or as fitted, whichever is less.
+    whole, part: uint8 [32, 32]. start: see place_of.
+    """
+    a, b = whole[None].astype(np.float32), part[None].astype(np.float32)
+    smooth = _smoother(1.0)
+    soft_a, soft_b = smooth @ a @ smooth.T, smooth @ b @ smooth.T
+    place = _moved(_halved(soft_a), _halved(soft_b), start[None], _COARSE_STEPS)
+    found = []
+    for there in (start[None], _moved(soft_a, soft_b, place, _FINE_STEPS)):
+        seen = _cut(a, there)[0]
+        seen = seen - seen.mean()
+        wanted = b[0] - b[0].mean()
+        gain = float(np.clip((seen * wanted).sum() / ((seen * seen).sum() + 1e-3), 0.4, 2.5))
+        slope = np.maximum(_steepest(wanted), _steepest(gain * seen))
+        found.append((float(np.sort((np.abs(wanted - gain * seen) - _SHIFT * slope).ravel())[-3]), gain))
+    return min(found)
+
+
+def _steepest(picture: np.ndarray) -> np.ndarray:
+    """The largest step from each cell to one of its four neighbours."""
+    steepest = np.zeros_like(picture)
+    for across in (False, True):
+        step = np.abs(np.diff(picture, axis=int(across)))
+        for before in (False, True):
+            ends = (int(before), int(not before))
+            steepest = np.maximum(steepest, np.pad(step, ((0, 0), ends) if across else (ends, (0, 0))))
+    return steepest
+
+
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a = a - a.mean(axis=(1, 2), keepdims=True)
     b = b - b.mean(axis=(1, 2), keepdims=True)

@@ -30,12 +30,16 @@ class Task(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """facts: as FACTS. scores: by column name. sketch: 1024 bytes, see likeness; empty where nothing decoded."""
+    """facts: as FACTS. scores: by column name. sketch: 1024 bytes, see likeness; empty where nothing decoded.
+
+    close: a closer look at what is drawn, see drawings; empty for most photos.
+    """
 
     number: int
     facts: tuple[Any, ...]
     scores: dict[str, float]
     sketch: bytes
+    close: bytes = b""
 
 
 Measure = Callable[[Picture], Mapping[str, float]]
@@ -65,13 +69,14 @@ def open_one(task: Task, measures: Sequence[Measure], quick: bool) -> Opened:
     )  # fmt: skip
     if found.pixels is None:
         return Opened(task.number, facts, {}, b"")
+    from kohyakit.audit.drawings import closer
     from kohyakit.audit.likeness import sketch
 
     picture = Picture(found.pixels.rgb, found.pixels.scale, found.orientation)
     scores: dict[str, float] = {}
     for measure in measures:
         scores.update(measure(picture))
-    return Opened(task.number, facts, scores, sketch(picture.small).tobytes())
+    return Opened(task.number, facts, scores, sketch(picture.small).tobytes(), closer(picture))
 
 
 def crashed(task: Task, why: str) -> Opened:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ _FLAGS = {"alpha": False, "animated": False, "extension_ok": True}
 class Survey:
     """images: one row a file, in the order of the walk (see docs/audit.md for the columns). captions: see
     captions.caption_frame. sketches: uint8 [n, 32, 32], a row an image, zeros where nothing decoded (None when quick).
+    close: a closer look at those that are drawn, by row, see drawings.
     """
 
     tree: Tree
@@ -41,6 +42,7 @@ class Survey:
     images: pd.DataFrame
     captions: pd.DataFrame
     sketches: np.ndarray | None
+    close: Mapping[int, bytes] = field(default_factory=dict)
 
     def limit(self, name: str) -> float:
         """A threshold's value."""
@@ -66,12 +68,15 @@ class Rows:
         self._pending: list[tuple[Any, ...]] = []
         self._chunks: list[pd.DataFrame] = []
         self.sketches = None if quick else np.zeros((total, SIDE * SIDE), np.uint8)
+        self.close: dict[int, bytes] = {}
 
     def add(self, opened: Opened) -> None:
         scores = (opened.scores.get(name, np.nan) for name in self._scores)
         self._pending.append((opened.number, *opened.facts, *scores))
         if opened.sketch and self.sketches is not None:
             self.sketches[opened.number] = np.frombuffer(opened.sketch, np.uint8)
+            if opened.close:
+                self.close[opened.number] = opened.close
         if len(self._pending) >= _CHUNK:
             self._pack()
 
@@ -120,7 +125,7 @@ def make_survey(tree: Tree, pairing: Pairing, settings: AuditSettings, rows: Row
     images = images.join(placements(sizes, settings.buckets).reindex(images.index))
     images["tokens"] = pd.array(caption_facts.count_tokens_of(_plain(images["caption"])), dtype="Int64")
     images = images[_order(images.columns)]
-    return Survey(tree, pairing, settings, images, caption_facts.caption_frame(images), sketches)
+    return Survey(tree, pairing, settings, images, caption_facts.caption_frame(images), sketches, rows.close)
 
 
 def _plain(texts: pd.Series) -> list[str | None]:

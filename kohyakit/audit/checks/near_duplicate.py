@@ -1,7 +1,8 @@
 """Near duplicates: the same picture resized, recompressed, mirrored, turned, slightly cropped, brightened.
 
-Hashes propose pairs, a comparison of the aligned sketches decides (see audit/likeness.py). Pictures with hardly any
-detail are left out: all of them look alike.
+Hashes propose pairs, a comparison of the aligned sketches decides (see audit/likeness.py); of drawings, and of what
+stands on a plain ground, a closer one too (audit/drawings.py). Other pictures with hardly any detail are left out: all
+of them look alike.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from kohyakit.audit import likeness
 from kohyakit.audit.check import Check, Issue, Threshold
+from kohyakit.audit.drawings import same_drawing, stands_alone
 from kohyakit.audit.duplicates import Member, best_first, group_issues, members_of
 from kohyakit.audit.neighbours import same_picture_groups
 
@@ -25,11 +27,16 @@ def judge(survey: Survey) -> Iterable[Issue]:
         return
     images, sketches = survey.images, survey.sketches
     telling = likeness.contrast_of(sketches) >= survey.limit("near_duplicate_contrast")
+    telling[[row for row, look in survey.close.items() if stands_alone(look)]] = True
     digest = images["digest"]
     first = ~digest.duplicated() & telling & (digest != "")
     rows = np.flatnonzero(first.to_numpy())
     groups = same_picture_groups(
-        sketches, int(survey.limit("near_duplicate_distance")), survey.limit("near_duplicate_agreement"), rows=rows
+        sketches,
+        int(survey.limit("near_duplicate_distance")),
+        survey.limit("near_duplicate_agreement"),
+        rows=rows,
+        confirm=lambda pairs: same_drawing(pairs, sketches, survey.close),
     )
     twins = images.groupby(digest).indices  # digest -> places of the same file
     names = digest.to_numpy()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.dataset.decode import breaks, containers, jpeg, webp
+from kohyakit.dataset.decode.drawn import is_drawn
 from kohyakit.dataset.decode.facts import exif_facts, header_facts, open_image, quietly
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
 from kohyakit.dataset.decode.signature import EXTENSIONS, NO_IMAGES, extension_ok, sniff
@@ -131,13 +132,15 @@ def _look_jpeg(data: bytes, image: Any) -> tuple[Verdict, Pixels | None]:
 def _judge_picture(data: bytes, header: jpeg.JpegHeader, rgb: Any) -> Verdict:
     """What the picture itself says; a suspicion on a reduced picture is looked at again at full size."""
     found = breaks.check_picture(header, rgb)
-    if not found.ok:
-        return found
-    suspect = breaks.find_break(header, rgb)
-    if suspect and rgb.shape[0] < header.height:
-        _, full = decode_strictly(data, header, eighths=8)
-        suspect = breaks.find_break(header, full)
-    return breaks.break_verdict(suspect, header) if suspect else Verdict()
+    if found.ok:
+        suspect = breaks.find_break(header, rgb)
+        if suspect and rgb.shape[0] < header.height:
+            _, full = decode_strictly(data, header, eighths=8)
+            suspect = breaks.find_break(header, full)
+        found = breaks.break_verdict(suspect, header) if suspect else found
+    if not found.ok and not breaks.scrambled(header) and is_drawn(rgb):
+        return Verdict()  # hatching, screentone, straight edges: what would be damage in a photo
+    return found
 
 
 def decode_strictly(data: bytes, header: jpeg.JpegHeader, eighths: int = 0) -> tuple[Verdict, Any]:
