@@ -74,7 +74,7 @@ def _head(report: AuditReport) -> str:
 def _overview(report: AuditReport) -> str:
     if not len(report.summary):
         return ""
-    most = int(report.summary["count"].max())
+    most = int(report.counts["count"].max())
     rows = "".join(
         f'<tr data-severity="{row.severity}"><td><span class="chip {row.severity}">{row.severity}</span></td>'
         f'<td><a href="#{escape(row.issue)}">{escape(row.title)}</a></td>'
@@ -82,7 +82,7 @@ def _overview(report: AuditReport) -> str:
         f'<td class="n">{row.count:,}</td>'
         f'<td style="width:30%"><span class="meter {row.severity}" style="width:{100 * row.count / most:.1f}%">'
         "</span></td></tr>"
-        for row in report.summary.itertuples()
+        for row in report.counts.itertuples()
     )
     buttons = "".join(
         f'<button type="button" data-show="{kind}" aria-pressed="{str(kind == "all").lower()}">{name}</button>'

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class AuditReport:
     """images: one row an image. issues: one row a finding (path, issue, severity, detail, action, group), the worst
-    first. summary: one row an issue name (issue, title, severity, count). captions: one row a caption.
+    first. summary: one row an issue name (issue, title, its worst severity, count of all). captions: one row a caption.
     subsets: one row a subset. root: the folder that was audited.
     """
 
@@ -54,6 +54,17 @@ class AuditReport:
 
     def count(self, severity: str) -> int:
         return int((self.issues["severity"] == severity).sum())
+
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """One row an issue name and severity: issue, title, severity, count; they add up to the findings."""
+        import pandas as pd
+
+        titles = dict(zip(self.summary["issue"], self.summary["title"], strict=True))
+        found = self.issues.groupby(["severity", "issue"], sort=False).size()
+        rows = [(name, titles[name], severity, int(count)) for (severity, name), count in found.items()]
+        rows.sort(key=lambda row: (SEVERITIES.index(row[2]), -row[3], row[0]))
+        return pd.DataFrame(rows, columns=["issue", "title", "severity", "count"])
 
     @cached_property
     def buckets(self) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def _head(report: AuditReport, room: int) -> str:
 def _summary(report: AuditReport, width: int, paint: Paint) -> str:
     rows = [
         (paint(f"{row.severity:7}", row.severity), f"{row.count:,}", row.issue, row.title)
-        for row in report.summary.itertuples(index=False, name="Row")
+        for row in report.counts.itertuples(index=False, name="Row")
     ]
     if not rows:
         return ""

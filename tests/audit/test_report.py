@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from kohyakit.audit.html import as_html
 from kohyakit.audit.render import as_plain
 from kohyakit.audit.run import audit_dataset
+from kohyakit.audit.table import as_text
 from kohyakit.registry import CHECKS
 
 from .conftest import found, scene
@@ -159,3 +160,19 @@ def test_hostile_names_links_and_pipes_are_reported(save: Callable[..., Path], t
     assert all(line.isprintable() for line in str(report).splitlines())
     report.to_parquet(tmp_path / "report.parquet")
     as_html(report)
+
+
+def test_the_table_counts_what_the_foot_counts(save: Callable[..., Path], tmp_path: Path) -> None:
+    """Of a group of copies one is a hint and the others warnings; both lines count findings."""
+    data = save("10_dog/a.png", scene(1)).read_bytes()
+    for name in ("b", "c"):
+        save(f"10_dog/{name}.png", data)
+    report = audit_dataset(tmp_path, checks=("exact_duplicate", "captions"), workers=0)
+    text = as_text(report)
+    rows = re.findall(r"^(error|warning|hint) +(\d+)  (\w+)", text, re.MULTILINE)
+    assert set(rows) == {
+        ("warning", "2", "exact_duplicate"), ("hint", "1", "exact_duplicate"), ("hint", "3", "missing_caption"),
+    }  # fmt: skip
+    assert "2 warnings, 4 hints." in text
+    counted = re.findall(r'<tr data-severity="(\w+)">.*?<td class="n">(\d+)</td>', as_html(report), re.DOTALL)
+    assert sorted(counted) == [("hint", "1"), ("hint", "3"), ("warning", "2")]
