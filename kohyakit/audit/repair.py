@@ -58,11 +58,14 @@ class Repair:
 
 @dataclass(frozen=True)
 class Undone:
-    """folder: of the run that was taken back; None when there was none."""
+    """folder: of the run that was taken back; None when there was none. edited: files that were changed after the
+    repair, with where they are kept now that the originals are back.
+    """
 
     root: Path
     folder: Path | None
     problems: tuple[Problem, ...] = field(default=())
+    edited: tuple[Problem, ...] = field(default=())
 
 
 def repair_dataset(
@@ -106,7 +109,34 @@ def undo_repair(dir: Path | str) -> Undone:
         journal = latest(root, ("open", "finished"))
         if journal is None:
             return Undone(root, None)
-        return Undone(root, journal.folder, tuple(journal.undo()))
+        edited = _edited_since(journal)
+        return Undone(root, journal.folder, tuple(journal.undo()), _kept(edited))
+
+
+def _edited_since(journal: Journal) -> list[tuple[Path, Path]]:
+    """(file, where an undo moves it) of files that the repair made and that were changed since."""
+    found = []
+    for record in journal.records:
+        made = record.get("made")
+        for move in record["moves"] if isinstance(made, dict) else ():
+            path = journal.root / move["target"]
+            if move["target"] in made and path.is_file() and _digest(path.read_bytes()) != made[move["target"]]:
+                found.append((path, journal.root / move["source"]))
+    return found
+
+
+def _kept(edited: list[tuple[Path, Path]]) -> tuple[Problem, ...]:
+    """Of these, what was moved aside."""
+    what = "was changed after the repair; the original is back, and the changed file is now {}"
+    return tuple(
+        Problem(str(path), what.format(aside), "take it from there if you want it", "edited_since", "warning")
+        for path, aside in edited
+        if aside.is_file()
+    )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _unfinished(root: Path, resume: bool) -> Journal | None:
@@ -160,7 +190,7 @@ def _prepared(step: Step, options: RepairOptions) -> tuple[bytes | None, str]:
     if step.kind != "rewrite":
         return None, "moved with its caption" if step.companions else "moved"
     data = step.path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != step.digest:
+    if _digest(data) != step.digest:
         raise CannotMend("changed since it was examined; run the repair again")
     mended = mend(
         data, step.format, step.orientation, step.actions, background=options.background, longest=options.shrink
@@ -170,20 +200,25 @@ def _prepared(step: Step, options: RepairOptions) -> tuple[bytes | None, str]:
 
 def _make(journal: Journal, step: Step, data: bytes | None, how: str) -> None:
     moves: list[tuple[Path, Path]] = []
+    made: dict[str, str] = {}  # what is new, so that an undo can say what was changed since
     if data is None and os.path.lexists(step.target):  # its own name in other letters, to this disk the same
         aside = journal.place_for(step.path)
         moves += [(step.path, aside), (aside, step.target)]
     elif data is None:
         moves.append((step.path, step.target))
     else:
+        made[_name(journal.root, step.target)] = _digest(data)
         staged = journal.stage(step.target.name, data)
         with contextlib.suppress(OSError):
             os.chmod(staged, step.path.stat().st_mode & 0o777)
         moves += [(step.path, journal.place_for(step.path)), (staged, step.target)]
     moves += step.companions
-    moves += [(journal.stage(target.name, source.read_bytes()), target) for source, target in step.copies]
+    for source, target in step.copies:
+        text = source.read_bytes()
+        made[_name(journal.root, target)] = _digest(text)
+        moves.append((journal.stage(target.name, text), target))
     moves += [(cache, journal.place_for(cache)) for cache in step.caches]
-    journal.step({"kind": step.kind, "reason": step.reason, "how": how}, moves)
+    journal.step({"kind": step.kind, "reason": step.reason, "how": how, "made": made}, moves)
 
 
 @contextlib.contextmanager

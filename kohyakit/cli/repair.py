@@ -79,8 +79,12 @@ def _show_undone(undone: Any, as_json: bool) -> None:
     problems = [str(problem) for problem in undone.problems]
     if as_json:
         folder = str(undone.folder) if undone.folder else None
-        click.echo(json.dumps({"root": str(undone.root), "undone": folder, "problems": problems}, indent=2))
+        edited = [str(problem) for problem in undone.edited]
+        found = {"root": str(undone.root), "undone": folder, "problems": problems, "edited": edited}
+        click.echo(json.dumps(found, indent=2))
         return
+    for problem in undone.edited:
+        click.echo(f"{click.style('kept aside', fg='yellow')}: {problem}")
     for problem in problems:
         click.echo(f"{click.style('left to you', fg='yellow')}: {problem}")
     if undone.folder is None:

@@ -287,13 +287,30 @@ def test_what_stands_in_the_way_is_told_and_not_lost(messy: Path) -> None:
     assert (messy / "10_dog" / "cut.jpg").stat().st_size > 1000
 
 
-def test_an_edit_after_the_repair_is_kept_aside(messy: Path) -> None:
+def test_an_edit_after_the_repair_is_kept_aside_and_told(messy: Path) -> None:
     before = snapshot(messy)
     repair_dataset(messy, workers=1)
     (messy / "10_dog" / "turned.jpg").write_bytes(b"edited since")
-    assert undo_repair(messy).problems == ()
+    undone = undo_repair(messy)
+    assert undone.problems == ()
     assert snapshot(messy) == before
-    assert any(path.read_bytes() == b"edited since" for path in (messy / UNDO_FOLDER).rglob("*turned.jpg"))
+    (told,) = undone.edited
+    assert Path(told.where) == messy / "10_dog" / "turned.jpg"
+    (kept,) = [path for path in (messy / UNDO_FOLDER).rglob("*turned.jpg") if path.read_bytes() == b"edited since"]
+    assert str(kept) in told.what
+
+
+def test_the_command_tells_of_edits(tmp_path: Path) -> None:
+    from kohyakit.cli.repair import repair
+
+    photo(1).save(tmp_path / "a.jpg", quality=90, exif=exif(6))
+    photo(2).save(tmp_path / "b.jpg", quality=90, exif=exif(6))
+    repair_dataset(tmp_path, workers=1)
+    (tmp_path / "a.jpg").write_bytes(b"edited since")
+    undone = CliRunner().invoke(repair, [str(tmp_path), "--undo"])
+    assert undone.exit_code == 0
+    assert "a.jpg: was changed after the repair" in undone.stdout.replace("\n", " ")
+    assert "b.jpg" not in undone.stdout
 
 
 # Kills itself at the given rename, before it (even numbers) or after it (odd ones); 10000 + n tears journal line n.
