@@ -83,6 +83,36 @@ def test_duplicates_by_kind_and_across_subsets(project: Path) -> None:
     assert len(kept) == report.issues.loc[report.issues["issue"] == "near_duplicate", "group"].nunique()
 
 
+def faded(picture: Image.Image, by: float) -> Image.Image:
+    """As of a print that lay in the sun: every grey level nearer to a light one."""
+    return Image.blend(picture, Image.new("RGB", picture.size, (205, 205, 200)), by)
+
+
+@pytest.mark.parametrize("checks", [("near_duplicate",), None])
+def test_the_worse_copy_is_not_the_one_to_keep(save: Callable[..., Path], checks: tuple[str, ...] | None) -> None:
+    """Of each pair the first is the picture as it was; its copy is spoiled, and often the larger file."""
+    pictures = [scene(seed) for seed in range(5)]
+    for number, picture in enumerate(pictures):
+        save(f"{number}_good.jpg", picture, quality=85)
+    save("0_bad.jpg", faded(pictures[0], 0.45), quality=100)
+    save("1_bad.jpg", pictures[1].convert("L"), quality=100)
+    save("2_bad.jpg", pictures[2].resize((320, 240)), quality=100)
+    save("3_bad.jpg", faded(pictures[3].resize((800, 600), Image.BICUBIC), 0.4), quality=100)
+    whole = save("4_bad.jpg", pictures[4], quality=99)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 4 // 5])
+    report = audit_dataset(whole.parent, **({"checks": checks} if checks else {}), workers=0)
+    kept = {Path(members[0]).name for name, members in report.groups().items() if name.startswith("near")}
+    assert kept == {f"{number}_good.jpg" for number in range(5)}
+
+
+def test_a_copy_of_twice_the_size_is_kept_though_paler(save: Callable[..., Path]) -> None:
+    large = scene(3, (1200, 900))
+    save("small.jpg", large.resize((400, 300)), quality=95)
+    path = save("large.jpg", faded(large, 0.3), quality=90)
+    report = audit_dataset(path.parent, checks=("near_duplicate",), workers=0)
+    assert [Path(member).name for member in report.groups()["near-1"]] == ["large.jpg", "small.jpg"]
+
+
 def test_flat_pictures_are_no_near_duplicates_of_each_other(save: Callable[..., Path]) -> None:
     for number, colour in enumerate(("black", "white", "grey", "navy")):
         path = save(f"{number}.png", Image.new("RGB", (500, 400), colour))

@@ -8,6 +8,7 @@ of them look alike.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,8 @@ def judge(survey: Survey) -> Iterable[Issue]:
     if survey.sketches is None:
         return
     images, sketches = survey.images, survey.sketches
-    telling = likeness.contrast_of(sketches) >= survey.limit("near_duplicate_contrast")
+    contrast = likeness.contrast_of(sketches)
+    telling = contrast >= survey.limit("near_duplicate_contrast")
     telling[[row for row, look in survey.close.items() if stands_alone(look)]] = True
     digest = images["digest"]
     first = ~digest.duplicated() & telling & (digest != "")
@@ -41,7 +43,7 @@ def judge(survey: Survey) -> Iterable[Issue]:
     twins = images.groupby(digest).indices  # digest -> places of the same file
     names = digest.to_numpy()
     places = [[place for row in group for place in twins[names[row]]] for group in groups]
-    known = {member.row: member for member in members_of(images, (place for group in places for place in group))}
+    known = {member.row: member for member in members_of(images, chain.from_iterable(places), contrast)}
     rows = np.array(sorted(known), dtype=int)
     windows = np.stack([likeness.hashes(sketches, w, rows) for w in range(len(likeness.WINDOWS))])
     turned = np.stack([likeness.turned_hashes(sketches, p, rows) for p in range(len(likeness.POSITIONS))])
