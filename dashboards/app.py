@@ -5,7 +5,8 @@ import streamlit as st
 from kohyakit.dashboard import theme
 from kohyakit.dashboard.project import Project
 
-st.set_page_config(page_title=f"{Project.current().label} · kohyakit", page_icon=theme.ICON, layout="wide")
+project = Project.current().enter()
+st.set_page_config(page_title=f"{project.label} · kohyakit", page_icon=theme.ICON, layout="wide")
 st.html(f"<style>{theme.PAGE_CSS}</style>")
 st.logo(theme.LOGO, size="medium")
 

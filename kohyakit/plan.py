@@ -203,13 +203,17 @@ def _lora(
     return lora_size(layers, network_weights.rank_of(config, weights), dtype=dtype) if layers else None
 
 
-def check_plan(config: TrainConfig, *, decode: bool = False, backend: str = "kohyakit") -> Plan:
+def check_plan(
+    config: TrainConfig, *, scan: Scan | None = None, decode: bool = False, backend: str = "kohyakit"
+) -> Plan:
     """make_plan with all that a person asks before a training.
 
-    decode: also the verdict on every image's pixels, which takes seconds for hundreds of photos. backend: kohyakit
-    or sd-scripts; the first adds findings for what the built-in trainer does not do.
+    scan: the images, where they were looked at already. decode: also the verdict on every image's pixels, which takes
+    seconds for hundreds of photos. backend: kohyakit or sd-scripts; the first adds findings for what the built-in
+    trainer does not do.
     """
-    scan = scan_datasets(config, by_sd_scripts=backend == "sd-scripts")
+    if scan is None:
+        scan = scan_datasets(config, by_sd_scripts=backend == "sd-scripts")
     if decode:
         from kohyakit.planning.decoding import decoded
 

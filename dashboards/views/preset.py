@@ -20,7 +20,7 @@ form, outcome = st.columns([2, 1], gap="large")
 with form:
     changed = presetting.form(draft, judged)
 with outcome:
-    changed = presetting.outcome(changed, judged)
+    changed = presetting.outcome(opened.project, changed, judged)
     presetting.save_and_start(opened.project, draft, judged)
 if changed != draft:
     presetting.keep(changed)

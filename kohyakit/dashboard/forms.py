@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import streamlit as st
 
+from kohyakit.config.network_modules import MODULE_ARGS
 from kohyakit.config.param import Spec
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
+from kohyakit.dashboard import theme
 from kohyakit.dashboard.preset import Draft, bounds
 from kohyakit.dashboard.words import plain
+from kohyakit.registry import OPTIMIZERS, SCHEDULERS
 from kohyakit.runs.compare import show
 
 SECTIONS = {
@@ -37,6 +40,13 @@ ESSENTIALS = (
 )  # fmt: skip
 """What nearly every preset says; the order is that of thinking, not of the alphabet."""
 
+KNOWN: Mapping[str, Iterable[str]] = {
+    "optimizer_type": OPTIMIZERS,
+    "lr_scheduler": SCHEDULERS,
+    "network_module": MODULE_ARGS,
+}
+"""Parameters that take a name from a list, or another one that a person writes."""
+
 _LONG = {"sample_prompts", "additional_parameters", "network_args", "optimizer_args", "lr_scheduler_args"}
 
 
@@ -49,7 +59,11 @@ def names_of(section: str) -> list[str]:
 
 
 def fields(names: Iterable[str], draft: Draft, opened: TrainConfig, *, key: str) -> Draft:
-    """Draw the fields and return the draft with what was changed in them."""
+    """Draw the fields and return the draft with what was changed in them. Those that differ from sd-scripts' defaults
+    stand out.
+    """
+    names = list(names)
+    _mark([f"{key}_{name}" for name in names if draft.edits.get(name, opened[name]) != SPECS()[name].default])
     places = st.grid(min_column_width=280, gap="medium")
     for name in names:
         spec = SPECS()[name]
@@ -64,6 +78,23 @@ def fields(names: Iterable[str], draft: Draft, opened: TrainConfig, *, key: str)
         if value != now:
             draft = draft.edited(name, value, opened)
     return draft
+
+
+def _mark(keys: list[str]) -> None:
+    """Streamlit writes a widget's key into its class: the names of these are bold and barred, all other values pale."""
+    grey = "color-mix(in srgb, currentColor 60%, transparent)"
+    fields = "[class*='st-key-field_']"
+    style = f"{fields} :is(input, textarea, [data-baseweb=select] > div) {{color: {grey}}}"
+    if keys:
+        mine = f":is({', '.join(f'.st-key-{key}' for key in keys)})"
+        style += (
+            f"{mine} label p {{font-weight: 650}}"
+            f"{mine} :is(input, textarea, [data-baseweb=select] > div) {{color: inherit}}"
+            f"{mine} {{position: relative}}"
+            f"{mine}::before {{content: ''; position: absolute; left: -10px; top: 3px; bottom: 3px; width: 3px;"
+            f" border-radius: 2px; background: {theme.ACCENT}}}"
+        )
+    st.html(f"<style>{style}</style>")
 
 
 def complaint(spec: Spec, value: Any) -> str:
@@ -95,21 +126,31 @@ def _field(spec: Spec, value: Any, key: str) -> Any:
     label = spec.name  # an underscore within a word is no Markdown, and a screen reader should not read a backslash
     if spec.kind == "bool" and not spec.many and not spec.optional:
         return st.toggle(label, bool(value), key=key, help=help_of(spec))
-    draw = (
-        _choice if spec.about.choices and not spec.many else _whole if spec.kind == "int" and not spec.many else _text
-    )
+    choices = tuple(KNOWN.get(spec.name, spec.about.choices))
+    if choices and not spec.many:
+        return _choice(spec, choices, value, key)
+    draw = _whole if spec.kind == "int" and not spec.many else _text
     return draw(spec, value, key, label)
 
 
-def _choice(spec: Spec, value: Any, key: str, label: str) -> Any:
-    options = [*([None] if spec.optional else []), *spec.about.choices]
+def _choice(spec: Spec, choices: tuple[Any, ...], value: Any, key: str) -> Any:
+    """A menu; of names that are not all known also a field to write another one into."""
+    options = list(dict.fromkeys([*([None] if spec.optional else []), spec.default, *choices]))
     if value not in options:
         options.append(value)  # a value that the reader refused is shown as it stands, not replaced
-    return st.selectbox(label, options, options.index(value), format_func=_shown, key=key, help=help_of(spec))
+    return st.selectbox(
+        spec.name,
+        options,
+        options.index(value),
+        format_func=_shown,
+        key=key,
+        help=help_of(spec),
+        accept_new_options=spec.name in KNOWN,
+    )
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    return "not set" if value in (None, "") else str(value)
 
 
 def _whole(spec: Spec, value: Any, key: str, label: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,17 +11,27 @@ from typing import Any
 from kohyakit.config.param import Spec
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
+from kohyakit.dashboard.memo import Memo, stamp_of
 from kohyakit.dashboard.project import Project
+from kohyakit.dataset.layout import Scan
+from kohyakit.dataset.layout import scan as scan_datasets
 from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.formats import read as read_preset
+from kohyakit.formats import recognise
+from kohyakit.formats.gui_fields import known_keys
 from kohyakit.formats.text import read_text
-from kohyakit.plan import Plan, make_plan
-from kohyakit.resources import shared_dir
+from kohyakit.plan import Plan, check_plan
+from kohyakit.planning.decoding import BAD_IMAGE, decoded
 
 PRESET_DIR = "presets"
 UNKNOWN = "unknown_parameter"  # the finding's name, see config.read
 _SUFFIXES = (".json", ".toml")
+_LARGEST = 1_000_000  # bytes; a preset has some thousand
 _NOT_PRESETS = {"runs", "sample", "node_modules", "__pycache__"}
+_OF_A_MODEL = {"model_index.json", "train_state.json"}  # a diffusers model, a saved state: no presets below
+_JSON_NAME = re.compile(r'"([^"\\]+)"\s*:')
+_TOML_NAME = re.compile(r"^\s*([\w-]+)\s*=", re.MULTILINE)
+_looks = Memo(2000)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,11 @@ class Judged:
     def errors(self) -> tuple[Problem, ...]:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
+    @property
+    def bad_images(self) -> tuple[Problem, ...]:
+        """The errors that lie in single images: a training can start without those."""
+        return tuple(problem for problem in self.errors if problem.name.startswith(BAD_IMAGE))
+
 
 def judge(draft: Draft) -> Judged:
     """Read the draft, apply the edits, plan it; every problem of all three at once."""
@@ -74,13 +90,39 @@ def judge(draft: Draft) -> Judged:
     if draft.without_unknown:
         config = replace(config, extras={})
         found = [problem for problem in found if problem.name != UNKNOWN]
-    plan = make_plan(config)
+    plan = check_plan(config, scan=_looked_at(scan_datasets(config)))
     return Judged(config, opened, plan, tuple(dict.fromkeys((*found, *plan.findings))), unknown)
 
 
-def presets_in(project: Project) -> Iterator[Path]:
-    """JSON and TOML files that may be presets: in the project, two folders down, not inside runs. Sorted."""
-    yield from sorted(_walk(project.root, 2))
+DECODED_PIXELS = 100e6
+"""Sets of so many pixels together are decoded while the preset is looked at, which takes about a second; the photos of
+larger ones when the training starts.
+"""
+_decoded = Memo(4)
+
+
+def _looked_at(scan: Scan) -> Scan:
+    """The scan with the verdict on every image's pixels, where that is quickly had; decoded again only when a file has
+    changed.
+    """
+    records = list(scan.records())
+    if sum(record.stored_width * record.stored_height for record in records) > DECODED_PIXELS:
+        return scan
+    stamp = stamp_of(*(record.path for record in records))
+    before = len(scan.problems)
+    found = _decoded.get("images", stamp, lambda: decoded(scan).problems[before:])
+    return replace(scan, problems=(*scan.problems, *found))
+
+
+def presets_in(project: Project) -> list[Path]:
+    """The project's presets, two folders down, the nearest first.
+
+    What lies in `presets` counts whatever it says; elsewhere a JSON or TOML file counts when what it sets are a
+    training's parameters, so that a model's own configs do not.
+    """
+    kept = project.root / PRESET_DIR
+    found = [path for path in _walk(project.root, 2) if path.parent == kept or looks_like_preset(path)]
+    return sorted(found, key=lambda path: (len(path.parts), path))
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
@@ -88,23 +130,46 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
         entries = list(folder.iterdir())
     except OSError:
         return
+    if any(entry.name in _OF_A_MODEL for entry in entries):
+        return
     for entry in entries:
         if entry.name.startswith(".") or entry.is_symlink():
             continue
         if entry.is_dir():
             if depth and entry.name not in _NOT_PRESETS:
                 yield from _walk(entry, depth - 1)
-        elif entry.suffix.lower() in _SUFFIXES and entry.stat().st_size < 2_000_000:
+        elif entry.suffix.lower() in _SUFFIXES and entry.stat().st_size < _LARGEST:
             yield entry
 
 
-def templates() -> dict[str, Path]:
-    """The presets that ship with kohyakit, by name."""
+def looks_like_preset(path: Path) -> bool:
+    """Whether a third or more of the names that a JSON or TOML file sets are parameters, its own or the GUI's."""
+    return _looks.get(str(path), stamp_of(path), lambda: _sets_parameters(path))
+
+
+def _sets_parameters(path: Path) -> bool:
     try:
-        folder = shared_dir("templates")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        if recognise(text, path.name).startswith("dataset"):
+            return False
+    except (OSError, ConfigError):
+        return False
+    if path.suffix.lower() == ".json":
+        names = _JSON_NAME.findall(text) if text.lstrip().startswith("{") else ["a list"]
+    else:
+        names = _TOML_NAME.findall(text)
+    known = known_keys()
+    return 3 * sum(name in SPECS() or name in known for name in names) >= len(names)
+
+
+def templates() -> dict[str, Path]:
+    """The presets that ship with kohyakit, by file name."""
+    from kohyakit.describe.templates import templates
+
+    try:
+        return {path.name: path for one in templates() if one.kind == "preset" for path in one.paths}
     except KohyakitError:
         return {}
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES}
 
 
 def open_file(path: Path, where: str) -> Draft:

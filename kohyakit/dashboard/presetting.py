@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from kohyakit.dashboard.preset import Draft, Judged
 from kohyakit.dashboard.project import Project
 from kohyakit.dashboard.start import start
 from kohyakit.dashboard.words import count, listed, number, plain, size
-from kohyakit.errors import KohyakitError
+from kohyakit.errors import KohyakitError, Problem
 from kohyakit.plan import Plan
 
 _KEPT = "preset_draft"
@@ -32,6 +33,8 @@ def chooser(project: Project) -> Draft | None:
     files |= {f"template: {name}": path for name, path in preset.templates().items()}
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     asked = st.query_params.get("preset")
+    if asked and asked not in files and project.holds(asked) and project.inside(asked).is_file():
+        files[asked] = project.inside(asked)  # named by its address
     names = list(files)
     chosen = left.selectbox(
         "Preset",
@@ -112,13 +115,17 @@ def _set_names(draft: Draft, opened: TrainConfig) -> list[str]:
     return [name for name in SPECS() if name in set_here]
 
 
-def outcome(draft: Draft, judged: Judged) -> Draft:
-    """What the preset will do and what is wrong with it. Returns the draft, without unknown keys when so ticked."""
-    if judged.plan is not None:
+def outcome(project: Project, draft: Draft, judged: Judged) -> Draft:
+    """What is wrong with the preset and what it will do, errors first. Returns the draft, without unknown keys when so
+    ticked.
+    """
+    told = [_here(project, problem) for problem in judged.problems]
+    errors = [problem for problem in told if problem.severity == "error"]
+    show_problems(errors, most=12)
+    if judged.plan is not None and judged.plan.steps:
         plan_card(judged.plan)
-    if judged.problems:
-        show_problems(judged.problems, most=12)
-    else:
+    show_problems((problem for problem in told if problem.severity != "error"), most=12)
+    if not told:
         st.success("Nothing to complain about.", icon=":material/check:")
     if judged.unknown and judged.config is not None:
         names = plain(listed(judged.unknown))
@@ -126,6 +133,12 @@ def outcome(draft: Draft, judged: Judged) -> Draft:
             draft, without_unknown=st.checkbox(f"Leave out what nobody reads: {names}", draft.without_unknown)
         )
     return draft
+
+
+def _here(project: Project, problem: Problem) -> Problem:
+    """The finding in a page's words: files named from the project's folder, buttons instead of a command's options."""
+    cure = problem.cure.replace("leave it out with --skip-bad-images", "start without it")
+    return replace(problem, where=problem.where.removeprefix(f"{project.root}{os.sep}"), cure=cure)
 
 
 def plan_card(plan: Plan) -> None:
@@ -180,27 +193,28 @@ def save_and_start(project: Project, draft: Draft, judged: Judged) -> None:
         )
         there = (project.root / preset.PRESET_DIR / f"{name.removesuffix('.' + kind)}.{kind}").exists()
         again = there and st.checkbox("Replace the file of that name (it is kept as .old)")
-        left, right = st.columns(2)
-        if left.button("Save", width="stretch", icon=":material/save:", disabled=there and not again):
+        if st.button("Save", width="stretch", icon=":material/save:", disabled=there and not again):
             try:
                 path = preset.save(judged.config, project, name, kind, replace_old=again)
                 st.toast(f"Saved as {plain(project.name(path))}")
             except KohyakitError as error:
                 show_error(error)
-        blocked = bool(judged.errors)
-        if right.button(
-            "Start training", width="stretch", type="primary", icon=":material/play_arrow:", disabled=blocked
-        ):
-            _start(project, draft, judged.config)
+        bad, blocked = judged.bad_images, len(judged.errors) > len(judged.bad_images)
+        words = "Start training" + (f" without {count(len(bad), 'photo')}" if bad and not blocked else "")
+        if st.button(words, width="stretch", type="primary", icon=":material/play_arrow:", disabled=blocked):
+            _start(project, draft, judged.config, skip_bad_images=bool(bad))
         if blocked:
             st.caption("A training can start once the errors above are gone.")
+        elif bad:
+            names = plain(listed([Path(one.where).name for one in bad]))
+            st.caption(f"Left out: {names}. The Data set page shows what is wrong.")
 
 
-def _start(project: Project, draft: Draft, config: TrainConfig) -> None:
+def _start(project: Project, draft: Draft, config: TrainConfig, *, skip_bad_images: bool) -> None:
     """An untouched file is trained as it is, so that the run keeps its text; edits go into a TOML of their own."""
     try:
         if draft.path is not None and not draft.edits and not draft.without_unknown and project.holds(draft.path):
-            begun = start(project, draft.path)
+            begun = start(project, draft.path, skip_bad_images=skip_bad_images)
         else:
             folder = project.inside(".kohyakit/started")
             folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +222,7 @@ def _start(project: Project, draft: Draft, config: TrainConfig) -> None:
             number_of = sum(1 for _ in folder.glob(f"{stem}-*.toml")) + 1
             path = folder / f"{stem}-{number_of}.toml"
             preset.write(config, path)
-            begun = start(project, path)
+            begun = start(project, path, skip_bad_images=skip_bad_images)
     except KohyakitError as error:
         show_error(error)
         return

@@ -36,6 +36,14 @@ class Project:
         """The project of this server: what `kohyakit dashboard` was given, else the working folder."""
         return cls.open(os.environ.get(PROJECT_VARIABLE) or Path.cwd())
 
+    def enter(self) -> Project:
+        """Make it the working folder, as it is of every training started here: so a relative path in a preset means
+        the same when it is checked, saved and trained.
+        """
+        if Path.cwd() != self.root:
+            os.chdir(self.root)
+        return self
+
     @property
     def label(self) -> str:
         return self.root.name or str(self.root)

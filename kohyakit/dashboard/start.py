@@ -23,13 +23,17 @@ _children: dict[int, subprocess.Popen] = {}
 
 @dataclass(frozen=True)
 class Start:
-    """A training that was started here. log: what it printed before its run had a log of its own, and after."""
+    """A training that was started here. log: what it printed before its run had a log of its own, and after.
+
+    file: the preset's path, "" in notes of older dashboards.
+    """
 
     name: str
     preset: str
     time: float
     process: Process
     log: Path
+    file: str = ""
 
     @property
     def alive(self) -> bool:
@@ -45,11 +49,15 @@ class Start:
         return child.poll() if child is not None else None
 
 
-def start(project: Project, preset: Path) -> Start:
-    """Run `kohyakit train PRESET` in the project's folder, detached. Raises RunError when it cannot be started."""
+def start(project: Project, preset: Path, *, skip_bad_images: bool = False) -> Start:
+    """Run `kohyakit train PRESET` in the project's folder, detached. Raises RunError when it cannot be started.
+
+    skip_bad_images: leave out images that do not decode instead of stopping at them.
+    """
     folder = project.inside(STARTS_DIR)
     name = time.strftime("%Y%m%d-%H%M%S")
     command = [sys.executable, "-P", "-m", "kohyakit", "train", str(preset)]
+    command += ["--skip-bad-images"] if skip_bad_images else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while (folder / f"{name}.json").exists():
@@ -61,7 +69,7 @@ def start(project: Project, preset: Path) -> Start:
             )
         _children[child.pid] = child
         process = Process(child.pid, birth(child.pid) or "", this_host())
-        begun = Start(name, preset.name, time.time(), process, log)
+        begun = Start(name, preset.name, time.time(), process, log, str(preset))
         write_json(folder / f"{name}.json", {**asdict(begun), "log": log.name})
     except OSError as error:
         raise RunError(
@@ -93,7 +101,8 @@ def starts(project: Project, most: int = 8) -> tuple[Start, ...]:
         data = read_json(file)
         try:
             log = project.inside(folder / Path(data["log"]).name)
-            found.append(Start(data["name"], data["preset"], float(data["time"]), Process(**data["process"]), log))
+            process, file = Process(**data["process"]), str(data.get("file") or "")
+            found.append(Start(data["name"], data["preset"], float(data["time"]), process, log, file))
         except (KeyError, TypeError, ValueError):
             continue
     return tuple(found)

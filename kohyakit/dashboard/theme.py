@@ -21,6 +21,8 @@ DARK = {
     "line": "#2c3138",
 }
 
+ACCENT = "#6b7bea"  # legible on both grounds
+
 RUN_COLOURS = (
     "#4c78d0", "#e8833a", "#3ea36b", "#c94f7c", "#8a63d2",
     "#2aa5b8", "#b98a1d", "#d9534f", "#6c8f3c", "#7d8694",

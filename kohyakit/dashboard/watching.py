@@ -9,12 +9,13 @@ import streamlit as st
 
 from kohyakit.dashboard import charts, store, widgets
 from kohyakit.dashboard import curves as lines_as_drawn
-from kohyakit.dashboard.page import Opened, nothing, show_problems
+from kohyakit.dashboard.page import Opened, nothing, show_error, show_problems
 from kohyakit.dashboard.rows import seconds_of, status_note
 from kohyakit.dashboard.samples import position, samples_of
-from kohyakit.dashboard.start import Start, memory_of, starts, tail
+from kohyakit.dashboard.start import Start, memory_of, start, starts, tail
 from kohyakit.dashboard.words import duration, number, plain, size, when
-from kohyakit.runs.run import RUNNING, Run
+from kohyakit.errors import KohyakitError
+from kohyakit.runs.run import LOST, RUNNING, Run
 
 REFRESH_SECONDS = 2
 
@@ -143,7 +144,21 @@ def just_started(opened: Opened, running: Sequence[Run]) -> bool:
         elif one.exit_code and not _made_a_run(opened, one):
             st.error(f"{plain(one.preset)} could not start.", icon=":material/error:")
             _log(one)
+            _again_without(opened, one)
     return waiting
+
+
+def _again_without(opened: Opened, one: Start) -> None:
+    """A training that stopped at photos that do not decode can start without them."""
+    option = "--skip-bad-images"
+    if option not in tail(one.log) or not one.file or not opened.project.holds(one.file):
+        return
+    st.caption("The photos named can be mended or replaced (see Data set), or left out.")
+    if st.button("Start without the photos named", key=f"without_{one.name}", icon=":material/play_arrow:"):
+        try:
+            start(opened.project, opened.project.inside(one.file), skip_bad_images=True)
+        except KohyakitError as error:
+            show_error(error)
 
 
 def _made_a_run(opened: Opened, one: Start) -> bool:

@@ -87,7 +87,10 @@ def _spoil(images: Path) -> dict[Path, str]:
 
 
 def preset_for(folder: Path, model: Path) -> dict[str, object]:
-    """A preset as the kohya_ss GUI saves it: the GUI's own key names and types."""
+    """A preset as the kohya_ss GUI saves it: the GUI's own key names and types, whole paths, so that it means the same
+    wherever it is opened.
+    """
+    folder, model = folder.absolute(), model.absolute()
     return {
         "LoRA_type": "Standard",
         "pretrained_model_name_or_path": str(model),

@@ -64,7 +64,7 @@ def _what_to_see(project: DemoProject) -> str:
     steps = (
         (f"kohyakit audit {folder / 'img'}", "what is wrong with the pictures, and why"),
         (f"kohyakit runs list {folder / 'model'}", "the training just made, with what it came to"),
-        (f"kohyakit dashboard {folder / 'model'}", "curves, samples and settings in the browser"),
+        (f"kohyakit dashboard {folder}", "runs, curves, samples, photos and the preset in the browser"),
         (f"kohyakit convert {folder / 'preset.json'} -", "the same settings as sd-scripts takes them"),
         ("kohyakit templates list", "presets to start a real training from"),
     )

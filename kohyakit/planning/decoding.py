@@ -12,6 +12,9 @@ from kohyakit.dataset.images import shown
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
 
+BAD_IMAGE = ("image_", "no_bucket")
+"""How the names begin of the findings about single images that --skip-bad-images leaves out."""
+
 
 def decoded(scan: Scan, tick: Callable[[], None] = lambda: None) -> Scan:
     """The scan with a problem for every image whose pixels do not decode; images found broken before are skipped.

@@ -16,7 +16,7 @@ from kohyakit.dataset import layout
 from kohyakit.dataset.images import shown
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError
 from kohyakit.plan import Plan, make_plan
-from kohyakit.planning.decoding import decoded
+from kohyakit.planning.decoding import BAD_IMAGE, decoded
 from kohyakit.runs import registry
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
 from kohyakit.train.callbacks import Progress
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kohyakit.train.trainer import Trainer
 
 Echo = Callable[[str], None]
-_BAD_IMAGE = ("image_", "no_bucket")
 
 
 def train_network(
@@ -115,7 +114,7 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     bar.end()
     plan = make_plan(config, scan, backend="kohyakit")
     if skip_bad:
-        bad = [problem for problem in plan.errors if problem.name.startswith(_BAD_IMAGE)]
+        bad = [problem for problem in plan.errors if problem.name.startswith(BAD_IMAGE)]
         for problem in bad:
             echo(f"left out: {replace(problem, cure='')}")
         scan = _without(scan, {problem.where for problem in bad})
@@ -125,7 +124,7 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
         if finding not in stops:
             echo(f"{finding.severity}: {finding}")
     if stops:
-        in_files = all(problem.name.startswith((*_BAD_IMAGE, "caption")) for problem in stops)
+        in_files = all(problem.name.startswith((*BAD_IMAGE, "caption")) for problem in stops)
         raise (DatasetError if in_files else ConfigError)(stops)
     return scan, plan
 

@@ -88,6 +88,29 @@ def test_start_a_training_and_watch_it_end(page: Any, serve: Callable[..., str],
     page.locator('.row[data-id="1a"]').wait_for()
 
 
+def test_the_demo_trains_from_its_own_preset(
+    page: Any, serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README says: `kohyakit demo`, then `kohyakit dashboard kohyakit-demo` in the same folder. One of its
+    photos is damaged: the button says that it is left out.
+    """
+    from kohyakit.demo.project import make_project
+
+    monkeypatch.chdir(tmp_path)
+    demo = make_project(Path("kohyakit-demo"))
+    values = json.loads(demo.preset.read_text(encoding="utf-8"))
+    demo.preset.write_text(json.dumps({**values, "epoch": 1, "sample_every_n_epochs": 0}), encoding="utf-8")
+    page.set_default_timeout(240_000)
+    page.goto(serve(Path("kohyakit-demo")) + "preset")
+    page.get_by_role("combobox", name="Preset").click()
+    page.get_by_role("option").first.click()
+    page.wait_for_url(re.compile(r"preset=preset\.json"))
+    page.get_by_role("button", name="Start training without 1 photo").click()
+    page.wait_for_url(re.compile("live"))
+    page.get_by_text("The last was 1a").wait_for()
+    assert record(tmp_path / "kohyakit-demo")["status"] == "finished"
+
+
 def test_it_outlives_page_and_dashboard_and_stops_when_asked(page: Any, serve: Callable[..., str], demo: Path) -> None:
     page.set_default_timeout(240_000)
     preset(demo, epochs=400)

@@ -25,6 +25,12 @@ def load_made() -> ModuleType:
     return module
 
 
+@pytest.fixture(autouse=True)
+def _working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages make the project their working folder; afterwards it is the tests' own again."""
+    monkeypatch.chdir(Path.cwd())
+
+
 @pytest.fixture(scope="session")
 def made() -> ModuleType:
     """The maker of projects, runs, logs and pictures."""

@@ -195,6 +195,58 @@ def test_the_forms_bounds_are_the_declarations(project: Path) -> None:
     assert field(app, "button", "Start training").disabled
 
 
+def test_a_relative_path_means_the_same_in_check_save_and_start(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From the project's folder, wherever the dashboard was started; not from a folder of the same name there."""
+    (tmp_path / "elsewhere" / "photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    text = 'train_data_dir = "img"\noutput_dir = "model"\noutput_name = "dog"\nresolution = "64,64"\n'
+    preset(project, text)
+    app = open_page("preset", preset="presets/dog.toml")
+    assert {metric.label: metric.value for metric in app.metric}["Images an epoch"] != "0"
+    assert "img" not in " ".join(str(error.value) for error in app.error)
+    field(app, "text_input", "Name").set_value("saved").run()
+    field(app, "button", "Save").click().run()
+    from kohyakit.formats import load
+
+    assert load(project / "presets" / "saved.toml")["train_data_dir"] == "img"
+    preset(project, text.replace('"img"', '"photos"'))
+    told = [str(part.proto.body) for part in open_page("preset", preset="presets/dog.toml").get("html")]
+    assert any("photos" in body for body in told), "a folder beside the dashboard's start is not the project's"
+
+
+def test_names_are_chosen_from_lists_or_written(project: Path) -> None:
+    """And what differs from the defaults is marked: by the widget's key, which Streamlit makes its class."""
+    preset(project, 'network_dim = 16\nlr_scheduler = "cosine"\n')
+    app = open_page("preset", preset="presets/dog.toml")
+    menu = field(app, "selectbox", "lr_scheduler")
+    assert menu.value == "cosine"
+    assert {"constant", "cosine_with_restarts", "warmup_stable_decay"} <= set(menu.options)
+    assert menu.proto.accept_new_options
+    style = next(str(part.proto.body) for part in app.get("html") if "st-key-field_" in str(part.proto.body))
+    assert "_lr_scheduler" in style
+    assert "_optimizer_type" not in style
+    field(app, "selectbox", "optimizer_type").set_value("Lion").run()
+    style = next(str(part.proto.body) for part in app.get("html") if "st-key-field_" in str(part.proto.body))
+    assert "_optimizer_type" in style
+
+
+def test_a_damaged_photo_is_named_before_the_start(project: Path) -> None:
+    from kohyakit.dashboard.preset import Draft, judge
+
+    photo = sorted((project / "img" / "10_sks lighthouse").glob("*.jpg"))[0]
+    whole = photo.read_bytes()
+    text = f'train_data_dir = "{(project / "img").as_posix()}"\nresolution = "64,64"\n'
+    assert judge(Draft("dog.toml", text)).bad_images == ()
+    photo.write_bytes(whole[: len(whole) // 2])
+    judged = judge(Draft("dog.toml", text))
+    assert [Path(problem.where).name for problem in judged.bad_images] == [photo.name]
+    assert len(judged.errors) > 1, "no model is named: that still stops the training"
+    photo.write_bytes(whole)
+    assert judge(Draft("dog.toml", text)).bad_images == ()
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "network_dim = ", "[[[", "\x00\x01", "= = =", '{"a": 1', "network_dim = 'many'\nnetwork_alpha = 'more'"],
