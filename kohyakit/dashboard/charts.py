@@ -10,13 +10,21 @@ import numpy as np
 from kohyakit.dashboard.curves import AXES, Line
 
 _AXIS_NAMES = {**AXES, "time": "Hours of training"}
+_CROSS = "path://M0,0L10,10M10,0L0,10"
 _DENSE = 80  # points from which a broken line is drawn thin instead: its many dashes cannot be seen, and take long
 
 
 def curve_chart(
-    lines: Sequence[Line], *, axis: str, log: bool = False, title: str = "", legend: bool = True
+    lines: Sequence[Line],
+    *,
+    axis: str,
+    log: bool = False,
+    title: str = "",
+    legend: bool = True,
+    top: float | None = None,
 ) -> dict[str, Any]:
-    """The option of one chart, plain data. lines: as `curves.drawn` gives them."""
+    """The option of one chart, plain data. lines: as `curves.drawn` gives them. top: where the value axis ends."""
+    far = max((float(line.x[-1]) for line in lines if len(line.x)), default=0.0)
     behind = [_series(line, place, raw=True) for place, line in enumerate(lines) if line.smooth is not None]
     return {
         "animation": False,
@@ -70,8 +78,10 @@ def curve_chart(
             "axisLine": {"onZero": False},
             "axisLabel": {"hideOverlap": True, "showMaxLabel": False},
         },
-        "yAxis": {"type": "log", **_log_bounds(lines)} if log else {"type": "value", "scale": True, "splitNumber": 4},
-        "series": [*behind, *(_series(line, place) for place, line in enumerate(lines))],
+        "yAxis": {"type": "log", **_log_bounds(lines)}
+        if log
+        else {"type": "value", "scale": True, "splitNumber": 4, **({"max": float(f"{top:.2g}")} if top else {})},
+        "series": [*behind, *(_series(line, place, log=log, far=far) for place, line in enumerate(lines))],
     }
 
 
@@ -84,7 +94,7 @@ def _log_bounds(lines: Sequence[Line]) -> dict[str, float]:
     return {"min": float(f"{known.min() * 0.9:.2g}"), "max": float(f"{known.max() * 1.1:.2g}")} if len(known) else {}
 
 
-def _series(line: Line, place: int, *, raw: bool = False) -> dict[str, Any]:
+def _series(line: Line, place: int, *, raw: bool = False, log: bool = False, far: float = 0.0) -> dict[str, Any]:
     """One drawn line of the dataset at `place`. raw: the line behind the smooth one."""
     broken = line.dash if len(line.x) < _DENSE else "solid"
     width = 1 if raw or broken != line.dash else 2
@@ -100,7 +110,29 @@ def _series(line: Line, place: int, *, raw: bool = False) -> dict[str, Any]:
     }
     if raw:
         return {**made, "name": f"{line.run} raw", "silent": True, "tooltip": {"show": False}, "z": 1}
-    return {**made, "name": line.run, "z": 2}
+    return {**made, "name": line.run, "z": 2, **_broken_end(line, log, far)}
+
+
+def _broken_end(line: Line, log: bool, far: float) -> dict[str, Any]:
+    """A cross with its reason where a line ends before its time, so that it is no line that fell and was done."""
+    if not line.broken or line.end is None or (log and line.end[1] <= 0):
+        return {}
+    point = {
+        "coord": list(line.end),
+        "symbol": _CROSS,
+        "symbolSize": 11,
+        "itemStyle": {"color": "transparent", "borderColor": line.colour, "borderWidth": 2.5},
+        "label": {
+            "show": True,
+            "formatter": f"{line.run} {line.broken}",
+            "position": "top" if line.end[0] < 0.75 * far else "left",
+            "distance": 8,
+            "color": line.colour,
+            "fontWeight": 600,
+            "fontSize": 12,
+        },
+    }
+    return {"markPoint": {"silent": True, "animation": False, "data": [point]}}
 
 
 def _columns(line: Line, log: bool) -> dict[str, list[float | None]]:

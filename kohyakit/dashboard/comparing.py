@@ -12,10 +12,10 @@ import streamlit as st
 
 from kohyakit.dashboard import charts, export_page, report, store, svg, widgets
 from kohyakit.dashboard import curves as lines_as_drawn
-from kohyakit.dashboard.curves import AXES, DRAWN_POINTS, MOST_BEHIND, Line, tag_group, tag_title
+from kohyakit.dashboard.curves import AXES, DRAWN_POINTS, Line, tag_group, tag_title
 from kohyakit.dashboard.memo import Memo
 from kohyakit.dashboard.page import Opened, nothing, sentence_list, show_problems
-from kohyakit.dashboard.words import plain
+from kohyakit.dashboard.words import listed, plain
 from kohyakit.errors import Problem
 from kohyakit.runs.run import Run
 
@@ -36,7 +36,7 @@ def curves(runs: Sequence[Run]) -> None:
         "Metrics",
         tags,
         selection_mode="multi",
-        default=_first_tags(tags, len(runs)),
+        default=_first_tags(tags),
         format_func=tag_title,
         key="tags",
         label_visibility="collapsed",
@@ -89,12 +89,17 @@ def _controls() -> Look:
 def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int, legend: bool = True) -> list[Problem]:
     drawn, problems = drawn_lines(runs, tag, look)
     if drawn:
+        calm = None if look.log or tag_group(tag) == "lr" else lines_as_drawn.calm_top(drawn)
 
         def make() -> dict[str, Any]:
-            return charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag), legend=legend)
+            top = calm[0] if calm else None
+            return charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag), legend=legend, top=top)
 
         key = ("option", *_key(runs, tag, look), look.log, legend)
         st.echarts_chart(_drawn.get(key, _stamp(runs), make), height=height, key=f"chart_{tag}")
+        if calm:
+            names = plain(listed([line.run for line in calm[1]]))
+            st.caption(f"{names} go{'es' if len(calm[1]) == 1 else ''} above this chart; Log scale shows all of it.")
     return problems
 
 
@@ -126,8 +131,10 @@ def drawn_lines(runs: Sequence[Run], tag: str, look: Look = Look()) -> tuple[lis
     return _drawn.get(_key(runs, tag, look), _stamp(runs), make)
 
 
-def _statements(runs: Sequence[Run], most: int = 6) -> None:
-    """Sentences about the curves, each with its numbers; of many the gravest, the rest behind a fold."""
+def _statements(runs: Sequence[Run], most: int = 4) -> None:
+    """Sentences about the curves, each with its numbers; of many the gravest, the rest behind a fold, so that the
+    curves stay in sight.
+    """
     told = [(one.severity, one.version, one.text) for one in report.statements(runs)]
     if not told:
         return
@@ -246,15 +253,11 @@ def _tag_order(tag: str) -> tuple[int, str]:
     return ("loss", "validation", "lr", "other").index(tag_group(tag)), tag
 
 
-def _first_tags(tags: Sequence[str], runs: int) -> list[str]:
-    """What is drawn before anything is chosen: a loss, a validation, and of few runs the learning rates."""
+def _first_tags(tags: Sequence[str]) -> list[str]:
+    """What is drawn before anything is chosen: a loss and a validation; the learning rates where there is no loss."""
     wanted = [tag for tag in ("loss/average", "loss/current") if tag in tags][:1] or [
         tag for tag in tags if tag_group(tag) == "loss"
     ][:1]
     wanted += [tag for tag in tags if tag_group(tag) == "validation"][:1]
-    if runs > MOST_BEHIND and wanted:
-        return wanted
-    return [
-        *wanted,
-        *sorted((tag for tag in tags if tag.startswith("lr/")), key=lambda tag: tag.startswith("lr/group"))[:2],
-    ]
+    rates = sorted((tag for tag in tags if tag.startswith("lr/")), key=lambda tag: tag.startswith("lr/group"))
+    return wanted or rates[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +19,9 @@ MOST_BEHIND = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart. x, y: [n] float64, x rising; y may hold NaN where the log does."""
+    """One line of a chart. x, y: [n] float64, x rising; y may hold NaN where the log does. broken: why the line ends
+    where it does, "" for one that went through.
+    """
 
     run: str
     tag: str
@@ -27,6 +30,14 @@ class Line:
     colour: str
     dash: str = "solid"
     smooth: np.ndarray | None = field(default=None, compare=False)
+    broken: str = ""
+
+    @property
+    def end(self) -> tuple[float, float] | None:
+        """Where the last finite value is drawn."""
+        drawn = self.y if self.smooth is None else self.smooth
+        good = np.flatnonzero(np.isfinite(drawn))
+        return (float(self.x[good[-1]]), float(drawn[good[-1]])) if len(good) else None
 
 
 @dataclass(frozen=True)
@@ -152,12 +163,46 @@ TITLES: Mapping[str, str] = {
     "loss/validation/epoch_average": "Validation loss, epoch average",
     "lr/unet": "Learning rate, U-Net",
     "lr/textencoder": "Learning rate, text encoder",
+    "norm/avg_key_norm": "Norm of the weights, mean",
+    "norm/max_key_norm": "Norm of the weights, largest",
+    "norm/avg_grad_norm": "Norm of the gradient, mean",
+    "norm/avg_combined_norm": "Norm of weights and gradient, mean",
+    "max_norm/avg_key_norm": "Norm of the weights, mean",
+    "max_norm/max_key_norm": "Norm of the weights, largest",
+    "max_norm/keys_scaled": "Weights scaled down",
+    "max_norm/average_key_norm": "Norm of the weights, mean",
 }
+_PARTS = {"unet": "U-Net", "textencoder": "text encoder", "te1": "text encoder 1", "te2": "text encoder 2"}
 
 
 def tag_title(tag: str) -> str:
     """Kohya's tag in words; a tag we do not know is shown as it is."""
-    return TITLES.get(tag, tag)
+    if tag in TITLES:
+        return TITLES[tag]
+    known = re.fullmatch(r"lr/(d\*lr/)?(group(\d+)|\w+)", tag)
+    if known is None:
+        return tag
+    part = f"group {known[3]}" if known[3] else _PARTS.get(known[2], known[2])
+    return f"Learning rate{' times d' if known[1] else ''}, {part}"
+
+
+def calm_top(lines: list[Line]) -> tuple[float, tuple[Line, ...]] | None:
+    """The top of a chart whose other lines would be flattened by wild ones, and which those are; None for no such.
+
+    Wild is a line that goes above three times what the middle line reaches, beginnings apart.
+    """
+    if len(lines) < 2:
+        return None
+    tops = []
+    for line in lines:
+        values = line.y if line.smooth is None else line.smooth
+        later = values[len(values) // 20 :]
+        later = later[np.isfinite(later)]
+        tops.append(float(later.max()) if len(later) else float("-inf"))
+    limit = 3 * float(np.median([top for top in tops if np.isfinite(top)] or [0.0]))
+    wild = tuple(line for line, top in zip(lines, tops, strict=True) if top > limit)
+    calm = [top for top in tops if np.isfinite(top) and top <= limit]
+    return (max(calm) * 1.3, wild) if limit > 0 and wild and calm else None
 
 
 def tag_group(tag: str) -> str:

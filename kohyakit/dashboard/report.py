@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kohyakit.dashboard import store
+from kohyakit.dashboard.curves import tag_title
 from kohyakit.dashboard.memo import Memo
+from kohyakit.dashboard.rows import status_note
 from kohyakit.dashboard.samples import steps_per_epoch
 from kohyakit.dashboard.words import number
 from kohyakit.dataset.fingerprint import in_words
@@ -19,7 +21,7 @@ from kohyakit.errors import RunError
 from kohyakit.runs import insight
 from kohyakit.runs.best import best
 from kohyakit.runs.compare import dataset_difference, settings_table
-from kohyakit.runs.run import Run
+from kohyakit.runs.run import FAILED, LOST, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,26 +42,75 @@ _told = Memo(2000)
 def statements(runs: Sequence[Run]) -> list[Told]:
     """What the curves carry: which run is best and how sure that is, then each run's own, the gravest first."""
     order = ("error", "warning", "hint", "good")
-    own = [told for run in runs for told in _of_run(run)]
-    return [*_ranked(runs), *sorted(own, key=lambda told: order.index(told.severity))]
+    own = [told for run in runs for told in (*_ending(run), *of_run(run))]
+    own.sort(key=lambda told: order.index(told.severity))
+    failed = [told for told in own if told.severity == "error"]
+    return [*failed, *_ranked(runs), *own[len(failed) :]]
 
 
-def _of_run(run: Run) -> tuple[Told, ...]:
+def _ending(run: Run) -> tuple[Told, ...]:
+    """That a run failed, and why: its curve looks like one that fell and was done."""
+    if run.status not in NO_RESULT:
+        return ()
+    return (Told(run.record.version, f"{run.status}: {status_note(run)}".rstrip(": "), "error"),)
+
+
+NO_RESULT = (FAILED, LOST)
+"""Endings after which a run's loss says nothing of what it came to."""
+_SHOWN_BY_THE_CHART: tuple[str, ...] = ("training_falls",)
+_OF_A_RESULT = ("training_flat", "validation_falls", "over_fit")
+
+
+def of_run(run: Run) -> tuple[Told, ...]:
+    """What a run's own curves tell beyond what a chart of them shows."""
+
     def make() -> tuple[Told, ...]:
         frame = store.scalars_of(run).frame
         if frame is None:
             return ()
         found = insight.statements(frame, steps_per_epoch=steps_per_epoch(run))
-        return tuple(Told(run.record.version, statement.text, statement.severity) for statement in found)
+        silent = _SHOWN_BY_THE_CHART + (_OF_A_RESULT if run.status in NO_RESULT else ())
+        return tuple(
+            Told(run.record.version, _in_words(statement), statement.severity)
+            for statement in found
+            if statement.kind not in silent
+        )
 
-    return _told.get(str(run.folder), store.log_stamp(run), make)
+    return _told.get(str(run.folder), (*store.log_stamp(run), run.status), make)
+
+
+def _lower(title: str) -> str:
+    return title[:1].lower() + title[1:]
+
+
+def _in_words(statement: insight.Statement) -> str:
+    """The sentence with Kohya's tags in words."""
+    text = statement.text
+    for tag in sorted(statement.tags, key=len, reverse=True):
+        title = tag_title(tag)
+        if title != tag:
+            text = text.replace(tag, _lower(title))
+    return text[:1].upper() + text[1:] if text[:1] != statement.text[:1] else text
 
 
 def _ranked(runs: Sequence[Run]) -> tuple[Told, ...]:
-    """The best of several in a sentence with its number, the certainty and what may make the comparison unfair."""
-    logged = [run for run in runs if store.scalars_of(run).frame is not None]
-    if len(logged) < 2:
-        return ()
+    """The best of several in a sentence with its number, the certainty and what may make the comparison unfair.
+
+    Only runs that came to something, and on the same photos, are compared: the loss on other photos is another measure.
+    """
+    logged = [run for run in runs if run.status not in NO_RESULT and store.scalars_of(run).frame is not None]
+    sets: dict[str, list[Run]] = {}
+    for run in logged:
+        sets.setdefault(run.record.images or run.record.images_by_name, []).append(run)
+    others: tuple[Told, ...] = ()
+    if len(sets) > 1:
+        groups = " | ".join(", ".join(run.record.version for run in group) for group in sets.values())
+        others = (Told("", f"trained on different photos, so their losses do not compare: {groups}", "hint"),)
+    best_of = [told for group in sets.values() if len(group) > 1 for told in _best_of(group)]
+    return tuple(dict.fromkeys((*(told for told in best_of if told.version), *others, *best_of)))
+
+
+def _best_of(logged: Sequence[Run]) -> tuple[Told, ...]:
 
     def make() -> tuple[Told, ...]:
         try:
@@ -67,11 +118,13 @@ def _ranked(runs: Sequence[Run]) -> tuple[Told, ...]:
         except RunError:
             return ()
         first = ranking.places[0]
+        if len(ranking.places) < 2:
+            return ()
         sure = {"clear": "clearly the best", "likely": "likely the best", "toss-up": "first, but it is a toss-up"}
         words = sure.get(ranking.certainty, "first")
         file = f", kept in {Path(first.checkpoint.file).name}" if first.checkpoint else ""
         at = "epoch" if store.per_epoch(ranking.metric) else "step"
-        what = f"{ranking.statistic} {ranking.metric} {number(first.value)} at {at} {first.step:,}"
+        what = f"{_lower(tag_title(ranking.metric))}, {ranking.statistic}: {number(first.value)} at {at} {first.step:,}"
         text = f"{words}: {what}{file} ({ranking.because})"
         caveats = tuple(Told("", caveat, "hint") for caveat in ranking.caveats)
         return (Told(first.run.record.version, text, "good"), *caveats)

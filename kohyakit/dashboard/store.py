@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from kohyakit.runs.log_files import MARK, walk
 from kohyakit.runs.metrics import ScalarLog, joined, summarize
 from kohyakit.runs.metrics import Summary as LineSummary
 from kohyakit.runs.registry import find_projects, list_runs
-from kohyakit.runs.run import RUN_FILE, RUNNING, RUNS_DIR, Run
+from kohyakit.runs.run import FAILED, LOST, RUN_FILE, RUNNING, RUNS_DIR, Run
 from kohyakit.runs.summary import TRAINING
 
 if TYPE_CHECKING:
@@ -222,10 +223,32 @@ def per_epoch(tag: str) -> bool:
     return tag.endswith("epoch_average") or tag == "loss/epoch"
 
 
+def slots(runs: Sequence[Run]) -> list[int]:
+    """Each run's colour (see theme.run_colour), by its place among all runs of its project, so that it keeps it
+    whatever else is picked; where two of the picked ones would share one, the later takes the next that is free.
+    """
+    places = {run.folder: at for folder in {run.project for run in runs} for at, run in enumerate(runs_of(folder))}
+    many, taken = len(theme.RUN_COLOURS), {}
+    for run in sorted(dict.fromkeys(runs), key=lambda run: places.get(run.folder, len(places))):
+        own = places.get(run.folder, 0) % many
+        order = [turn * many + (own + step) % many for turn in range(len(runs) // many + 1) for step in range(many)]
+        taken[run.folder] = next(slot for slot in order if slot not in taken.values())
+    return [taken[run.folder] for run in runs]
+
+
+def broken_off(run: Run, value: np.ndarray) -> str:
+    """Why a run's line ends before its time, "" for one that went through. value: [n] as logged."""
+    if len(value) and not np.isfinite(value[-1]):
+        return "is not a number from here on"
+    if run.status == FAILED:
+        return "failed: not a number" if re.search(r"\bnan\b|not a number", run.record.outcome, re.I) else "failed"
+    return "lost" if run.status == LOST else ""
+
+
 def lines_of(runs: Sequence[Run], tag: str, axis: str) -> tuple[list[Line], list[Problem]]:
     """One line a run for a chart, and in words which runs have none and why."""
     lines, problems = [], []
-    for index, run in enumerate(runs):
+    for slot, run in zip(slots(runs), runs, strict=True):
         scalars = scalars_of(run)
         step, value, wall = series(scalars, tag)
         problems += scalars.problems
@@ -240,5 +263,6 @@ def lines_of(runs: Sequence[Run], tag: str, axis: str) -> tuple[list[Line], list
                 Problem(run.record.version, f"its record does not tell how {tag} lies over {axis}s", severity="hint")
             )
             continue
-        lines.append(Line(run.record.version, tag, x, value, theme.run_colour(index), theme.run_dash(index)))
+        colour, dash = theme.run_colour(slot), theme.run_dash(slot)
+        lines.append(Line(run.record.version, tag, x, value, colour, dash, broken=broken_off(run, value)))
     return lines, problems

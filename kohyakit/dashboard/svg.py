@@ -61,6 +61,7 @@ def chart(
         body += [
             _path(frame, line, line.smooth if line.smooth is not None else line.y, log, named=True) for line in lines
         ]
+        body += [mark for line in lines for mark in _broken_end(frame, line, log)]
         body += _legend(lines, colours)
     data = (
         f' data-x0="{frame[0]:.9g}" data-x1="{frame[1]:.9g}" data-left="{_LEFT}" data-right="{WIDTH - _RIGHT}"'
@@ -132,6 +133,17 @@ def _path(
         f'<path{name} d="{"".join(parts)}" style="fill:none;stroke:{line.colour};stroke-width:{width};'
         f'stroke-opacity:{opacity};stroke-linejoin:round{dash}"/>'
     )
+
+
+def _broken_end(frame, line: Line, log: bool) -> list[str]:
+    """A cross with its reason where a line ends before its time."""
+    if not line.broken or line.end is None or (log and line.end[1] <= 0):
+        return []
+    x, y = _place(frame, line.end[0], math.log10(line.end[1]) if log else line.end[1])
+    cross = f'<path d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10" style="stroke:{line.colour};stroke-width:2.5"/>'
+    at_right = x > WIDTH * 0.75
+    words = f"{line.run} {line.broken}"
+    return [cross, _text(x + (-9 if at_right else 9), y - 8, words, line.colour, anchor="end" if at_right else "start")]
 
 
 def _legend(lines: Sequence[Line], colours: Mapping[str, str]) -> list[str]:

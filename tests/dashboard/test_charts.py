@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from kohyakit.dashboard import svg
 from kohyakit.dashboard.charts import bar_chart, curve_chart, scatter_chart
-from kohyakit.dashboard.curves import Line, drawn
+from kohyakit.dashboard.curves import Line, calm_top, drawn, tag_title
 
 
 def lines() -> list[Line]:
@@ -69,3 +70,44 @@ def test_a_dense_line_is_thin_where_a_sparse_one_is_broken(points: int, style: t
 def test_a_small_chart_leaves_the_legend_to_another() -> None:
     assert curve_chart(lines(), axis="step")["legend"]["show"]
     assert not curve_chart(lines(), axis="step", legend=False)["legend"]["show"]
+
+
+def test_a_failed_run_s_line_ends_in_a_cross_with_its_reason() -> None:
+    fell = Line("1b", "loss/average", np.arange(50.0), np.linspace(1, 0.1, 50), "#333", broken="failed: not a number")
+    went = Line("1a", "loss/average", np.arange(100.0), np.linspace(1, 0.2, 100), "#111")
+    of_went, of_fell = curve_chart([went, fell], axis="step")["series"]
+    assert "markPoint" not in of_went
+    (point,) = of_fell["markPoint"]["data"]
+    assert point["coord"] == [49.0, pytest.approx(0.1)]
+    assert point["label"]["formatter"] == "1b failed: not a number"
+    drawing = svg.chart([went, fell], axis="step")
+    assert "1b failed: not a number" in drawing
+    nan = Line("1c", "loss/average", np.arange(3.0), np.array([0.5, 0.4, np.nan]), "#555", broken="x")
+    assert curve_chart([nan], axis="step")["series"][0]["markPoint"]["data"][0]["coord"] == [1.0, 0.4]
+    never = Line("1c", "loss/average", np.arange(2.0), np.array([np.nan, np.nan]), "#555", broken="x")
+    json.dumps(curve_chart([never], axis="step", log=True), allow_nan=False)
+
+
+def test_a_wild_run_does_not_flatten_the_others() -> None:
+    x = np.arange(100.0)
+    calm = [Line(name, "loss", x, np.linspace(start, 0.1, 100), "#1") for name, start in (("1a", 0.2), ("1b", 0.3))]
+    wild = Line("1c", "loss", x, np.linspace(0.2, 40, 100), "#2")
+    top, names = calm_top([*calm, wild])
+    assert 0.2 < top < 0.5
+    assert [line.run for line in names] == ["1c"]
+    assert calm_top(calm) is None
+    assert calm_top([wild]) is None
+    assert curve_chart([*calm, wild], axis="step", top=top)["yAxis"]["max"] == pytest.approx(top, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("tag", "title"),
+    [
+        ("lr/d*lr/unet", "Learning rate times d, U-Net"),
+        ("lr/group0", "Learning rate, group 0"),
+        ("lr/te2", "Learning rate, text encoder 2"),
+        ("my/own", "my/own"),
+    ],
+)
+def test_tags_in_words(tag: str, title: str) -> None:
+    assert tag_title(tag) == title

@@ -194,3 +194,32 @@ def test_a_new_dashboard_need_not_read_the_logs_again(
         path.write_text('{"format": 1, "runs": {"x": 3}}', encoding="utf-8")
     another_process()
     assert store.summaries(runs, seconds=60)["1a"] is not None
+
+
+def test_a_run_keeps_its_colour_whatever_else_is_picked(project: Path, made: ModuleType) -> None:
+    runs = {run.record.version: run for run in store.runs_of(project)}
+    for picked in (["1a", "2a"], ["2a", "1a"], ["2b", "2a", "1b"], ["2a"]):
+        slots = dict(zip(picked, store.slots([runs[name] for name in picked]), strict=True))
+        assert slots["2a"] == 3, picked  # the fourth of the project
+        assert len(set(slots.values())) == len(picked)
+
+
+def test_of_thirty_runs_no_two_look_alike(project: Path, made: ModuleType) -> None:
+    for number in range(3, 31):
+        made.write_run(project, f"{number}a", scalars={})
+    runs = store.runs_of(project)
+    every_fifth = runs[::10]  # all of them would like the same colour
+    assert len(set(store.slots(every_fifth))) == len(every_fifth)
+    assert len(set(store.slots(runs[:30]))) == 30
+
+
+def test_why_a_line_ends_before_its_time(project: Path, made: ModuleType) -> None:
+    good, bad = np.array([0.3, 0.2]), np.array([0.3, np.nan])
+    runs = {run.record.version: run for run in store.runs_of(project)}
+    assert store.broken_off(runs["1a"], good) == ""
+    assert "not a number" in store.broken_off(runs["1a"], bad)
+    assert store.broken_off(runs["1c"], good) == "failed"
+    runs["1c"].update(outcome="the loss is NaN in step 91")
+    assert store.broken_off(runs["1c"], good) == "failed: not a number"
+    (line,) = store.lines_of([runs["1c"]], "loss/average", "step")[0]
+    assert line.broken == "failed: not a number"
