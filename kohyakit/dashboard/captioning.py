@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from kohyakit.dashboard import report
+from kohyakit.dashboard import report, theme
 from kohyakit.dashboard.page import Opened, nothing, show_error, show_problems
 from kohyakit.dashboard.project import Project
 from kohyakit.dashboard.words import count, plain, when
@@ -119,42 +119,76 @@ def tags_of(files: Sequence[CaptionFile]) -> list[tuple[str, int]]:
 
 
 def one_by_one(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> None:
-    """A page of pictures with their captions as fields; what is typed is written when Save is pressed."""
+    """A page of pictures with their captions as fields. What is typed is written as soon as the field is left, so that
+    no other page, filter or closed browser loses it; History takes each back.
+    """
     if not files:
         nothing("No caption fits.", "Take a filter out.")
         return
     pages = -(-len(files) // PER_PAGE)
     page = st.pagination(pages, key="caption_page") if pages > 1 else 1
-    shown = files[(page - 1) * PER_PAGE : page * PER_PAGE]
     round_ = st.session_state.get("caption_round", 0)
-    with st.form(f"captions_{page}_{round_}", border=False):
-        places = st.grid(min_column_width=430, gap="medium")
-        typed = []
-        for file in shown:
-            with places.container():
-                typed.append((file, _field(opened, folder, file, round_)))
-        if st.form_submit_button("Save captions", type="primary", icon=":material/save:"):
-            edits = [made for file, text in typed if text is not None and (made := edit.rewritten(file, text))]
-            _apply(folder, edits, f"{count(len(edits), 'caption')} by hand")
+    places = st.grid(min_column_width=430, gap="medium")
+    for file in files[(page - 1) * PER_PAGE : page * PER_PAGE]:
+        with places.container():
+            _field(opened, folder, file, round_)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Save captions", icon=":material/save:")  # to press it is to leave the field
+        st.caption("A caption is saved when you leave its field; History takes it back.")
 
 
-def _field(opened: Opened, folder: Path, file: CaptionFile, round_: int) -> str | None:
-    """A picture and its caption; returns the text as typed, None where it cannot be edited."""
+def _field(opened: Opened, folder: Path, file: CaptionFile, round_: int) -> None:
+    """A picture, how many tokens its caption has, and the caption to be edited."""
     name = file.image.relative_to(folder).as_posix()
     picture, words = st.columns([1, 3], wrap=False)
-    source = escape(opened.picture_url(file.image, 160))
-    picture.html(
-        f'<img alt="" loading="lazy" src="{source}" style="{_PICTURE}">'
-        if source
-        else "<small>outside the project</small>"
-    )
+    small, large = (escape(opened.picture_url(file.image, width)) for width in (160, 1280))
+    image = f'<img alt="" loading="lazy" src="{small}" style="{_PICTURE}">'
+    linked = f'<a href="{large}" target="_blank" title="open the picture">{image}</a>'
+    picture.html((linked if small else "<small>outside the project</small>") + _tokens(file))
     with words:
         if file.problem:
             st.text(name)
             st.caption(f":red[{plain(file.problem)}]")
-            return None
+            return
         key = f"caption_{name}_{round_}_{hash(file.raw)}"
-        return st.text_area(plain(name), file.text, key=key, height=96, placeholder="no caption")
+        st.text_area(
+            plain(name), file.text, key=key, height=96, placeholder="no caption", on_change=_save_one,
+            args=(folder, file, name, key),
+        )  # fmt: skip
+        refused = st.session_state.get("caption_refused", {}).get(str(file.path))
+        if refused is not None:
+            st.caption("It could not be saved. You had typed:")
+            st.code(refused, language=None, wrap_lines=True)
+
+
+def _tokens(file: CaptionFile) -> str:
+    """How long the caption is for the text encoder, under its picture."""
+    if file.problem or not file.text.strip():
+        return ""
+    from kohyakit.dataset.tokens import count_tokens
+
+    many = count_tokens(file.text)
+    colour = f"color:{theme.SEVERITY_COLOURS['warning']}" if many > LONGEST else "opacity:.65"
+    return f'<div style="font-size:.78rem;text-align:center;{colour}">{count(many, "token")}</div>'
+
+
+def _save_one(folder: Path, file: CaptionFile, name: str, key: str) -> None:
+    """Write what was typed into one field; of a file that is not as it was shown, keep what was typed on the page."""
+    text = st.session_state[key] or ""
+    made = edit.rewritten(file, text)
+    if made is None:
+        return
+    refused = st.session_state.setdefault("caption_refused", {})
+    try:
+        _, problems = edit.apply(folder, [made], f"{name} by hand")
+    except KohyakitError as error:
+        problems = error.problems
+    if problems:
+        refused[str(file.path)] = text
+    else:
+        refused.pop(str(file.path), None)
+        st.toast(f"{plain(file.path.name)} saved")
+    st.session_state["caption_problems"] = tuple(problems)
 
 
 def many_at_once(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> None:
