@@ -7,15 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from kohyakit.dashboard import charts, store, widgets
+from kohyakit.dashboard import charts, gpu, store, widgets
 from kohyakit.dashboard import curves as lines_as_drawn
 from kohyakit.dashboard.page import Opened, nothing, show_error, show_problems
-from kohyakit.dashboard.rows import seconds_of, status_note
+from kohyakit.dashboard.rows import TROUBLE, seconds_of, status_note
 from kohyakit.dashboard.samples import position, samples_of
 from kohyakit.dashboard.start import Start, memory_of, start, starts, tail
 from kohyakit.dashboard.words import duration, number, plain, size, when
 from kohyakit.errors import KohyakitError
-from kohyakit.runs.run import LOST, RUNNING, Run
+from kohyakit.runs.process import is_alive
+from kohyakit.runs.run import RUNNING, Run
+from kohyakit.runs.summary import TRAINING
 
 REFRESH_SECONDS = 2
 
@@ -33,12 +35,15 @@ def latest(opened: Opened) -> Run | None:
 
 
 def progress_of(run: Run) -> dict[str, Any]:
-    """step, steps, share 0 to 1, seconds_left, epoch, epochs, loss, memory in bytes; None where nothing tells."""
+    """step, steps, share 0 to 1, speed in steps a second, seconds_left, epoch, epochs, loss, rate, memory in bytes;
+    None where nothing tells. Speed counts from the first step on: what went before was loading.
+    """
     told = run.progress()
     step, steps = _whole(told.get("step")), _whole(told.get("steps")) or run.record.steps
+    speed = told.get("steps_per_second") or _logged_speed(run)
     left = told.get("seconds_left")
-    if left is None and step and steps and (elapsed := seconds_of(run)):
-        left = elapsed / step * (steps - step)
+    if left is None and speed and step is not None and steps:
+        left = max(0, steps - step) / speed
     gib = told.get("memory_gib")
     memory = (
         gib * 1024**3
@@ -47,11 +52,30 @@ def progress_of(run: Run) -> dict[str, Any]:
         if run.record.process
         else None
     )
+    rates = told.get("rates")
     return {
-        "step": step, "steps": steps, "share": min(1.0, step / steps) if step and steps else 0.0, "seconds_left": left,
-        "epoch": _whole(told.get("epoch")), "epochs": _whole(told.get("epochs")) or run.record.epochs,
-        "loss": told.get("average", told.get("loss")), "memory": memory,
+        "step": step, "steps": steps, "share": min(1.0, step / steps) if step and steps else 0.0, "speed": speed,
+        "seconds_left": left, "epoch": _whole(told.get("epoch")),
+        "epochs": _whole(told.get("epochs")) or run.record.epochs, "loss": told.get("average", told.get("loss")),
+        "memory": memory, "rate": next(iter(rates.values()), None) if isinstance(rates, dict) else None,
     }  # fmt: skip
+
+
+def _logged_speed(run: Run, last: int = 50) -> float | None:
+    """Steps a second over the last points of its log, for trainings that tell no speed themselves."""
+    scalars = store.scalars_of(run)
+    tag = next((tag for tag in TRAINING if tag in scalars.tags), None)
+    if tag is None:
+        return None
+    step, _, wall = (column[-last:] for column in store.series(scalars, tag))
+    return float((step[-1] - step[0]) / (wall[-1] - wall[0])) if len(step) > 1 and wall[-1] > wall[0] else None
+
+
+def speed_text(speed: float | None) -> str:
+    """`2.4 it/s`, or `3.1 s/it` of slow ones."""
+    if not speed or speed <= 0:
+        return "–"
+    return f"{number(speed, 3)} it/s" if speed >= 1 else f"{number(1 / speed, 3)} s/it"
 
 
 def _whole(value: Any) -> int | None:
@@ -76,14 +100,24 @@ def panel(opened: Opened, run: Run) -> None:
         st.metric("Time left", duration(now["seconds_left"]), width="content")
         st.metric("So far", duration(seconds_of(run)), width="content")
         st.metric("Epoch", f"{now['epoch'] or '–'} / {now['epochs'] or '–'}", width="content")
+        st.metric("Speed", speed_text(now["speed"]), width="content")
         st.metric("Loss", number(now["loss"]), width="content")
+        st.metric("Learning rate", number(now["rate"]), width="content")
         st.metric("Memory", size(now["memory"]) if now["memory"] else "–", width="content")
+        for place, card in enumerate(gpu.loads() if _is_here(run) else ()):
+            used = f"{size(card.used)} of {size(card.total)}"
+            st.metric(f"GPU {place}" if place else "GPU", f"{card.busy} %", width="content", help=f"{used} in use")
     _curves(run)
     _newest(opened, run)
     text = tail(run.log_file)
     if text:
         with st.expander("Log"):
             st.code(text, language=None, wrap_lines=True)
+
+
+def _is_here(run: Run) -> bool:
+    """Whether it trains on this machine."""
+    return run.record.process is not None and is_alive(run.record.process) is True
 
 
 def _stop(run: Run) -> None:
@@ -188,9 +222,17 @@ def ended(opened: Opened, run: Run | None) -> None:
         moment = when(run.record.ended or run.record.started)
         st.markdown(f"No training runs. The last was **{plain(name)}**: {plain(run.status)}, {plain(moment)}.")
         note = status_note(run)
-        if note:
+        if note and run.status in TROUBLE:
+            st.error(plain(note), icon=":material/error:")
+        elif note:
             st.caption(plain(note))
         with st.container(horizontal=True):
+            st.page_link(
+                "views/run.py",
+                label="All about it",
+                icon=":material/article:",
+                query_params={"run": run.record.version},
+            )
             st.page_link(
                 "views/compare.py",
                 label="Its curves",
@@ -206,5 +248,5 @@ def ended(opened: Opened, run: Run | None) -> None:
             st.page_link("views/preset.py", label="Start another", icon=":material/tune:")
     text = tail(run.log_file)
     if text:
-        with st.expander("Log of the last run"):
+        with st.expander("Log of the last run", expanded=run.status in TROUBLE):
             st.code(text, language=None, wrap_lines=True)
