@@ -1,4 +1,5 @@
-"""What stands in the head of every page beside Streamlit's own: where its server is.
+"""What stands in the head of every page beside Streamlit's own: where its server is, and that the menu of a narrow
+screen closes once a page was chosen from it.
 
 Streamlit's page looks for its server at every level of the address, one after the other, before it asks for anything.
 Told at once it has a tenth of its start less to wait; without it, it works all the same.
@@ -12,6 +13,12 @@ from collections.abc import Iterable
 # Behind a proxy that puts something before the path, Streamlit goes on looking for itself.
 _HEAD = """<script>
 if (location.pathname === %s) window.__streamlit = {...window.__streamlit, BACKEND_BASE_URL: location.origin}
+addEventListener("click", (event) => {
+  const menu = "[data-testid=stSidebarNav], [data-testid=stSidebarNavItems]";
+  if (innerWidth > 768 || !event.target.closest?.("a")?.closest(menu)) return;
+  const close = () => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click();
+  setTimeout(close, 50);
+});
 </script>
 </head>"""
 

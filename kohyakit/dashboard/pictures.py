@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -101,9 +101,27 @@ def _make(path: Path, width: int | None, upright: bool, age: float) -> Picture:
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         if age < _YOUNG_SECONDS:
             return _card("still being written", path.name)
-        return _card("damaged", f"{path.name}: {_reason(error)}")
+        return _remains(path, width, upright, _reason(error)) or _card("damaged", f"{path.name}: {_reason(error)}")
     except Exception as error:  # a decoder's own failure must not take the page with it
         return _card("damaged", f"{path.name}: {_reason(error)}")
+
+
+def _remains(path: Path, width: int | None, upright: bool, reason: str) -> Picture | None:
+    """As much of a damaged picture as decodes, so that a person sees what is lost; None where nothing is left."""
+    from PIL import Image
+
+    from kohyakit.dataset import decode
+
+    try:
+        found = decode.examine(path)
+        if found.pixels is None:
+            return None
+        array = decode.upright(found.pixels.rgb, found.orientation) if upright else found.pixels.rgb
+        shown = Image.fromarray(array)
+        shown.thumbnail((width or 4096, (width or 4096) * 2))
+        return replace(_encode(shown), note=f"damaged: {path.name}: {reason}")
+    except Exception:  # whatever a broken file makes a decoder raise, the card stands for it
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -217,20 +217,46 @@ def _whole(value: Any) -> int | None:
     )
 
 
-def wall(runs: Sequence[Run], picture_url) -> dict[str, Any]:
-    """What the wall of samples draws: a column a run, a row a prompt, the slider's steps over all of them."""
+def by_epoch(sample: Sample, per_epoch: float | None) -> float | None:
+    """The epoch after which a sample was drawn; None where nothing tells."""
+    if sample.epoch is not None:
+        return float(sample.epoch)
+    return round(sample.step / per_epoch, 2) if sample.step is not None and per_epoch else None
+
+
+def wall(runs: Sequence[Run], picture_url, *, over: str = "step") -> dict[str, Any]:
+    """What the wall of samples draws: a column a run, a row a prompt, the slider's places over all of them.
+
+    over: step, or epoch, where runs whose epochs are of other lengths line up; samples that have none are left out.
+    """
     found = [samples_of(run) for run in runs]
+    place: dict[Path, float] = {}
+    for run, samples in zip(runs, found, strict=True):
+        per_epoch = steps_per_epoch(run) if over == "epoch" else None
+        for sample in samples:
+            at = by_epoch(sample, per_epoch) if over == "epoch" else position(sample)
+            if at is not None:
+                place[sample.path] = at
+    found = [
+        tuple(sorted((s for s in samples if s.path in place), key=lambda s: (place[s.path], s.index)))
+        for samples in found
+    ]
     keys: dict[tuple[int, str], None] = {}
     for samples in found:
         for key in prompts(s for s in samples if s.strength is None):
             keys[key] = None
-    steps: dict[int, str] = {}
-    for sample in sorted((s for samples in found for s in samples), key=position):
-        steps[position(sample)] = sample.label
+    steps: dict[float, str] = {}
+    for sample in sorted((s for samples in found for s in samples), key=lambda s: place[s.path]):
+        at = place[sample.path]
+        steps[at] = f"epoch {at:g}" if over == "epoch" else sample.label
     rows = []
     for index, prompt in sorted(keys):
         cells = [
-            [_cell(s, picture_url) for s in samples if (s.index, s.prompt) == (index, prompt) and s.strength is None]
+            [
+                _cell(s, place[s.path], picture_url)
+                for s in samples
+                if (s.index, s.prompt) == (index, prompt) and s.strength is None
+            ]
             for samples in found
         ]
         sized = next((s for samples in found for s in samples if s.index == index and s.width and s.height), None)
@@ -239,9 +265,9 @@ def wall(runs: Sequence[Run], picture_url) -> dict[str, Any]:
     return {"rows": rows, "steps": [{"value": value, "label": label} for value, label in sorted(steps.items())]}
 
 
-def _cell(sample: Sample, picture_url) -> dict[str, Any]:
+def _cell(sample: Sample, place: float, picture_url) -> dict[str, Any]:
     return {
-        "step": position(sample),
+        "step": place,
         "label": sample.label,
         "src": picture_url(sample.path, 640),
         "full": picture_url(sample.path, None),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from kohyakit.dashboard import theme, widgets
+from kohyakit.dashboard import store, theme, widgets
 from kohyakit.dashboard.page import Opened
-from kohyakit.dashboard.samples import Sample, position, prompts, samples_of, strengths, wall
+from kohyakit.dashboard.samples import Sample, position, prompts, samples_of, steps_per_epoch, strengths, wall
 from kohyakit.runs.run import Run
 
 
@@ -19,16 +19,34 @@ def newest_with_samples(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 def side_by_side(opened: Opened, runs: Sequence[Run]) -> None:
     """A column a run, a row a prompt, the slider over all steps. The step stays in the address."""
-    made = wall(runs, opened.picture_url)
+    over = _over(runs)
+    made = wall(runs, opened.picture_url, over=over)
     try:
-        start = int(st.query_params.get("step", ""))
+        start = float(st.query_params.get("step", ""))
     except ValueError:
         start = None
-    columns = [{"title": _title(run), "colour": theme.run_colour(index)} for index, run in enumerate(runs)]
+    columns = [
+        {"title": _title(run), "colour": theme.run_colour(slot)}
+        for slot, run in zip(store.slots(runs), runs, strict=True)
+    ]
     cell = "16rem" if len(runs) < 3 else "11rem"
-    step = widgets.sample_wall({"mode": "wall", "columns": columns, "cell": cell, "start": start, **made}, key="wall")
+    data = {"mode": "wall", "columns": columns, "cell": cell, "start": start, **made}
+    step = widgets.sample_wall(data, key=f"wall_{over}")
     if step is not None and st.query_params.get("step") != str(step):
         st.query_params["step"] = str(step)
+
+
+def _over(runs: Sequence[Run]) -> str:
+    """What the slider counts: steps, or epochs where the runs' are of other lengths."""
+    lengths = {steps_per_epoch(run) for run in runs}
+    if len(lengths) < 2 or None in lengths:
+        return "step"
+    words = {"step": "Steps", "epoch": "Epochs"}
+    return st.segmented_control(
+        "Slider", list(words), default="epoch", required=True, format_func=words.get,
+        key="slider_over", bind="query-params", label_visibility="collapsed",
+        help="These runs' epochs are of different lengths.",
+    )  # fmt: skip
 
 
 def _title(run: Run) -> str:

@@ -98,6 +98,19 @@ def test_a_half_written_picture_says_so_and_then_that_it_is_damaged(opened: Proj
     assert found.media_type == "image/svg+xml"
 
 
+def test_of_a_damaged_photo_is_shown_what_is_left(opened: Project) -> None:
+    photo = opened.root / "photo.jpg"
+    Image.effect_noise((640, 480), 60).convert("RGB").save(photo, quality=90)
+    cut(photo, age=3600)
+    found = pictures.read(opened, "photo.jpg", 320)
+    assert found.note.startswith("damaged")
+    assert found.media_type == "image/webp"
+    left = Image.open(io.BytesIO(found.body)).convert("L")
+    upper, lower = left.crop((0, 0, left.width, 80)), left.crop((0, left.height - 60, left.width, left.height))
+    assert upper.getextrema()[1] - upper.getextrema()[0] > 60, "the upper half is whole"
+    assert lower.getextrema()[1] - lower.getextrema()[0] < 10, "the lower is gone"
+
+
 def test_files_that_are_no_pictures_never_go_out(opened: Project) -> None:
     (opened.root / "page.png").write_text("<script>alert(1)</script>", encoding="utf-8")
     (opened.root / "drawing.svg").write_text(

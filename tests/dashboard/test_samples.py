@@ -128,3 +128,19 @@ def test_an_entry_of_the_index_ends_at_its_line_end_alone(tmp_path: Path, made: 
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     (folder / "samples.jsonl").write_text(text, encoding="utf-8", newline="\n")
     assert [s.prompt for s in samples_of(open_run(tmp_path / "runs" / "1a"))] == ["ab", f"a{sign}b", "ab"]
+
+
+def test_runs_with_epochs_of_other_lengths_line_up_by_epoch(tmp_path: Path, made: ModuleType) -> None:
+    """40 and 100 steps an epoch: by step they share no place, by epoch each."""
+    for version, per_epoch in (("1a", 40), ("1b", 100)):
+        made.write_run(tmp_path, version, steps=3 * per_epoch, epochs=3, scalars={})
+        steps = [per_epoch, 2 * per_epoch, 3 * per_epoch]
+        made.write_samples(tmp_path, version, ["a dog"], steps=steps, per_epoch=per_epoch, seed=1)
+    runs = [open_run(tmp_path / "runs" / version) for version in ("1a", "1b")]
+    by_step = wall(runs, lambda path, width: "")
+    assert [step["value"] for step in by_step["steps"]] == [40, 80, 100, 120, 200, 300]
+    by_epoch = wall(runs, lambda path, width: "", over="epoch")
+    assert [(step["value"], step["label"]) for step in by_epoch["steps"]] == [
+        (1.0, "epoch 1"), (2.0, "epoch 2"), (3.0, "epoch 3"),
+    ]  # fmt: skip
+    assert [[cell["step"] for cell in cells] for cells in by_epoch["rows"][0]["cells"]] == [[1.0, 2.0, 3.0]] * 2

@@ -39,13 +39,13 @@ function fill(cell, samples, step, row) {
   cell.words.textContent = [sample.label, sample.seed === null ? "" : `seed ${sample.seed}`].filter(Boolean).join("  ·  ");
 }
 
-function makeCell(samples, row, state) {
+function makeCell(samples, row, column, state) {
   const node = el("figure", "cell"), button = el("button"), image = el("img"), words = el("figcaption"), late = el("div", "none");
   image.decoding = "async";
   image.loading = "lazy";
   button.append(image);
   node.append(button, late, words);
-  const cell = { node, button, image, words, late, samples, row };
+  const cell = { node, button, image, words, late, samples, row, column };
   button.onclick = () => openViewer(state, row);
   return cell;
 }
@@ -58,13 +58,18 @@ function openViewer(state, row) {
 
 function drawViewer(state) {
   const step = state.steps[state.at];
-  const cells = state.cells.filter((cell) => cell.row === state.open && cell.current);
+  // A column a run, as on the wall: its name above, and its place kept where it has no sample yet.
+  const cells = state.cells.filter((cell) => cell.row === state.open);
   state.pictures.replaceChildren(...cells.map((cell) => {
+    const figure = el("figure"), name = el("figcaption", "", cell.column.title);
+    if (cell.column.colour) name.style.setProperty("--line", cell.column.colour);
+    figure.append(name);
+    if (!cell.current) { figure.append(el("div", "none", cell.late.textContent)); return figure; }
     const image = el("img");
     image.src = cell.current.full;
-    image.alt = state.open.prompt;
-    image.style.maxWidth = `${Math.floor(100 / cells.length)}%`;
-    return image;
+    image.alt = `${cell.column.title}: ${state.open.prompt}`;
+    figure.append(image, el("small", "", cell.words.textContent));
+    return figure;
   }));
   state.title.textContent = state.open.prompt;
   state.note.textContent = step ? `${step.label} · arrow keys move` : "";
@@ -112,12 +117,12 @@ function buildWall(root, data, state) {
   state.cells = [];
   for (const row of data.rows) {
     wall.append(el("div", "prompt", row.prompt));
-    for (const samples of row.cells) {
-      const cell = makeCell(samples, row, state);
+    row.cells.forEach((samples, at) => {
+      const cell = makeCell(samples, row, data.columns[at], state);
       if (row.shape) cell.node.style.setProperty("--shape", row.shape);
       state.cells.push(cell);
       wall.append(cell.node);
-    }
+    });
   }
   scroll.append(wall);
   if (data.steps.length > 1) root.append(bar);
