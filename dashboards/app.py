@@ -19,6 +19,7 @@ page = st.navigation(
         st.Page("views/captions.py", title="Captions"),
         st.Page("views/preset.py", title="Preset"),
         st.Page("views/live.py", title="Live"),
+        st.Page("views/run.py", title="Run", visibility="hidden"),  # reached from the others
     ],
     position="top",
 )

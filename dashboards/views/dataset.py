@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import auditing, captioning
+from kohyakit.dashboard import auditing, captioning, mending
 from kohyakit.dashboard.page import nothing, open_page
 
 opened = open_page("Data set")
@@ -16,9 +16,12 @@ if folder is None:
         "kohyakit init",
     )
     st.stop()
+trained = auditing.resolution_for(opened.project, folder)
+sides = sorted({trained, 512, 640, 768, 1024})
 resolution = right.selectbox(
     "Resolution",
-    [512, 640, 768, 1024],
+    sides,
+    sides.index(trained),
     format_func=lambda side: f"judged at {side} pixels",
     label_visibility="collapsed",
 )
@@ -28,7 +31,7 @@ if report is None:
 auditing.headline(report)
 view = st.segmented_control(
     "View",
-    ["Findings", "Duplicates", "Sizes", "Captions"],
+    ["Findings", "Duplicates", "Sizes", "Captions", "Mend"],
     default="Findings",
     required=True,
     key="look",
@@ -37,10 +40,11 @@ view = st.segmented_control(
 )
 if view == "Findings":
     auditing.findings(opened, report)
-    auditing.where(report, opened.project.name(folder))
 elif view == "Duplicates":
     auditing.duplicates(opened, report)
 elif view == "Sizes":
     auditing.sizes(report)
-else:
+elif view == "Captions":
     auditing.captions(report)
+else:
+    mending.mend(folder, report)

@@ -4,9 +4,9 @@ import streamlit as st
 
 from kohyakit.dashboard import store, widgets
 from kohyakit.dashboard.page import keep_pick, nothing, open_page
-from kohyakit.dashboard.rows import rows_text
+from kohyakit.dashboard.rows import rows_text, told
 from kohyakit.dashboard.search import filtered
-from kohyakit.dashboard.words import count, plain
+from kohyakit.dashboard.words import plain
 from kohyakit.runs.run import RUNNING
 
 opened = open_page("Runs")
@@ -37,22 +37,21 @@ def body() -> None:
     )
     runs = opened.again().runs
     summaries = first if runs is opened.runs and not unread else store.summaries(runs)
-    picked = table(runs, summaries, text or "")
+    picked, shown = table(runs, summaries, text or "")
     with action, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
-        told = (
-            f"{count(len(picked), 'run')} picked" if picked else f"{count(len(runs), 'run')}; pick some to compare them"
-        )
-        st.caption(told)
+        st.caption(told(len(runs), shown, len(picked)))
         if picked:
             chosen = {"runs": ",".join(picked)}
+            one = {**chosen, "run": picked[-1]}
+            st.page_link("views/run.py", label=f"About {picked[-1]}", icon=":material/article:", query_params=one)
             st.page_link("views/compare.py", label="Compare", icon=":material/show_chart:", query_params=chosen)
             st.page_link("views/samples.py", label="Samples", icon=":material/photo_library:", query_params=chosen)
     if unread and None not in summaries.values():
         st.rerun()  # everything is read: no more refreshing
 
 
-def table(runs, summaries, text: str) -> list[str]:
-    """Draw the runs that fit and return which are picked."""
+def table(runs, summaries, text: str) -> tuple[list[str], int]:
+    """Draw the runs that fit; returns which are picked, also of those that do not fit, and how many stand there."""
     known = {run.record.version for run in runs}
     picked = [name for name in st.session_state.get("picked", []) if name in known]
     shown, problem = filtered(runs, summaries, text)
@@ -60,7 +59,7 @@ def table(runs, summaries, text: str) -> list[str]:
         st.warning(plain(problem))
     if not shown:
         nothing("No run fits the filter.", "Take a condition out, or clear the field.")
-        return picked
+        return picked, 0
     if st.session_state.get("table_pick") != picked:
         # The pick came from elsewhere (the address, another page): a fresh table takes it over.
         st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
@@ -70,7 +69,7 @@ def table(runs, summaries, text: str) -> list[str]:
     st.session_state["table_pick"] = now
     if now != picked:
         keep_pick(now)
-    return now
+    return now, len(shown)
 
 
 body()

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from kohyakit.dashboard import charts, theme, widgets
-from kohyakit.dashboard.memo import Memo, Stamp
+from kohyakit.dashboard.memo import Memo, Stamp, stamp_of
 from kohyakit.dashboard.page import Opened, nothing
+from kohyakit.dashboard.preset import presets_in
+from kohyakit.dashboard.project import Project
 from kohyakit.dashboard.words import count, number
+from kohyakit.errors import KohyakitError
+from kohyakit.formats import read as read_preset
+from kohyakit.formats.text import read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +42,29 @@ def folder_stamp(folder: Path) -> tuple[Stamp, int]:
                 continue
             seen.append((os.path.join(place, name), stat.st_size, stat.st_mtime_ns))
     return tuple(seen), len(seen)
+
+
+def resolution_for(project: Project, folder: Path) -> int:
+    """The resolution that this set is trained at: of the nearest preset that names it, else 512."""
+    presets = presets_in(project)[:MOST_PRESETS]
+
+    def find() -> int:
+        for path in presets:
+            try:
+                config, _ = read_preset(read_text(path), path.name)
+                sides = [int(side) for side in str(config.dataset.resolution or "").split(",") if side.strip()]
+                mine = config.dataset.train_data_dir
+                if sides and mine and folder.is_relative_to((project.root / mine).resolve()):
+                    return max(sides)
+            except (KohyakitError, ValueError, OSError):
+                continue
+        return 512
+
+    return _resolutions.get((project.root, folder), stamp_of(*presets), find)
+
+
+MOST_PRESETS = 30  # that are read to find the one that trains a folder
+_resolutions = Memo(50)
 
 
 def report_of(folder: Path, resolution: int) -> AuditReport | None:
@@ -99,7 +127,7 @@ def findings(opened: Opened, report: AuditReport) -> None:
         groups.append(
             {"title": f"{_first_upper(titles[name])}: {len(issues)}", "note": f"{action}{more}", "items": items}
         )
-    widgets.gallery(groups, key="findings", tile="9rem")
+    widgets.gallery(groups, key="findings", tile="13rem")
 
 
 def _many(summary: pd.DataFrame, name: str) -> int:
@@ -150,7 +178,7 @@ def duplicates(opened: Opened, report: AuditReport) -> None:
         groups.append({"title": f"{_first_upper(kind)}: {count(len(paths), 'picture')}", "items": items})
     if len(sets) > _SETS:
         st.caption(f"The first {_SETS} of {len(sets)} sets are shown.")
-    widgets.gallery(groups, key="duplicates", tile="11rem")
+    widgets.gallery(groups, key="duplicates", tile="14rem")
 
 
 def _twin(opened: Opened, row: Any, *, keep: bool) -> dict[str, Any]:
@@ -236,10 +264,3 @@ def captions(report: AuditReport) -> None:
         st.subheader("By folder", anchor=False)
         st.dataframe(report.caption_lengths(), hide_index=True)
     st.page_link("views/captions.py", label="To the captions", icon=":material/edit_note:")
-
-
-def where(report: AuditReport, folder: str) -> None:
-    """How to mend what was found."""
-    if not report.ok:
-        st.caption("kohyakit repair mends sideways, damaged and doubled pictures, with a way back:")
-        st.code(f'kohyakit repair "{folder}" --dry-run', language=None)

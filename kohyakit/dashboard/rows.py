@@ -14,9 +14,9 @@ from kohyakit.dashboard.family import tree
 from kohyakit.dashboard.memo import Memo
 from kohyakit.dashboard.samples import last_sample
 from kohyakit.dashboard.store import Summary
-from kohyakit.dashboard.words import duration, number, when
+from kohyakit.dashboard.words import count, duration, number, when
 from kohyakit.runs.compare import settings_in_force, show
-from kohyakit.runs.run import LOST, RUNNING, Run
+from kohyakit.runs.run import FAILED, LOST, RUNNING, UNREADABLE, Run
 
 KEY_SETTINGS = (
     "network_dim",
@@ -28,6 +28,9 @@ KEY_SETTINGS = (
     "resolution",
 )
 """What is said of a run that has no parent to differ from."""
+
+TROUBLE = (FAILED, LOST, UNREADABLE)
+"""Endings whose reason is told in the row itself."""
 
 PictureUrl = Callable[[Path, int | None], str]
 
@@ -65,10 +68,12 @@ def _row(run: Run, summary: Summary | None, picture_url: PictureUrl) -> dict[str
     return {
         "id": record.version,
         "version": record.version,
-        "name": record.name or record.output_name or record.note,
+        "name": record.name or record.output_name,
         "status": status,
         "status_text": status,
         "status_note": status_note(run),
+        "trouble": status_note(run) if status in TROUBLE else "",
+        "note": record.note,
         "colour": theme.STATUS_COLOURS.get(status, theme.STATUS_COLOURS["failed"]),
         "started": record.started or record.created or None,
         "started_text": when(record.started or record.created),
@@ -105,12 +110,18 @@ def changed(run: Run) -> str:
     """What differs from the parent; of a first run its key settings."""
     record = run.record
     if run.problem is not None:
-        return str(run.problem)
+        return ""
     if record.parent:
         return f"from {record.parent}: {', '.join(record.changes) or 'nothing'}"
     settings = settings_in_force(run)
     told = [f"{name} {show(settings[name])}" for name in KEY_SETTINGS if settings.get(name) is not None]
-    return ", ".join(told) or record.note
+    return ", ".join(told)
+
+
+def told(every: int, shown: int, picked: int) -> str:
+    """The count above the table: how many of how many stand in it, how many are picked."""
+    of = count(every, "run") if shown == every else f"{shown:,} of {count(every, 'run')}"
+    return f"{of}, {count(picked, 'run')} picked" if picked else f"{of}; pick some to compare them"
 
 
 def status_note(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kohyakit.dashboard.rows import status_note
 from kohyakit.dashboard.store import Summary
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.runs.run import Run
@@ -12,7 +13,7 @@ from kohyakit.runs.run import Run
 def filtered(
     runs: Sequence[Run], summaries: Mapping[str, Summary | None], text: str
 ) -> tuple[list[Run], Problem | None]:
-    """The runs that fit. Words without an operator are looked for in version, name, note and changes.
+    """The runs that fit. Words without an operator are looked for in version, name, note, status, outcome and changes.
 
     A text that is no expression leaves all runs and comes with the Problem that says why.
     """
@@ -36,4 +37,5 @@ def _by_expression(runs: Sequence[Run], text: str) -> list[Run]:
 
 def _words_of(run: Run) -> str:
     record = run.record
-    return " ".join([record.version, record.name, record.note, record.output_name, run.status, *record.changes]).lower()
+    own = [record.version, record.name, record.note, record.output_name, run.status, status_note(run)]
+    return " ".join([*own, *record.changes]).lower()

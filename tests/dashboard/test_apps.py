@@ -14,7 +14,7 @@ from kohyakit.dashboard.project import PROJECT_VARIABLE
 from kohyakit.resources import shared_dir
 from kohyakit.runs.process import this_process
 
-PAGES = ("runs", "compare", "samples", "dataset", "captions", "preset", "live")
+PAGES = ("runs", "compare", "samples", "dataset", "captions", "preset", "live", "run")
 
 
 def open_page(name: str = "runs", **query: str) -> AppTest:
@@ -270,6 +270,30 @@ def test_a_caption_is_edited_and_taken_back(project: Path) -> None:
     assert caption.read_bytes() == before
 
 
+def test_a_caption_is_saved_when_its_field_is_left(project: Path) -> None:
+    """No button needed: another page, a filter or a closed browser loses nothing."""
+    caption = project / "img" / "10_sks lighthouse" / "beach-02.txt"
+    before = caption.read_bytes()
+    app = open_page("captions")
+    field(app, "text_area", "10_sks lighthouse/beach-02.jpg").set_value("sks lighthouse, fog")
+    app.run()  # the browser tells of a field when it is left
+    assert caption.read_bytes() != before
+    app.switch_page("views/runs.py").run()
+    app.switch_page("views/captions.py").run()
+    assert caption.read_text(encoding="utf-8") == "sks lighthouse, fog"
+    assert field(app, "text_area", "10_sks lighthouse/beach-02.jpg").value == "sks lighthouse, fog"
+
+
+def test_what_was_typed_over_a_changed_file_stays_on_the_page(project: Path) -> None:
+    caption = project / "img" / "10_sks lighthouse" / "beach-02.txt"
+    app = open_page("captions")
+    caption.write_text("from another editor", encoding="utf-8")
+    field(app, "text_area", "10_sks lighthouse/beach-02.jpg").set_value("an hour's work").run()
+    assert caption.read_text(encoding="utf-8") == "from another editor"
+    assert "an hour's work" in [code.value for code in app.code]
+    assert field(app, "text_area", "10_sks lighthouse/beach-02.jpg").value == "from another editor"
+
+
 def test_captions_in_bulk_are_shown_before_they_are_done(project: Path) -> None:
     folder = project / "img" / "10_sks lighthouse"
     before = {path: path.read_bytes() for path in folder.glob("*.txt")}
@@ -299,3 +323,55 @@ def test_a_grid_of_epochs_and_strengths(project: Path, made: ModuleType) -> None
     grid = json.loads(app.get("bidi_component")[0].proto.json)
     assert [group["title"] for group in grid["groups"]] == ["step 100", "step 200"]
     assert [item["badge"] for item in grid["groups"][0]["items"]] == ["strength 0.5", "strength 0.8", "strength 1"]
+
+
+def test_a_failed_run_says_why_on_its_own_page(project: Path) -> None:
+    (project / "runs" / "1c" / "log.txt").write_text("loading\ntorch.OutOfMemoryError\n", encoding="utf-8")
+    app = open_page("run", run="1c")
+    assert "CUDA out of memory" in app.error[0].value
+    assert "OutOfMemoryError" in app.code[0].value
+    assert {metric.label: metric.value for metric in app.metric}["Status"] == "failed"
+    app.segmented_control(key="part_of_run").set_value("Settings").run()
+    assert "learning_rate" in app.dataframe[0].value.index
+    assert open_page("run", run="1a").error == []
+
+
+def test_a_note_is_written_and_seen(project: Path) -> None:
+    from kohyakit.runs.run import open_run
+
+    app = open_page("run", run="1b")
+    field(app, "text_area", "Note").set_value("rank 32 is plenty")
+    field(app, "button", "Save name and note").click().run()
+    assert not app.exception
+    assert open_run(project / "runs" / "1b").record.note == "rank 32 is plenty"
+    rows = open_page("runs").get("bidi_component")[0].proto.json
+    assert "rank 32 is plenty" in rows
+
+
+def test_counts_add_up_after_filtering(project: Path) -> None:
+    app = open_page("runs")
+    assert "6 runs" in words(app)
+    app.text_input(key="filter").set_value("out of memory").run()
+    assert "1 of 6 runs" in words(app)
+
+
+def test_the_set_is_judged_at_its_preset_s_resolution(project: Path) -> None:
+    preset(project, 'train_data_dir = "img"\nresolution = "192,192"\n')
+    app = open_page("dataset")
+    assert app.selectbox[-1].value == 192
+    preset(project, 'train_data_dir = "elsewhere"\nresolution = "192,192"\n')
+    assert open_page("dataset").selectbox[-1].value == 512
+
+
+def test_a_set_is_mended_and_taken_back_on_its_page(project: Path) -> None:
+    photo = sorted((project / "img" / "10_sks lighthouse").glob("*.jpg"))[0]
+    cut = photo.read_bytes()[: photo.stat().st_size // 2]
+    photo.write_bytes(cut)
+    app = open_page("dataset", look="Mend")
+    assert photo.name in "".join(str(part.proto.body) for part in app.get("html"))
+    next(button for button in app.button if button.label.startswith("Mend ")).click().run()
+    assert not app.exception
+    assert not photo.exists()
+    assert list(project.glob("img/**/_quarantine/**/*.jpg"))
+    field(app, "button", "Take the last repair back").click().run()
+    assert photo.read_bytes() == cut

@@ -78,8 +78,11 @@ function buildRow(row, state) {
   dot.style.setProperty("--dot", row.colour);
   if (row.status_note) dot.title = row.status_note;
   status.append(dot);
-  const changed = el("div", "changed", row.changed);
-  changed.title = row.changed;
+  const changed = el("div", "changed");
+  if (row.trouble) changed.append(el("div", "trouble", row.trouble));
+  if (row.changed) changed.append(el("div", "lines", row.changed));
+  if (row.note) changed.append(el("div", "cut quiet", row.note));
+  changed.title = [row.trouble, row.changed, row.note].filter(Boolean).join("\n");
   const curve = el("div", "line");
   curve.append(spark(row.spark));
   const thumb = el("div", "thumb");

@@ -1,0 +1,37 @@
+"""Run: one training, how it ended and why, its note, files, settings and log."""
+
+import streamlit as st
+
+from kohyakit.dashboard import one_run
+from kohyakit.dashboard.page import nothing, open_page
+
+opened = open_page("Run")
+if not opened.runs:
+    nothing("No training has run here yet.", "Start one on the Preset page, or in a terminal.")
+    st.stop()
+run = one_run.choose(opened)
+one_run.ending(run)
+one_run.facts(run)
+left, right = st.columns([3, 2], gap="large")
+with left:
+    one_run.curve(run)
+with right:
+    one_run.note_form(run)
+    one_run.links(run)
+view = st.segmented_control(
+    "View",
+    ["Files", "Settings", "Samples", "Log"],
+    default="Files",
+    required=True,
+    key="part_of_run",
+    bind="query-params",
+    label_visibility="collapsed",
+)
+if view == "Files":
+    one_run.files(run)
+elif view == "Settings":
+    one_run.settings(run)
+elif view == "Samples":
+    one_run.pictures(opened, run)
+else:
+    one_run.log(run)
