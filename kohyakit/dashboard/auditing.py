@@ -173,8 +173,9 @@ def duplicates(opened: Opened, report: AuditReport) -> None:
     titles = dict(zip(report.summary["issue"], report.summary["title"], strict=True))
     groups = []
     for name, paths in list(sets.items())[:_SETS]:
-        items = [_twin(opened, rows[name, path], keep=place == 0) for place, path in enumerate(paths)]
         kind = titles.get(rows[name, paths[-1]].issue, "")
+        series = rows[name, paths[0]].issue == "burst"  # of which several may be kept, none is the best
+        items = [_twin(opened, rows[name, path], keep=not series and at == 0) for at, path in enumerate(paths)]
         groups.append({"title": f"{_first_upper(kind)}: {count(len(paths), 'picture')}", "items": items})
     if len(sets) > _SETS:
         st.caption(f"The first {_SETS} of {len(sets)} sets are shown.")
