@@ -3,8 +3,8 @@
     python benchmarks/dashboard.py            60 runs, 6 of them compared
     python benchmarks/dashboard.py --full     500 runs, 20 of them (50,000 steps and 5 tags each) compared
 
-"Usable" is told by the page: the last row of the table stands there and a click on a row has been answered; all charts
-stand that the page shows by itself (of more than eight runs the loss; their learning rates are drawn when asked for).
+"Usable" is told by the page: the last row of the table stands there and a click on a row has been answered; the
+chart stands that the page shows by itself, the loss.
 Warm means that server and browser have seen the page before; the browser is started anew each time.
 """
 
@@ -27,8 +27,6 @@ from pathlib import Path
 from event_files import write_logs
 from PIL import Image
 from playwright.sync_api import Playwright, sync_playwright
-
-from kohyakit.dashboard.curves import MOST_BEHIND
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -167,7 +165,7 @@ def main() -> int:
         if not (root / "versions.json").exists():
             (root / "versions.json").write_text(json.dumps(make_project(root, runs, long, steps)), encoding="utf-8")
         versions = json.loads((root / "versions.json").read_text(encoding="utf-8"))
-        shown = (runs, 3 if long <= MOST_BEHIND else 1)
+        shown = (runs, 1)
         (Path(folder) / "hello").mkdir()
         hello = Path(folder) / "hello" / "hello.py"
         hello.write_text("import streamlit as st\nst.title('hello')\n", encoding="utf-8")

@@ -42,6 +42,7 @@ class Project:
         """
         if Path.cwd() != self.root:
             os.chdir(self.root)
+            os.environ[PROJECT_VARIABLE] = str(self.root)  # a relative one would now name another folder
         return self
 
     @property

@@ -121,7 +121,7 @@ def changed(run: Run) -> str:
 def told(every: int, shown: int, picked: int) -> str:
     """The count above the table: how many of how many stand in it, how many are picked."""
     of = count(every, "run") if shown == every else f"{shown:,} of {count(every, 'run')}"
-    return f"{of}, {count(picked, 'run')} picked" if picked else f"{of}; pick some to compare them"
+    return f"{count(picked, 'run')} picked; {of}" if picked else f"{of}; pick some to compare them"
 
 
 def status_note(run: Run) -> str:

@@ -178,6 +178,33 @@ def test_another_address_asks_for_the_token(page: Any, serve: Callable[..., str]
     assert "token" not in page.url
 
 
+def test_a_caption_survives_leaving_the_page(page: Any, serve: Callable[..., str], project: Path) -> None:
+    """Typed, no button pressed, another page opened from the menu at once."""
+    caption = project / "img" / "10_sks lighthouse" / "beach-02.txt"
+    page.goto(serve(project) + "captions")
+    page.get_by_label("10_sks lighthouse/beach-02.jpg").fill("sks lighthouse in fog")
+    page.get_by_role("link", name="Runs").first.click()
+    row(page, "1a").wait_for()
+    page.get_by_role("link", name="Captions").first.click()
+    field = page.get_by_label("10_sks lighthouse/beach-02.jpg")
+    field.wait_for()
+    assert field.input_value() == "sks lighthouse in fog"
+    assert caption.read_text(encoding="utf-8") == "sks lighthouse in fog"
+
+
+def test_on_a_phone_the_menu_closes_after_a_choice(browser: Any, serve: Callable[..., str], project: Path) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.goto(serve(project))
+    row(page, "1a").wait_for()
+    page.get_by_test_id("stExpandSidebarButton").first.click()
+    page.get_by_role("link", name="Live").click()
+    page.get_by_text("No training runs").wait_for()
+    page.get_by_role("link", name="Live").wait_for(state="hidden")
+    context.close()
+
+
 def test_edit_a_preset(page: Any, serve: Callable[..., str], project: Path) -> None:
     (project / "presets").mkdir()
     path = project / "presets" / "dog.toml"
