@@ -122,7 +122,7 @@ def files(run: Run) -> None:
 def _fate(run: Run, one: Checkpoint) -> str:
     if one.replaced_by:
         return f"overwritten by {one.replaced_by}"
-    return "" if run.locate(one.file).exists() else "gone"
+    return "there" if run.locate(one.file).exists() else "gone"
 
 
 def settings(run: Run) -> None:
