@@ -199,7 +199,8 @@ def _made_a_run(opened: Opened, one: Start) -> bool:
     from datetime import UTC, datetime
 
     begun = datetime.fromtimestamp(one.time, UTC).isoformat(timespec="seconds")
-    return any((run.record.started or "") >= begun for run in opened.runs)
+    folders = store.run_projects(opened.project.root)
+    return any((run.record.started or "") >= begun for folder in folders for run in store.runs_of(folder))
 
 
 def _log(one: Start) -> None:
