@@ -1,5 +1,6 @@
 """What stands in the head of every page beside Streamlit's own: where its server is, that the menu of a narrow
-screen closes once a page was chosen from it, and that a field is left, and so told to the server, when the page is.
+screen closes once a page was chosen from it, and that what was typed is told to the server before another page is
+asked for: Streamlit tells it a moment after its field was left, and would come back to the old page.
 
 Streamlit's page looks for its server at every level of the address, one after the other, before it asks for anything.
 Told at once it has a tenth of its start less to wait; without it, it works all the same.
@@ -19,7 +20,21 @@ addEventListener("click", (event) => {
   const close = () => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click();
   setTimeout(close, 50);
 });
+{
+let left = -1e9;
+addEventListener("focusout", (event) => {
+  if (event.target.matches("textarea, input")) left = performance.now();
+}, true);
+addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]");
+  if (!link || link.target || performance.now() - left > 100) return;
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  setTimeout(() => link.click(), 120);
+}, true);
 addEventListener("beforeunload", () => document.activeElement?.blur());
+}
 </script>
 </head>"""
 

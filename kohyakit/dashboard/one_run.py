@@ -67,20 +67,25 @@ def facts(run: Run) -> None:
 
 
 def note_form(run: Run) -> None:
-    """Its name and note, written into its record."""
+    """Its name and note, written into its record as soon as the field is left."""
     if run.problem is not None:
         return
-    with st.form(f"note_{run.folder}", border=False):
-        name = st.text_input("Name", run.record.name, placeholder="a name beside the version")
-        note = st.text_area("Note", run.record.note, height=110, placeholder="what it was for, what came of it")
-        if st.form_submit_button("Save name and note", icon=":material/save:"):
-            try:
-                run.update(name=" ".join(name.split()), note=note.strip())
-            except KohyakitError as error:
-                show_error(error)
-            else:
-                st.toast("Saved")
-                st.rerun()
+    keys = {field: f"{field}_{run.folder}_{hash(getattr(run.record, field))}" for field in ("name", "note")}
+    st.text_input("Name", run.record.name, key=keys["name"], placeholder="a name beside the version",
+                  on_change=_save, args=(run, "name", keys["name"]))  # fmt: skip
+    st.text_area("Note", run.record.note, key=keys["note"], height=110, placeholder="what it was for, what came of it",
+                 on_change=_save, args=(run, "note", keys["note"]))  # fmt: skip
+    st.button("Save name and note", icon=":material/save:")  # to press it is to leave the field
+
+
+def _save(run: Run, field: str, key: str) -> None:
+    text = (st.session_state[key] or "").strip()
+    try:
+        run.update(**{field: " ".join(text.split()) if field == "name" else text})
+    except KohyakitError as error:
+        show_error(error)
+    else:
+        st.toast("Saved")
 
 
 def curve(run: Run) -> None:
