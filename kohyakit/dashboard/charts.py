@@ -127,6 +127,7 @@ def _broken_end(line: Line, log: bool, far: float) -> dict[str, Any]:
             "formatter": f"{line.run} {line.broken}",
             "position": "top" if line.end[0] < 0.75 * far else "left",
             "distance": 8,
+            "offset": [0, 0 if line.end[0] < 0.75 * far else -14],
             "color": line.colour,
             "fontWeight": 600,
             "fontSize": 12,
