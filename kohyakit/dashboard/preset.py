@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -150,10 +151,11 @@ def looks_like_preset(path: Path) -> bool:
 def _sets_parameters(path: Path) -> bool:
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return False
+    with contextlib.suppress(ConfigError):  # a broken one may be a person's own, who wants to know
         if recognise(text, path.name).startswith("dataset"):
             return False
-    except (OSError, ConfigError):
-        return False
     if path.suffix.lower() == ".json":
         names = _JSON_NAME.findall(text) if text.lstrip().startswith("{") else ["a list"]
     else:

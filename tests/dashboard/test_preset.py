@@ -73,7 +73,8 @@ def test_the_gui_s_presets_are_found_beside_toml(tmp_path: Path) -> None:
         "note.txt",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("{}", encoding="utf-8")
+        text = '{"network_dim": 8}' if name.endswith(".json") else "network_dim = 8"
+        (tmp_path / name).write_text(text, encoding="utf-8")
     project = Project.open(tmp_path)
     assert [project.name(path) for path in preset.presets_in(project)] == ["a.json", "presets/b.toml", "x/y/c.json"]
 
