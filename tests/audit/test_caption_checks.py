@@ -71,6 +71,16 @@ def test_long_captions_by_what_the_config_trains(save: Callable[..., Path], tmp_
     assert "the last 76 are cut off" in report.issues["detail"].iloc[0]
 
 
+def test_signs_that_look_like_commas(save: Callable[..., Path], tmp_path: Path) -> None:
+    for number, text in enumerate(("狗，坐着、草地", "dog, sitting", "犬､ 芝生", "dog， sitting, grass")):
+        save(f"5_dog/{number}.png", DOT).with_suffix(".txt").write_text(text, encoding="utf-8")
+        save(f"5_cat/{number}.png", DOT).with_suffix(".txt").write_text("cat, sitting", encoding="utf-8")
+    report = quick(tmp_path, "caption_content")
+    assert found(report, "other_commas") == {"5_dog"}
+    (detail,) = report.issues[report.issues["issue"] == "other_commas"]["detail"]
+    assert detail.startswith("2 of 4 captions")
+
+
 def test_the_same_caption_everywhere(save: Callable[..., Path], tmp_path: Path) -> None:
     for number in range(6):
         save(f"5_dog/{number}.png", DOT, caption="photo of a dog")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kohyakit.audit.survey import Survey
 
 _WORD = re.compile(r"\w+")
+_COMMAS = re.compile("[，、﹐､]")
 
 
 def judge(survey: Survey) -> Iterable[Issue]:
@@ -24,12 +25,25 @@ def judge(survey: Survey) -> Iterable[Issue]:
     for subset, captions in trained.groupby("subset", sort=True):
         folder = folders.get(subset)
         if folder is not None:
+            yield from _other_commas(folder.path, captions)
             yield from _same(survey, folder.path, captions)
             yield from _against_folder(survey, folder.path, captions, subset, subjects)
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
+
+
+def _other_commas(path: str, captions: pd.DataFrame) -> Iterator[Issue]:
+    """Signs that look like commas and do not part tags: 、 and ， leave a whole caption one tag."""
+    joined = captions[captions["caption"].str.contains(_COMMAS) & ~captions["caption"].str.contains(",", regex=False)]
+    if len(joined):
+        first = os.path.basename(joined["caption_path"].iloc[0])
+        detail = f"{len(joined)} of {len(captions)} captions part their tags with ， or 、 (such as {first})"
+        yield Issue(
+            path, "other_commas", "hint", detail,
+            "to the trainer each is one long tag; put commas in their place if they are meant as tags",
+        )  # fmt: skip
 
 
 def _same(survey: Survey, path: str, captions: pd.DataFrame) -> Iterator[Issue]:
@@ -86,6 +100,7 @@ def _against_folder(
 CHECK = Check(
     issues={
         "same_caption": "the same caption everywhere",
+        "other_commas": "signs that look like commas and part no tags",
         "caption_against_folder": "caption and folder disagree",
     },
     judge=judge,
