@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kohyakit.errors import ConfigError, Problem
 
@@ -47,9 +47,13 @@ class Processes:
         return broadcast_object_list([value])[0]
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over all processes; call it with the same parameters in each.
+
+        A dropout may leave a parameter without a gradient in one process and not in another: it counts as zero
+        there. Where no process has one, there is none, as with one process that saw all their batches.
+        """
         if self.count > 1:
-            for parameter in parameters:
-                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+            average_in_one(tuple(parameters), self.accelerator.reduce, self.count)
 
     def share(self, items: Iterable[T]) -> Iterator[T]:
         """This process' items, in turn (see share_of)."""
@@ -67,6 +71,17 @@ class Processes:
         """How much of the GPU's memory torch holds, in GiB; None on a CPU."""
         device = self.accelerator.device
         return torch.cuda.memory_reserved(device) / 2**30 if device.type == "cuda" else None
+
+
+def average_in_one(parameters: Sequence[nn.Parameter], add_up: Callable[[Tensor], Tensor], count: int) -> None:
+    """All gradients in one message: flattened into one float32 bucket, and behind them who has which."""
+    there = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    flat = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten().float() for p in parameters]
+    bucket = add_up(torch.cat([*flat, there]))
+    means = bucket[: -len(parameters)] / count
+    somewhere = (bucket[-len(parameters) :] > 0).tolist()
+    for parameter, mean, known in zip(parameters, means.split([p.numel() for p in parameters]), somewhere, strict=True):
+        parameter.grad = mean.view_as(parameter).to(parameter.dtype) if known else None
 
 
 def allow_half_gradients(scaler: Any) -> None:

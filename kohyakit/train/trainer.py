@@ -240,8 +240,8 @@ class Trainer:
     def _optimize(self, batch: Batch) -> None:
         """Clip the gradient and step; the weights stay as they are when it is not finite."""
         parts = self.parts
+        self.processes.average_gradients(p for p in parts.network.parameters() if p.requires_grad)
         parameters = [p for p in parts.network.parameters() if p.grad is not None]
-        self.processes.average_gradients(parameters)
         limit = self.config.optimizer.max_grad_norm
         if limit:
             norm = self.accelerator.clip_grad_norm_(parameters, limit)

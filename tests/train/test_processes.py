@@ -11,10 +11,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from kohyakit.formats import train_toml
 from kohyakit.runs.registry import list_runs
-from kohyakit.train.processes import allow_half_gradients, share_of
+from kohyakit.train.processes import allow_half_gradients, average_in_one, share_of
+from kohyakit.train.start import train_network
 
 
 @pytest.mark.parametrize(
@@ -46,17 +48,69 @@ def test_full_fp16_unscales_gradients_in_fp16():
     assert torch.allclose(weight.float(), torch.full((2,), 0.95), atol=1e-3)
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_lora(make_config, tmp_path):
-    config = tmp_path / "two.toml"
-    train_toml.write(make_config(max_train_epochs=1, mixed_precision="no"), config)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-               "-m", "kohyakit.train", str(config), "--quiet"]  # fmt: skip
+def _parameters(*gradients: list[float] | None) -> list[torch.nn.Parameter]:
+    found = []
+    for gradient in gradients:
+        found.append(torch.nn.Parameter(torch.zeros(len(gradient or [0.0, 0.0]))))
+        found[-1].grad = torch.tensor(gradient) if gradient else None
+    return found
+
+
+def test_a_gradient_that_one_process_lacks_counts_as_zero_there():
+    """By hand: (2, 4) and nothing is (1, 2); nothing and nothing is nothing; (1, 1) and (3, 5) is (2, 3)."""
+    here = _parameters([2.0, 4.0], None, [1.0, 1.0])
+    there = torch.tensor([0.0, 0.0, 0.0, 0.0, 3.0, 5.0, 0.0, 0.0, 1.0])  # three gradients, and which of them are real
+    messages = []
+
+    def add_up(bucket: torch.Tensor) -> torch.Tensor:
+        messages.append(bucket)
+        return bucket + there
+
+    average_in_one(here, add_up, 2)
+    assert len(messages) == 1
+    assert here[0].grad.tolist() == [1.0, 2.0]
+    assert here[1].grad is None
+    assert here[2].grad.tolist() == [2.0, 3.0]
+
+
+def _launched(config, folder, processes: int) -> None:
+    """Train a config in several processes of this machine's CPU, which talk over gloo."""
+    file = folder / "several.toml"
+    train_toml.write(config, file)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+               "-m", "kohyakit.train", str(file), "--quiet"]  # fmt: skip
     # a GPU is hidden, or torch's barrier would look for a second one even among processes on the CPU
     hidden = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     there = {**os.environ, "OMP_NUM_THREADS": "1", **hidden}
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=there)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_learn_what_one_learns_from_all_their_batches(make_config, tmp_path, processes):
+    """Six batches: three steps of two or two of three, beside one process that adds up as many before a step.
+
+    Half of the layers are left out of each batch at random, so the processes have gradients for other layers; one
+    step without momentum is the sum of gradients, so equal weights are equal gradients.
+    """
+    common = {"max_train_epochs": None, "max_train_steps": 6 // processes, "mixed_precision": "no",
+              "learning_rate": 1.0, "optimizer_type": "SGD", "max_grad_norm": 0.0, "network_dropout": 0.2,
+              "network_args": ["module_dropout=0.5", "rank_dropout=0.2"]}  # fmt: skip
+    alone = make_config(**common, gradient_accumulation_steps=processes, output_dir=str(tmp_path / "alone"))
+    train_network(alone, progress=False, echo=lambda text: None)
+    _launched(make_config(**common, output_dir=str(tmp_path / "together")), tmp_path, processes)
+    ours = load_file(tmp_path / "together" / "tiny.safetensors")
+    theirs = load_file(tmp_path / "alone" / "tiny.safetensors")
+    assert set(ours) == set(theirs)
+    assert sum(float(theirs[key].abs().sum()) for key in theirs if "lora_up" in key) > 0
+    for key in theirs:
+        assert torch.allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-7), key
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_lora(make_config, tmp_path):
+    _launched(make_config(max_train_epochs=1, mixed_precision="no"), tmp_path, 2)
     (run,) = list_runs(tmp_path / "out")
     assert run.status == "finished"
     # 13 images with repeats in batches of two: 64x64 holds 12, 64x128 one; seven batches, four for each process
