@@ -90,8 +90,12 @@ def train(
     else:
         from kohyakit.train.start import train_network
 
-        run = train_network(
-            settings, skip_bad_images=skip_bad_images, progress=not quiet, version=run_version, parent=parent, note=note
-        )
+        try:
+            run = train_network(
+                settings, skip_bad_images=skip_bad_images, progress=not quiet, version=run_version, parent=parent,
+                note=note,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            sys.exit(130)
     if run is not None and run.status == "interrupted":
         sys.exit(130)

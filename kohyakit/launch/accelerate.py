@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, MissingExtra
@@ -63,9 +67,40 @@ def launch_builtin(config: TrainConfig, file: Path, *, arguments: Sequence[str] 
     if find_spec("accelerate") is None:
         raise MissingExtra("kohyakit launch", "accelerate", "train")
     words = command(config, ["-m", "kohyakit.train", str(file), *arguments], extra=extra)
-    child = subprocess.Popen(words, env={**os.environ, **safe_environment()})
+    safe = {**os.environ, **safe_environment()}
+    if sys.platform == "win32":
+        return _wait(subprocess.Popen(words, env=safe))
+    with _handed_on(subprocess.Popen(words, env=safe, process_group=0)) as child:
+        return _wait(child)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
     while True:
         try:
             return child.wait()
         except KeyboardInterrupt:
-            continue  # the terminal has told the child too; it finishes its step and saves
+            continue  # the child was told too; it finishes its step and saves
+
+
+@contextlib.contextmanager
+def _handed_on(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Whatever asks this process to end asks the whole group of the child, and then its end is waited for.
+
+    accelerate itself may end at once and leave the training alone, which is still saving.
+    """
+
+    def hand_on(number: int, frame: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, hand_on) for number in numbers}
+    try:
+        yield child
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while True:
+                os.killpg(child.pid, 0)
+                time.sleep(0.1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -115,9 +115,9 @@ def start(
         _write_materials(run, config, plan, images)
         if parent_run is not None:
             run.update(changes=_changes(parent_run, run, config))
-    except Exception as error:
+    except BaseException as error:
         with contextlib.suppress(OSError, RunError):
-            run.finish(FAILED, f"could not be recorded: {error}")
+            run.finish(FAILED, f"could not be recorded: {error or type(error).__name__}")
         if not isinstance(error, OSError):
             raise
         raise unwritable(folder, error) from error

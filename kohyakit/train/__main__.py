@@ -11,7 +11,7 @@ from kohyakit.errors import KohyakitError
 
 
 def main() -> int:
-    """Train CONFIG. Returns the exit code: 0 fine, 2 for what a person can mend, 130 after Ctrl-C."""
+    """Train CONFIG. Returns the exit code: 0 fine, 2 for what a person can mend, 130 after an interruption."""
     parser = argparse.ArgumentParser(prog="python -m kohyakit.train", description="Train a LoRA from CONFIG.")
     parser.add_argument("config", type=Path, help="a kohya_ss preset (JSON) or an sd-scripts TOML")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
@@ -40,6 +40,8 @@ def main() -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     return 130 if run.status == "interrupted" else 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,7 +75,7 @@ class LossAverage:
 
 
 class Progress(Quiet):
-    """A bar with loss, learning rate, speed and time left."""
+    """A bar with loss, learning rate, speed and time left. It ends where its terminal is closed."""
 
     def __init__(self, total: int, done: int, *, show: bool, what: str = "training", unit: str = "step") -> None:
         self._bar: Any = None
@@ -82,29 +83,43 @@ class Progress(Quiet):
             from tqdm import tqdm
 
             layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}"
-            self._bar = tqdm(
-                total=total, initial=done, desc=what, unit=unit, bar_format=layout, dynamic_ncols=True,
-                file=sys.stderr, smoothing=0.1,
-            )  # fmt: skip
+            with self._while_shown():
+                self._bar = tqdm(
+                    total=total, initial=done, desc=what, unit=unit, bar_format=layout, dynamic_ncols=True,
+                    file=sys.stderr, smoothing=0.1,
+                )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _while_shown(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):
+            if self._bar is not None:
+                self._bar.disable = True
+            self._bar = None
 
     def step(self, report: StepReport) -> None:
         if self._bar is not None and report.synced:
             rate = report.rates.get("unet", next(iter(report.rates.values()), 0.0))
-            self._bar.set_postfix_str(f"loss {report.average:.4f} lr {rate:.3g}", refresh=False)
-            self._bar.update()
+            with self._while_shown():
+                self._bar.set_postfix_str(f"loss {report.average:.4f} lr {rate:.3g}", refresh=False)
+                self._bar.update()
 
     def advance(self) -> None:
         if self._bar is not None:
-            self._bar.update()
+            with self._while_shown():
+                self._bar.update()
 
     def write(self, text: str) -> None:
         """A line above the bar."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            with self._while_shown():
+                self._bar.write(text, file=sys.stderr)
 
     def end(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with self._while_shown():
+                self._bar.close()
 
 
 class Reporting(Quiet):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
@@ -19,7 +17,8 @@ from kohyakit.plan import Plan, make_plan
 from kohyakit.planning.decoding import BAD_IMAGE, decoded
 from kohyakit.runs import registry
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
-from kohyakit.train.callbacks import Progress
+from kohyakit.train.callbacks import Callback, Progress
+from kohyakit.train.interruption import Interruption
 
 if TYPE_CHECKING:
     from kohyakit.train.trainer import Trainer
@@ -36,12 +35,15 @@ def train_network(
     version: str | None = None,
     parent: str | None = None,
     note: str = "",
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train a LoRA in this process and return its run, whose status says how it ended.
 
     skip_bad_images: leave out files that do not decode (and say so in the record) instead of refusing to start.
     echo: takes each line meant for a person; standard error by default. version, parent, note: see registry.start.
-    Raises KohyakitError with every problem when it cannot start, and when it fails on the way.
+    callbacks: told of every step and epoch after our own, in the main process.
+    Raises KohyakitError with every problem when it cannot start, and when it fails on the way; KeyboardInterrupt when
+    it was interrupted before there was anything to save, or a second time.
     """
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
     said: list[str] = []
@@ -53,34 +55,42 @@ def train_network(
     _quiet_libraries()
     processes = Processes(config.training.mixed_precision, full_fp16=config.training.full_fp16)
     rehearse(config, plan.length.steps, processes.accelerator.device)
-    folder = None
-    if processes.main:
-        folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
-    run = open_run(processes.agree_on(folder))
-    config = config.with_values(output_name=registry.output_name(config, run.version))
-    say = _Log(run.log_file, echo) if processes.main else _nobody
-    for line in (*said, f"run {run.version} in {run.folder}"):
-        say(line)
-    trainer = Trainer(config, scan, run, processes, echo=say, progress=progress)
-    _train(trainer, say)
-    processes.wait()
+    interruption = Interruption(echo)
+    with interruption.listening():
+        folder = None
+        if processes.main:
+            folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
+        run = open_run(processes.agree_on(folder))
+        config = config.with_values(output_name=registry.output_name(config, run.version))
+        say = _Log(run.log_file, echo) if processes.main else _nobody
+        for line in (*said, f"run {run.version} in {run.folder}"):
+            say(line)
+        trainer = Trainer(config, scan, run, processes, echo=say, progress=progress, callbacks=callbacks)
+        _train(trainer, interruption, say)
+        processes.wait()
     return open_run(run.folder)
 
 
-def _train(trainer: Trainer, say: Echo) -> None:
+def _train(trainer: Trainer, interruption: Interruption, say: Echo) -> None:
     """Set up and fit; whatever happens, the main process records how it ended and keeps what there is."""
     from kohyakit.train.out_of_memory import out_of_memory
 
     main, run = trainer.processes.main, trainer.run
+
+    def stop() -> None:
+        trainer.stop_reason = "interrupted"
+
     try:
-        trainer.setup()
-        with _ctrl_c(trainer, say):
-            trainer.fit()
+        with interruption.nothing_to_save():
+            trainer.setup()
+        interruption.asked = stop
+        trainer.fit()
         if main:
-            _end(trainer, run, say)
+            _end(trainer, run, interruption.by, say)
     except KeyboardInterrupt:
         if main:
-            run.finish(INTERRUPTED, "interrupted before it could save")
+            run.finish(INTERRUPTED, f"interrupted at {trainer.where()}, and not saved")
+            say(f"interrupted at {trainer.where()}; nothing was saved since the last save")
         raise
     except Exception as error:
         told = out_of_memory(error, trainer.config, trainer.where()) or error
@@ -89,6 +99,10 @@ def _train(trainer: Trainer, say: Echo) -> None:
             run.finish(FAILED, str(told).splitlines()[0][:500] if str(told) else type(told).__name__)
         if told is not error:
             raise told from error
+        raise
+    except BaseException as error:  # a package that ends the program
+        if main:
+            run.finish(FAILED, f"{type(error).__name__} at {trainer.where()}")
         raise
 
 
@@ -148,33 +162,14 @@ class _Log:
         self._path, self._echo = path, echo
 
     def __call__(self, text: str) -> None:
-        self._echo(text)
+        with contextlib.suppress(OSError, ValueError):  # a closed terminal must not end a training
+            self._echo(text)
         with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
             file.write(text + "\n")
 
 
-@contextlib.contextmanager
-def _ctrl_c(trainer: Trainer, echo: Echo) -> Iterator[None]:
-    """Ctrl-C ends the training after its current step; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if trainer.stop_reason:
-            raise KeyboardInterrupt
-        trainer.stop_reason = "interrupted"
-        echo("stopping after this step; press Ctrl-C again to drop it")
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end(trainer: Trainer, run: Run, echo: Echo) -> None:
-    """Save what the training came to, and say how to go on where it was stopped."""
+def _end(trainer: Trainer, run: Run, by: str, echo: Echo) -> None:
+    """Save what the training came to, and say how to go on where it was stopped. by: what interrupted it."""
     step, epoch = trainer.position.current_step, trainer.position.current_epoch
     saving = trainer.config.saving
     name = saving.output_name or "last"
@@ -182,7 +177,8 @@ def _end(trainer: Trainer, run: Run, echo: Echo) -> None:
         state = trainer.save_state(f"{name}-step{step:08d}-state")  # first: to save moves schedule-free weights a hair
         path = trainer.writer.save(f"{name}-step{step:08d}", step, epoch)
         status = INTERRUPTED if trainer.stop_reason == "interrupted" else STOPPED
-        run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}")
+        asked = f" ({by})" if status == INTERRUPTED and by != "Ctrl-C" else ""
+        run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}{asked}")
         source = trainer.config.source.path if trainer.config.source and trainer.config.source.path else "CONFIG"
         echo(f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}; saved {path}")
         echo(f'go on with: kohyakit train "{source}" --set "resume={state}"')

@@ -51,16 +51,26 @@ def save_state(folder: Path, position: Position, network: Mapping[str, torch.Ten
         torch.save(dict(rest), buffer)
         write_whole(fresh / TENSORS_FILE, buffer.getbuffer())
         write_whole(fresh / POSITION_FILE, json.dumps(asdict(position), indent=1).encode())
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(fresh, folder)
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """A folder cannot be replaced in one go: the earlier one waits as .old and comes back when it must."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_state(folder: Path) -> tuple[Position, dict[str, torch.Tensor], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -37,7 +37,8 @@ class NotFinite(RunError):
 class Trainer:
     """One training of a LoRA. `setup` makes everything ready, `fit` trains, the `writer` writes what there is.
 
-    stop_reason: set to "interrupted" or "stopped", it ends `fit` after the current step.
+    stop_reason: set to "interrupted" or "stopped", it ends `fit` after the current step. callbacks: told of every
+    step and epoch after the trainer's own, in the main process.
     """
 
     parts: Parts
@@ -52,6 +53,7 @@ class Trainer:
         *,
         echo: Callable[[str], None],
         progress: bool = True,
+        callbacks: Sequence[cb.Callback] = (),
     ) -> None:
         self.config = config
         self.run = run
@@ -63,6 +65,7 @@ class Trainer:
         self.datasets = build_datasets(scan, config.noise_loss.prior_loss_weight)
         self.position = Position()
         self.stop_reason = ""
+        self._listeners = tuple(callbacks)
         self._epoch_streams: dict[str, Any] = {}
         self._step_streams: dict[str, Any] | None = None
 
@@ -106,6 +109,7 @@ class Trainer:
         self.writer = Writer(
             config, parts, self.run, self.datasets, autocast=self.accelerator.autocast, scaler=self.accelerator.scaler,
             processes=self.processes.count, say=self.progress.write, warn=self.echo,
+            stopping=lambda: bool(self.stop_reason),
         )  # fmt: skip
         if not self.processes.main:
             return
@@ -124,6 +128,7 @@ class Trainer:
                 folder, unet_only=config.network.network_train_unet_only, first_is_text=not parts.order.prefetchable
             ),
             cb.Reporting(self.run, parts.steps, parts.epochs, self.processes.memory_gib),
+            *self._listeners,
         ]
 
     def save_state(self, name: str) -> Path:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Writer:
     """Writes under output_dir. `autocast` is the context in which the model is used.
 
     say: takes a line for whoever watches; warn: one that the log must hold too.
+    stopping: whether the training is about to end, which ends the drawing of samples.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Writer:
         processes: int,
         say: Callable[[str], None],
         warn: Callable[[str], None],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config, self._parts, self._run, self._say, self._warn = config, parts, run, say, warn
-        self._autocast, self._scaler = autocast, scaler
+        self._autocast, self._scaler, self._stopping = autocast, scaler, stopping
         self.folder = Path(config.saving.output_dir or ".").absolute()
         self.metadata = training_metadata(config, datasets, self._facts(processes))
 
@@ -124,9 +127,10 @@ class Writer:
 
         config = self._config
         prompts = prompt_lines.read(config.sampling.sample_prompts or "")
+        wanted = takewhile(lambda _: not self._stopping(), prompts)
         with self._as_used(), self._autocast():
             draw_samples(
-                self._parts.model, prompts, epoch=epoch, step=step, output_dir=self.folder,
+                self._parts.model, wanted, epoch=epoch, step=step, output_dir=self.folder,
                 output_name=config.saving.output_name or "last", sampler=config.sampling.sample_sampler,
                 asked=config.model, run=str(self._run.version), echo=self._warn,
             )  # fmt: skip
