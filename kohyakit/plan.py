@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -153,10 +154,18 @@ def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "
         Problem("buckets", filling.refused, "", "bucket_settings") for _, filling in filled if filling.refused
     ]
     if backend == "kohyakit":
-        problems += schedule_refused(config, plan)
-    problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
+        problems += [*schedule_refused(config, plan), *_states(config, scan, plan)]
+        problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
     return replace(plan, findings=in_order(config, problems))
+
+
+def _states(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """What has changed since the state that is gone on from, or the state that could be gone on from."""
+    from kohyakit.runs.resume import changed_since, unfinished
+
+    yield from changed_since(config, scan)
+    yield from unfinished(config, scan, plan.steps)
 
 
 def _samples(config: TrainConfig, problems: list[Problem]) -> tuple[SamplePrompt, ...]:

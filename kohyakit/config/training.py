@@ -15,7 +15,13 @@ class TrainingConfig:
         None, blank=("",), metavar="DIR",
         help="A saved training state (a folder ending in -state) to go on from: weights, optimizer, schedule and "
         "random numbers.",
-        tip="Needs save_state in the run before. Keep all other settings as they were.",
+        tip="Needs save_state in the run before. Length, saves and samples may change; other changes are refused.",
+    )
+    resume_with_changes: bool = param(
+        False, own=True,
+        help="Go on from a state although settings or pictures are not as it was made with. They are then in force "
+        "from there on; with other pictures, captions or batches the epoch begins anew.",
+        tip="Off, so that a change is said before it is taken.",
     )
     mem_eff_attn: bool = param(
         False,

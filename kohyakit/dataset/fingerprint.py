@@ -137,10 +137,11 @@ def _as_dict(value: ImageEntry | SubsetEntry) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
+def fingerprint(scan: Any, *, cache: Path | None = None, keep: bool = True) -> Fingerprint:
     """The fingerprint of a `layout.Scan`: every image of every subset once, however many data sets list it.
 
     cache: a small JSON file that keeps the hashes by path, size and times, so that only new files are read again.
+    keep: write new ones into it.
     """
     entries: dict[tuple[Path, bool], tuple[str, str | None]] = {}
     subsets: dict[tuple[str, bool], SubsetEntry] = {}
@@ -156,7 +157,7 @@ def fingerprint(scan: Any, *, cache: Path | None = None) -> Fingerprint:
             if caption is None and record.caption != (subset.class_tokens or ""):
                 caption = record.caption  # from a metadata file (in_json), not from one of its own
             entries.setdefault((record.path, subset.is_reg), (root, caption))
-    hashes = hash_files([path for path, _ in entries], cache=cache)
+    hashes = hash_files([path for path, _ in entries], cache=cache, keep=keep)
     return from_entries(
         (_entry(path, is_reg, root, caption, hashes) for (path, is_reg), (root, caption) in entries.items()),
         subsets.values(),
@@ -188,7 +189,9 @@ def mark_by_name(photos: Mapping[str, int], reg: Mapping[str, int]) -> str:
     return f"names-{_digest([json.dumps(sets, ensure_ascii=False)])}" if photos else ""
 
 
-def hash_files(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, tuple[str, int]]:
+def hash_files(
+    paths: Iterable[Path], *, cache: Path | None = None, keep: bool = True
+) -> dict[Path, tuple[str, int]]:
     """SHA-256 and size in bytes of each file, read by several threads; ("", 0) for one that cannot be read."""
     known = _read_cache(cache)
     paths = list(paths)
@@ -197,7 +200,7 @@ def hash_files(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path
     missing = [path for path in paths if stamps[path] and known.get(names[path], ("", ""))[0] != stamps[path]]
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
         fresh = dict(zip(missing, pool.map(_sha256, missing), strict=True))
-    if cache is not None and missing:
+    if cache is not None and keep and missing:
         _write_cache(cache, known, {path: (stamps[path], fresh[path]) for path in missing})
     result = {}
     for path, stamp in stamps.items():

@@ -265,6 +265,15 @@ class LoraNetwork(nn.Module):
         wanted = {key: t for key, t in state.items() if key in own and (alphas or not key.endswith(".alpha"))}
         self.load_state_dict(wanted, strict=False)
 
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Every weight of a training that goes on; alpha stays as it is asked for now. Raises ConfigError."""
+        weights = {key: tensor for key, tensor in self.state_dict().items() if not key.endswith(".alpha")}
+        wrong = [key for key, tensor in weights.items() if key not in state or state[key].shape != tensor.shape]
+        if wrong:
+            what = f"the state holds another network: {len(wrong)} of {len(weights)} tensors differ, such as {wrong[0]}"
+            raise ConfigError(Problem("resume", what, "resume with the settings that it was made with"))
+        self.load_state_dict({key: state[key] for key in weights}, strict=False)
+
     def is_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())

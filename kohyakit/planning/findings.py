@@ -30,6 +30,7 @@ _SAID_ALREADY = {
     "family_not_built_in": ("script_unknown",),
     "rate_too_low": ("schedule_does_not_fall",),
     "warmup_beyond_the_run": ("warmup_longer_than_run",),
+    "state_of_another_network": ("state_of_another",),
 }
 
 

@@ -16,6 +16,7 @@ from kohyakit.errors import ConfigError, DatasetError, KohyakitError
 from kohyakit.plan import Plan, make_plan
 from kohyakit.planning.decoding import BAD_IMAGE, decoded
 from kohyakit.runs import registry
+from kohyakit.runs.resume import go_on_line
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
 from kohyakit.train.callbacks import Callback, Progress
 from kohyakit.train.interruption import Interruption
@@ -179,9 +180,8 @@ def _end(trainer: Trainer, run: Run, by: str, echo: Echo) -> None:
         status = INTERRUPTED if trainer.stop_reason == "interrupted" else STOPPED
         asked = f" ({by})" if status == INTERRUPTED and by != "Ctrl-C" else ""
         run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}{asked}")
-        source = trainer.config.source.path if trainer.config.source and trainer.config.source.path else "CONFIG"
         echo(f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}; saved {path}")
-        echo(f'go on with: kohyakit train "{source}" --set "resume={state}"')
+        echo(f"go on with: {go_on_line(trainer.config, state)}")
         return
     if saving.save_state or saving.save_state_on_train_end:
         trainer.save_state(f"{name}-state")

@@ -5,42 +5,37 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kohyakit.errors import Problem, RunError
-from kohyakit.files import open_regular, read_text
+from kohyakit.formats.state_folder import (
+    KEYS,
+    NETWORK_FILE,
+    POSITION_FILE,
+    TENSORS_FILE,
+    Position,
+    StateFolder,
+    read,
+)
 from kohyakit.networks.file import save_lora, unwritable, write_whole
 
-POSITION_FILE = "train_state.json"
-NETWORK_FILE = "network.safetensors"
-TENSORS_FILE = "state.pt"
 
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a training stands: steps done in all, the epoch it is in (from 1) and the batches of it that are done.
-
-    losses: the newest loss of each batch position, from which loss/average goes on. sd-scripts' own file holds
-    current_epoch and current_step; ours keeps both names.
-    """
-
-    current_step: int = 0
-    current_epoch: int = 1
-    batches_done: int = 0
-    losses: tuple[float, ...] = field(default=())
-    seed: int = 0
-    rng_order: str = "kohyakit"
-
-
-def save_state(folder: Path, position: Position, network: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> None:
+def save_state(
+    folder: Path,
+    position: Position,
+    network: Mapping[str, torch.Tensor],
+    rest: Mapping[str, Any],
+    origin: Mapping[str, Any],
+) -> None:
     """Write a state folder, whole or not at all. rest: optimizer, scheduler, scaler and random state dicts.
 
-    Raises RunError naming the folder and the cause.
+    origin: `run` and `made_with`, see StateFolder. Raises RunError naming the folder and the cause.
     """
     fresh = folder.with_name(folder.name + ".part")
     try:
@@ -50,7 +45,7 @@ def save_state(folder: Path, position: Position, network: Mapping[str, torch.Ten
         buffer = io.BytesIO()
         torch.save(dict(rest), buffer)
         write_whole(fresh / TENSORS_FILE, buffer.getbuffer())
-        write_whole(fresh / POSITION_FILE, json.dumps(asdict(position), indent=1).encode())
+        write_whole(fresh / POSITION_FILE, json.dumps({**asdict(position), **origin}, indent=1).encode())
         _put_in_place(fresh, folder)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -73,30 +68,53 @@ def _put_in_place(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_state(folder: Path) -> tuple[Position, dict[str, torch.Tensor], dict[str, Any]]:
-    """Read a state folder back: position, network tensors, the rest. Raises RunError when it is not one of ours."""
+def load_state(folder: Path) -> tuple[StateFolder, dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a state folder back: where it stands, network tensors, the rest. Raises RunError in one sentence."""
     from safetensors.torch import load_file
 
-    cure = "give the folder whose name ends in -state that kohyakit wrote beside the LoRA files"
-    if not folder.is_dir():
-        raise RunError(Problem(str(folder), "there is no such state folder to resume from", cure))
+    state = read(folder)
     try:
-        for name in (POSITION_FILE, NETWORK_FILE, TENSORS_FILE):
-            with open_regular(folder / name):
-                pass  # a pipe would be waited on for ever
-        data = json.loads(read_text(folder / POSITION_FILE))
-        position = Position(**{**data, "losses": tuple(data.get("losses", ()))})
         network = load_file(folder / NETWORK_FILE)
         rest = torch.load(folder / TENSORS_FILE, weights_only=True, map_location="cpu")
-    except FileNotFoundError as error:
-        if (folder / "random_states_0.pkl").exists():
-            what = "it is a state of sd-scripts, which only sd-scripts can resume"
-            raise RunError(
-                Problem(
-                    str(folder), what, "train with --backend sd-scripts, or start from its LoRA with network_weights"
-                )
-            ) from error
-        raise RunError(Problem(str(folder), f"{Path(error.filename).name} is missing from the state", cure)) from error
+        missing = [key for key in KEYS if key not in rest]
     except Exception as error:
-        raise RunError(Problem(str(folder), f"the state cannot be read ({error})", cure)) from error
-    return position, network, rest
+        why = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise _unusable(folder, f"the state cannot be read ({why})") from error
+    if missing:
+        raise _unusable(folder, f"{missing[0]} is missing from {TENSORS_FILE}")
+    return state, network, rest
+
+
+def _unusable(folder: Path, what: str) -> RunError:
+    cure = "take an older state, or start from its LoRA with network_weights"
+    return RunError(Problem(str(folder), what, cure, "state_unreadable"))
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, scheduler: Any, rest: Mapping[str, Any], fresh: Collection[str] | None
+) -> None:
+    """Give optimizer and schedule their state back. Raises RunError where it is another optimizer's.
+
+    fresh: settings of the optimizer's groups that stay as they are asked for now, and with them the schedule, as if
+    it had been in force from the beginning; None brings back everything as it was. What the optimizer has learnt
+    (moments, its own estimates) comes from the state in either case.
+    """
+    asked = [{name: group[name] for name in (fresh or ()) if name in group} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(rest["optimizer"])
+        if fresh is None:
+            scheduler.load_state_dict(rest["scheduler"])
+            return
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        why = str(error).partition("\n")[0][:200]
+        what = f"the state's optimizer does not fit {type(optimizer).__name__} ({why})"
+        raise RunError(Problem("resume", what, "resume with the settings that it was made with")) from error
+    for group, settings in zip(optimizer.param_groups, asked, strict=True):
+        group.update(settings)
+    done = int(rest["scheduler"].get("last_epoch", 0))
+    with warnings.catch_warnings():  # torch remarks on a schedule that moves before its optimizer
+        warnings.simplefilter("ignore")
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+            scheduler.last_epoch, done = done - 1, 1
+        for _ in range(done):
+            scheduler.step()

@@ -16,7 +16,9 @@ from torch import Tensor
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.formats.state_folder import Position, StateFolder, standing_against
 from kohyakit.models.conditioning import Conditioning
+from kohyakit.runs.resume import DATA, Change, changes, group_settings, made_with, refusal
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
 from kohyakit.train.assemble import Parts, assemble, choose_seed
@@ -24,7 +26,7 @@ from kohyakit.train.data import Batch, Example, build_datasets, draw_batch, load
 from kohyakit.train.losses import batch_loss
 from kohyakit.train.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
 from kohyakit.train.processes import Processes
-from kohyakit.train.state import Position, load_state
+from kohyakit.train.state import load_state, restore_optimizer
 from kohyakit.train.writer import Writer
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
@@ -66,6 +68,8 @@ class Trainer:
         self.position = Position()
         self.stop_reason = ""
         self._listeners = tuple(callbacks)
+        self._scan = scan
+        self._changes: list[Change] = []
         self._epoch_streams: dict[str, Any] = {}
         self._step_streams: dict[str, Any] | None = None
 
@@ -73,7 +77,13 @@ class Trainer:
         """Build everything, resume where asked, and connect what listens."""
         resume = self.config.training.resume
         resumed = load_state(Path(resume)) if resume else None
-        seed = self.processes.agree_on(choose_seed(self.config.training, resumed[0].seed if resumed else None))
+        seed = self.processes.agree_on(choose_seed(self.config.training, resumed[0].position.seed if resumed else None))
+        record = self.run.record
+        self.made_with = made_with(
+            self.config, self._scan, images=record.images, captions=record.captions, seed=seed
+        ) | {"processes": self.processes.count}
+        if resumed:
+            self._look_for_changes(resumed[0])
         self.parts = assemble(
             self.config, self.datasets, self.accelerator, seed, self.echo, progress=self.show_progress
         )
@@ -81,20 +91,27 @@ class Trainer:
             self._resume(*resumed)
         self._connect()
 
-    def _resume(self, position: Position, network: dict[str, Tensor], rest: dict[str, Any]) -> None:
-        """Bring back everything that a step depends on."""
-        parts = self.parts
-        if position.rng_order != self.config.training.rng_order:
-            cure = f"set rng_order to {position.rng_order}"
-            raise ConfigError(Problem("resume", f"the state was made with rng_order {position.rng_order}", cure))
-        if position.current_step >= parts.steps:
-            what = f"the state has done {position.current_step} steps, and only {parts.steps} are asked for"
-            raise ConfigError(Problem("resume", what, "raise max_train_epochs or max_train_steps"))
-        parts.network.load_kohya_state(network, "resume")
-        parts.optimizer.load_state_dict(rest["optimizer"])
-        parts.scheduler.load_state_dict(rest["scheduler"])
+    def _look_for_changes(self, state: StateFolder) -> None:
+        """What is not as the state was made with. Raises ConfigError where that was not asked for."""
+        self._changes = changes(state.made_with, self.made_with)
+        taken = self.config.training.resume_with_changes
+        if problem := refusal("resume", self._changes, with_changes=taken):
+            raise ConfigError(problem)
+
+    def _resume(self, state: StateFolder, network: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """Bring back everything that a step depends on; what was changed on purpose stays as it is asked for now."""
+        parts, position = self.parts, state.position
+        if against := [*standing_against(position, self.config.training.rng_order, parts.steps)]:
+            raise ConfigError(against)
+        parts.network.load_state(network)
+        changed = bool(self._changes) or position.steps not in (0, parts.steps)
+        fresh = group_settings(state.made_with, self.made_with) if changed else None
+        restore_optimizer(parts.built.optimizer, parts.scheduler, rest, fresh)
         if self.accelerator.scaler is not None and rest.get("scaler"):
             self.accelerator.scaler.load_state_dict(rest["scaler"])
+        if any(change.kind == DATA for change in self._changes):
+            position = replace(position, batches_done=0, losses=())
+            rest = {**rest, "epoch_streams": rest["streams"]}
         self.position = position
         self._epoch_streams, self._step_streams = rest["epoch_streams"], rest["streams"]
         parts.order.restore(self._epoch_streams, position.current_epoch - 1)
@@ -134,7 +151,7 @@ class Trainer:
     def save_state(self, name: str) -> Path:
         """Write the state folder `name` under output_dir."""
         position = replace(self.position, losses=tuple(self.average.losses))
-        return self.writer.save_state(name, position, self._epoch_streams)
+        return self.writer.save_state(name, position, self._epoch_streams, self.made_with)
 
     def fit(self) -> None:
         """Train until the last step, or until `stop_reason` is set. Raises NotFinite when a loss is not finite."""

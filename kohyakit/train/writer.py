@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
@@ -86,7 +86,9 @@ class Writer:
         self._say(f"saved {path.name}")
         return path
 
-    def save_state(self, name: str, position: Position, epoch_streams: dict[str, Any]) -> Path:
+    def save_state(
+        self, name: str, position: Position, epoch_streams: dict[str, Any], made_with: Mapping[str, Any]
+    ) -> Path:
         """Write everything that going on exactly needs into the folder `name`. Raises RunError."""
         parts, folder = self._parts, self.folder / name
         order_state = parts.order.state()
@@ -99,9 +101,11 @@ class Writer:
             "epoch_streams": epoch_streams if position.batches_done else order_state,
             "streams": order_state,
         }
-        position = replace(position, seed=parts.seed, rng_order=self._config.training.rng_order)
+        rng_order = self._config.training.rng_order
+        position = replace(position, seed=parts.seed, rng_order=rng_order, steps=parts.steps)
         self._keep_earlier(folder)
-        save_state(folder, position, parts.network.state_dict(), rest)
+        origin = {"run": str(self._run.version), "made_with": made_with}
+        save_state(folder, position, parts.network.state_dict(), rest, origin)
         self._run.add_checkpoint(folder, kind="state", epoch=position.current_epoch, step=position.current_step)
         return folder
 

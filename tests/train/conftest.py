@@ -35,15 +35,15 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def make_config(tiny_model, photos, tmp_path):
-    """make_config(name=value, …) -> a config that trains the tiny model into tmp_path."""
+@pytest.fixture(scope="session")
+def config_into(tiny_model, photos):
+    """config_into(folder, name=value, …) -> a config that trains the tiny model into folder/out."""
 
-    def make(**values) -> TrainConfig:
+    def make(folder: Path, **values) -> TrainConfig:
         config, problems = read_values(
             {
                 "pretrained_model_name_or_path": str(tiny_model), "train_data_dir": str(photos),
-                "output_dir": str(tmp_path / "out"), "output_name": "tiny", "caption_extension": ".txt",
+                "output_dir": str(folder / "out"), "output_name": "tiny", "caption_extension": ".txt",
                 "resolution": "128,128", "enable_bucket": True, "bucket_no_upscale": True, "min_bucket_reso": 64,
                 "max_bucket_reso": 256, "train_batch_size": 2, "max_train_epochs": 2, "seed": 7,
                 "network_module": "networks.lora", "network_dim": 2, "network_alpha": 1, "learning_rate": 1e-2,
@@ -55,6 +55,12 @@ def make_config(tiny_model, photos, tmp_path):
         return config
 
     return make
+
+
+@pytest.fixture
+def make_config(config_into, tmp_path):
+    """make_config(name=value, …) -> a config that trains the tiny model into tmp_path."""
+    return lambda **values: config_into(tmp_path, **values)
 
 
 @pytest.fixture(scope="session", autouse=True)

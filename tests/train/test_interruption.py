@@ -15,7 +15,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from kohyakit.formats import train_toml
+from kohyakit.formats import load, train_toml
+from kohyakit.plan import check_plan
 from kohyakit.runs.registry import list_runs
 from kohyakit.train.callbacks import Quiet
 from kohyakit.train.interruption import Interruption
@@ -172,3 +173,43 @@ def test_asking_the_launcher_to_end_asks_the_training(make_config, tmp_path):
     (run,) = list_runs(tmp_path / "out")
     assert run.record.status == "interrupted"
     assert "SIGTERM" in run.record.outcome
+
+
+@posix
+@pytest.mark.slow
+def test_after_a_hard_kill_the_next_start_finds_the_last_state_and_goes_on(make_config, tmp_path):
+    """Killed for good there is nothing to save with; the newest state of the run is named by check and by train."""
+    config = make_config(max_train_epochs=40, save_every_n_steps=2, save_state=True)
+    child = _started(config, tmp_path)
+    for _ in range(600):
+        if list((tmp_path / "out").glob("*-state/train_state.json")):
+            break
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    (run,) = list_runs(tmp_path / "out")
+    assert run.status == "lost"
+    steps = [int(state.name[9:17]) for state in (tmp_path / "out").glob("*-state")]
+    (hint,) = [p for p in check_plan(load(tmp_path / "config.toml")).findings if p.name == "unfinished_run"]
+    assert f"run 1a was cut off; its last state has {max(steps)} steps done" in str(hint)
+    line = f'"resume={tmp_path / "out" / f"tiny-step{max(steps):08d}-state"}"'
+    assert f'go on with: kohyakit train "{tmp_path / "config.toml"}" --set {line}' in str(hint)
+    said: list[str] = []
+    state = hint.cure.rpartition("resume=")[2].strip('"')
+    gone_on = load(tmp_path / "config.toml", overrides={"resume": state, "max_train_epochs": str(max(steps) // 7 + 1)})
+    assert train(gone_on, said=said).status == "finished"
+    assert any(f"going on after step {max(steps)} of " in text for text in said)
+    assert not [p for p in check_plan(config).findings if p.name == "unfinished_run"]
+
+
+@posix
+@pytest.mark.slow
+def test_kills_at_random_points_leave_nothing_damaged():
+    """Once each here; `python benchmarks/kills.py` does fifty."""
+    script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
+    command = [sys.executable, str(script), "--times", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["damaged files"] == 0
+    assert all(sum(report[name]["ended"].values()) == 1 for name in ("SIGKILL", "SIGTERM", "SIGHUP"))
