@@ -58,20 +58,34 @@ class Quiet:
 
 
 class LossAverage:
-    """Kohya's loss/average: the mean of each batch position's newest loss, over the positions seen so far."""
+    """Kohya's loss/average: the mean of each batch position's newest loss, over the positions seen so far.
+
+    Summed block by block, so that a step of a long epoch adds a thousand numbers and not all of them; the sum depends
+    on the losses alone, not on the way they came, so that a resumed training logs the same.
+    """
+
+    _BLOCK = 512
 
     def __init__(self, losses: Sequence[float] = ()) -> None:
         self.losses = list(losses)
+        self._sums = [self._sum(start) for start in range(0, len(self.losses), self._BLOCK)]
 
     def add(self, position: int, loss: float) -> float:
         while len(self.losses) <= position:
             self.losses.append(0.0)
         self.losses[position] = loss
+        block = position // self._BLOCK
+        while len(self._sums) <= block:
+            self._sums.append(self._sum(len(self._sums) * self._BLOCK))
+        self._sums[block] = self._sum(block * self._BLOCK)
         return self.value
+
+    def _sum(self, start: int) -> float:
+        return sum(self.losses[start : start + self._BLOCK])
 
     @property
     def value(self) -> float:
-        return sum(self.losses) / len(self.losses) if self.losses else 0.0
+        return sum(self._sums) / len(self.losses) if self.losses else 0.0
 
 
 class Progress(Quiet):

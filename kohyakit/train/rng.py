@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -126,17 +128,24 @@ class KohyakitOrder:
     def batches(self, epoch: int) -> Iterator[BatchSlot]:
         """Every image exactly its repeats, every batch within one bucket, shuffled by (seed, epoch) alone."""
         stream = random.Random(f"{self.seed}/order/{epoch}")
-        slots: list[BatchSlot] = []
+        shuffled: list[tuple[int, int, array[int]]] = []
+        ends = [0]  # up to which batch each bucket goes; a number a batch, as an epoch may have millions
         for d, dataset in enumerate(self._datasets):
             for b, members in enumerate(dataset.bucket_members):
-                shuffled = list(members)
-                stream.shuffle(shuffled)
-                for start in range(0, len(shuffled), dataset.batch_size):
-                    slots.append(BatchSlot(d, b, shuffled[start : start + dataset.batch_size], [], epoch))
-        stream.shuffle(slots)
-        for position, slot in enumerate(slots):
-            slot.streams = [random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(slot.images))]
-            yield slot
+                own = array("q", members)
+                stream.shuffle(own)
+                shuffled.append((d, b, own))
+                ends.append(ends[-1] + math.ceil(len(own) / dataset.batch_size))
+        order = array("q", range(ends[-1]))
+        stream.shuffle(order)
+        for position, number in enumerate(order):
+            place = bisect_right(ends, number) - 1
+            d, b, own = shuffled[place]
+            size = self._datasets[d].batch_size
+            start = (number - ends[place]) * size
+            images = own[start : start + size].tolist()
+            streams = [random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(images))]
+            yield BatchSlot(d, b, images, streams, epoch)
 
     def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
         """The step that a micro-batch's captions believe in (token warm-up): the one it is part of, from 0.
