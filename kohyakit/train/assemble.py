@@ -207,7 +207,7 @@ def _network(
     weights = asked.network_weights or ""
     state = read_lora(Path(weights)) if weights else {}
     sizes = sizes_in(state) if asked.dim_from_weights else None
-    network = LoraNetwork.over(model, _lora_settings(asked), order.init_lora, sizes)
+    network = LoraNetwork.over(model, _lora_settings(asked, scale_low=order.prefetchable), order.init_lora, sizes)
     network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
     if weights:
         network.load_kohya_state(state, weights, alphas=sizes is not None or not order.prefetchable)
@@ -219,7 +219,7 @@ def _network_args(asked: NetworkConfig) -> NetworkArgs:
     return parse_network_args(() if asked.dim_from_weights else asked.network_args or ())
 
 
-def _lora_settings(asked: NetworkConfig) -> LoraSettings:
+def _lora_settings(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
     arguments = _network_args(asked)
     return LoraSettings(
         dim=asked.network_dim or 4,
@@ -229,6 +229,7 @@ def _lora_settings(asked: NetworkConfig) -> LoraSettings:
         dropout=None if asked.dim_from_weights else asked.network_dropout,
         rank_dropout=arguments.rank_dropout,
         module_dropout=arguments.module_dropout,
+        scale_low=scale_low,
     )
 
 
@@ -250,9 +251,11 @@ def parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[di
 def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int) -> tuple[BuiltOptimizer, Any]:
     """Optimizer and schedule. Raises ConfigError or MissingExtra."""
     asked = config.optimizer
+    training = config.training
     built = build_optimizer(
-        chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args, allow_code=config.allowed_code
-    )
+        chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args, allow_code=config.allowed_code,
+        fused=training.rng_order == "kohyakit" and training.mixed_precision != "fp16",  # there a step may be skipped
+    )  # fmt: skip
     if built.schedule_free:
         built.optimizer.train()  # it refuses a step until it is told so
     if built.lr_scheduler is not None:

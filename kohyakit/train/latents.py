@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +23,9 @@ from kohyakit.train.text_outputs import weights_mark
 CACHE_FOLDER = ".kohyakit_latents"
 
 Order = KohyakitOrder | SdScriptsOrder
+_Loaded = tuple[Path | None, Tensor | None, Tensor | None]  # its file on disk, latents, pixels
+_Ahead = tuple[tuple[int, list[int]], list[TrainImage], list[tuple[bool, "Future[list[_Loaded]]"]]]
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 class LatentSource:
@@ -84,31 +90,59 @@ class LatentSource:
     def cache(self, datasets: Sequence[TrainDataset], *, to_disk: bool, progress: Callable[[], None]) -> None:
         """Encode every image (and its flip where flip_aug is on) before the first step; progress() after each.
 
-        Images of one bucket that follow each other are encoded vae_batch_size at a time.
+        Images of one bucket that follow each other are encoded vae_batch_size at a time, while others are decoded.
         """
+        if to_disk:
+            self._vae_mark()
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="pixels") as pool:
+            try:
+                for place, images, loaded in self._loaded_ahead(datasets, to_disk, pool):
+                    for flip, cached in loaded:
+                        latents = self._encoded(images, flip, cached.result())
+                        self._cache.update(
+                            {(place[0], i, flip): one for i, one in zip(place[1], latents, strict=True)}
+                        )
+                    for _ in images:
+                        progress()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _loaded_ahead(
+        self, datasets: Sequence[TrainDataset], to_disk: bool, pool: ThreadPoolExecutor
+    ) -> Iterator[_Ahead]:
+        """The images in their order, a few of them already being read and decoded by other threads."""
+        waiting: deque[_Ahead] = deque()
+        ahead = max(1, 2 * _THREADS // self.vae_batch_size)
         for d, dataset in enumerate(datasets):
             order = self.order.cache_order([image.placement.bucket for image in dataset.images])
             for part in _runs_of_one_size(dataset, order, self.vae_batch_size):
                 images = [dataset.images[i] for i in part]
-                for flip in (False, True) if images[0].subset.augment.flip_aug else (False,):
-                    latents = self._once(images, flip, to_disk=to_disk)
-                    self._cache.update({(d, i, flip): one for i, one in zip(part, latents, strict=True)})
-                for _ in part:
-                    progress()
+                flips = (False, True) if images[0].subset.augment.flip_aug else (False,)
+                waiting.append(((d, part), images, [(f, pool.submit(self._load, images, f, to_disk)) for f in flips]))
+                if len(waiting) > ahead:
+                    yield waiting.popleft()
+        yield from waiting
 
-    def _once(self, images: Sequence[TrainImage], flip: bool, *, to_disk: bool) -> list[Tensor]:
-        """The latents of images of one size, read from disk where they are there already."""
-        paths = [self._cache_path(image, flip) if to_disk else None for image in images]
-        found = [_read_latents(path) if path and path.exists() else None for path in paths]
-        missing = [i for i, latents in enumerate(found) if latents is None]
+    def _load(self, images: Sequence[TrainImage], flip: bool, to_disk: bool) -> list[_Loaded]:
+        """Of each image its place on disk and the latents there, else its pixels."""
+        found: list[_Loaded] = []
+        for image in images:
+            path = self._cache_path(image, flip) if to_disk else None
+            latents = _read_latents(path) if path and path.exists() else None
+            found.append((path, latents, None if latents is not None else self._pixels(image, flip)))
+        return found
+
+    def _encoded(self, images: Sequence[TrainImage], flip: bool, loaded: Sequence[_Loaded]) -> list[Tensor]:
+        """The latents of images of one size; what was not on disk is encoded, and written there where wanted."""
+        latents = [known for _, known, _ in loaded]
+        missing = [i for i, (_, _, pixels) in enumerate(loaded) if pixels is not None]
         if missing:
-            pixels = [self._pixels(images[i], flip) for i in missing]
-            encoded = self.encode(pixels, [f"{images[i].key}/{flip}" for i in missing]).cpu()
-            for i, latents in zip(missing, encoded, strict=True):
-                found[i] = latents.clone()  # or each would keep its neighbours in memory
-                if path := paths[i]:
-                    _write_latents(path, latents)
-        return [latents for latents in found if latents is not None]
+            encoded = self.encode([loaded[i][2] for i in missing], [f"{images[i].key}/{flip}" for i in missing]).cpu()
+            for i, fresh in zip(missing, encoded, strict=True):
+                latents[i] = fresh.clone()  # or each would keep its neighbours in memory
+                if path := loaded[i][0]:
+                    _write_latents(path, fresh)
+        return [known for known in latents if known is not None]
 
     def _pixels(self, image: TrainImage, flip: bool) -> Tensor:
         placement = image.placement

@@ -18,6 +18,7 @@ from kohyakit.planning.decoding import BAD_IMAGE, decoded
 from kohyakit.runs import registry
 from kohyakit.runs.resume import go_on_line
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
+from kohyakit.train import ahead
 from kohyakit.train.callbacks import Callback, Progress
 from kohyakit.train.interruption import Interruption
 
@@ -122,11 +123,20 @@ def _quiet_libraries() -> None:
 
 
 def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo) -> tuple[layout.Scan, Plan]:
-    """Everything that would stop the training, before anything is loaded; every file is decoded once."""
+    """Everything that would stop the training, before anything is loaded; every file is decoded once.
+
+    Where nothing stands against the training, its packages are imported meanwhile.
+    """
     scan = layout.scan(config)
-    bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
-    scan = decoded(scan, bar.advance)
-    bar.end()
+    sound = not make_plan(config, scan, backend="kohyakit").errors  # else it ends in a moment, and not while torch is half imported
+    imports = ahead.begin(ahead.import_all, "imports") if sound else None
+    try:
+        bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
+        scan = decoded(scan, bar.advance)
+        bar.end()
+    finally:
+        if imports:
+            imports.result()
     plan = make_plan(config, scan, backend="kohyakit")
     if skip_bad:
         bad = [problem for problem in plan.errors if problem.name.startswith(BAD_IMAGE)]

@@ -130,6 +130,7 @@ class Trainer:
         )  # fmt: skip
         if not self.processes.main:
             return
+        self.writer.hash_models()
         folder = cb.log_folder(
             saving.logging_dir, f"{saving.log_prefix or ''}{datetime.now():%Y%m%d%H%M%S}", saving.log_tracker_name,
             self.run.folder,

@@ -6,8 +6,10 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from kohyakit.networks.file import save_lora
 from kohyakit.planning.saves import extension
 from kohyakit.runs.earlier import keep_all_earlier, keep_earlier
 from kohyakit.runs.run import Run
+from kohyakit.train import ahead
 from kohyakit.train.assemble import Parts
 from kohyakit.train.data import TrainDataset
 from kohyakit.train.metadata import MINIMUM, model_facts, model_spec, training_metadata
@@ -47,7 +50,22 @@ class Writer:
         self._config, self._parts, self._run, self._say, self._warn = config, parts, run, say, warn
         self._autocast, self._scaler, self._stopping = autocast, scaler, stopping
         self.folder = Path(config.saving.output_dir or ".").absolute()
-        self.metadata = training_metadata(config, datasets, self._facts(processes))
+        self._datasets, self._known = datasets, self._facts(processes)
+        self._hashes: Future[dict[str, Any]] | None = None
+
+    def hash_models(self) -> None:
+        """Begin to hash the base model, of some gigabytes; only the first save needs it."""
+        self._hashes = ahead.begin(self._model_facts, "model hash")
+
+    def _model_facts(self) -> dict[str, Any]:
+        model = self._config.model
+        return {**model_facts(model.pretrained_model_name_or_path, "sd_model"), **model_facts(model.vae, "vae")}
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What every file of this training says of it."""
+        models = self._hashes.result() if self._hashes else self._model_facts()
+        return training_metadata(self._config, self._datasets, {**self._known, **models})
 
     def _facts(self, processes: int) -> dict[str, Any]:
         config, parts = self._config, self._parts
@@ -62,8 +80,6 @@ class Writer:
             "ss_total_batch_size": config.dataset.train_batch_size * processes * parts.accumulation,
             "ss_optimizer": parts.built.ss_optimizer,
             **(own_rate if parts.built.lr_scheduler else {}),
-            **model_facts(config.model.pretrained_model_name_or_path, "sd_model"),
-            **model_facts(config.model.vae, "vae"),
         }
 
     def save(self, name: str, step: int, epoch: int) -> Path:
