@@ -30,6 +30,7 @@ _NETWORK_ARGS = (
 )  # fmt: skip
 SCRIPTS = ("train_network.py", "sdxl_train_network.py")
 FAMILIES = "Stable Diffusion 1.x, 2.x and XL"
+_WHEN_RESUMING_AS_THEY_DO = ("skip_until_initial_step", "initial_epoch")
 NETWORK_MODULE = "networks.lora"
 
 
@@ -61,6 +62,8 @@ def _named(config: TrainConfig) -> Iterator[Problem]:
         (_CHANGES_COMFORT, "hint", "the built-in trainer goes without; the LoRA is the same", ""),
     ):
         for name in names:
+            if name in _WHEN_RESUMING_AS_THEY_DO and config.training.resume_as == "sd-scripts":
+                continue
             if config[name] not in (SPECS()[name].default, None, False, 0, ()):
                 yield Problem(name, consequence, cure, "not_built_in", severity)
     if config.saving.log_with in ("wandb", "all"):

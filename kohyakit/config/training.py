@@ -23,6 +23,12 @@ class TrainingConfig:
         "from there on; with other pictures, captions or batches the epoch begins anew.",
         tip="Off, so that a change is said before it is taken.",
     )
+    resume_as: str = param(
+        "kohyakit", choices=("kohyakit", "sd-scripts"), own=True,
+        help="How resume goes on: at the very batch, as if never stopped; or as sd-scripts does it, which starts the "
+        "epoch anew in a fresh order and counts steps from 0 (only with rng_order sd-scripts).",
+        tip="sd-scripts only to repeat one of its resumed runs number for number.",
+    )
     mem_eff_attn: bool = param(
         False,
         help="An early memory-saving attention of sd-scripts' own; slower than xformers and sdpa.",

@@ -41,8 +41,8 @@ _SECTIONS = ("model", "network", "optimizer", "noise_loss", "training")
 FREE = frozenset(
     (
         "tokenizer_cache_dir", "disable_mmap_load_safetensors", "network_weights", "use_8bit_adam",
-        "use_lion_optimizer", "fused_backward_pass", "resume", "resume_with_changes", "mem_eff_attn", "torch_compile",
-        "dynamo_backend", "xformers", "sdpa", "max_train_steps", "max_train_epochs", "epoch",
+        "use_lion_optimizer", "fused_backward_pass", "resume", "resume_as", "resume_with_changes", "mem_eff_attn",
+        "torch_compile", "dynamo_backend", "xformers", "sdpa", "max_train_steps", "max_train_epochs", "epoch",
         "max_data_loader_n_workers", "persistent_data_loader_workers", "gradient_checkpointing", "lowram", "highvram",
         "cpu_offload_checkpointing", "training_comment", "skip_until_initial_step", "initial_epoch", "initial_step",
         "validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps", "blocks_to_swap",
@@ -144,6 +144,9 @@ def changed_since(config: TrainConfig, scan: Scan) -> Iterator[Problem]:
         yield problem
     elif found:
         yield Problem(where, f"goes on with changes: {_named(found)}", "", "resume_with_changes", "warning")
+    if config.training.resume_as == "sd-scripts" and config.training.rng_order != "sd-scripts":
+        what = "it goes on as sd-scripts only in sd-scripts' order of random numbers"
+        yield Problem("resume_as", what, "set rng_order to sd-scripts, or leave resume_as out", "resume_as")
     if not state.made_with:
         what = "the state does not tell what it was made with, so keep all settings as they were"
         yield Problem(where, what, "", "state_without_settings", "hint")

@@ -186,6 +186,7 @@ class SdScriptsOrder:
         self.persistent = persistent
         self.python = random.Random()
         self._started = False
+        self._passed_over = 0
 
     def begin(self, datasets: Sequence[Buckets]) -> None:
         self._datasets = datasets
@@ -224,6 +225,7 @@ class SdScriptsOrder:
         sampler_seed = int(torch.empty((), dtype=torch.int64).random_().item())
         order = torch.randperm(self._main.batches, generator=torch.Generator().manual_seed(sampler_seed)).tolist()
         crew = self._crew or [(self._main, self.python)]
+        order, self._passed_over = order[self._passed_over :], 0
         for position, index in enumerate(order):
             shuffled, stream = crew[position % len(crew)]
             slot = shuffled.slot(index, self._datasets)
@@ -256,6 +258,16 @@ class SdScriptsOrder:
         version, internal, gauss = state["python"]
         self.python.setstate((version, tuple(internal), gauss))
         self._started = epoch > 0
+
+    def restore_as_sd_scripts(self, state: dict[str, Any], passed_over: int) -> None:
+        """As sd-scripts resumes: both streams as they were at the save, the order as fresh as at the start.
+
+        passed_over: how many batches the first epoch's sampler drops without fetching them.
+        """
+        _restore_torch_streams(state)
+        version, internal, gauss = state["python"]
+        self.python.setstate((version, tuple(internal), gauss))
+        self._passed_over = passed_over
 
     def restore_step(self, state: dict[str, Any]) -> None:
         """Bring back T within an epoch; P is right already, as the batches before were fetched once more."""

@@ -70,6 +70,7 @@ class Trainer:
         self._listeners = tuple(callbacks)
         self._scan = scan
         self._changes: list[Change] = []
+        self._fetched_again: int | None = None  # of an epoch's batches done; None is all of them
         self._epoch_streams: dict[str, Any] = {}
         self._step_streams: dict[str, Any] | None = None
 
@@ -112,10 +113,26 @@ class Trainer:
         if any(change.kind == DATA for change in self._changes):
             position = replace(position, batches_done=0, losses=())
             rest = {**rest, "epoch_streams": rest["streams"]}
+        if self.config.training.resume_as == "sd-scripts":
+            self._resume_as_sd_scripts(position, rest["streams"])
+            return
         self.position = position
         self._epoch_streams, self._step_streams = rest["epoch_streams"], rest["streams"]
         parts.order.restore(self._epoch_streams, position.current_epoch - 1)
         self.echo(f"going on after step {position.current_step} of {parts.steps}")
+
+    def _resume_as_sd_scripts(self, position: Position, streams: dict[str, Any]) -> None:
+        """The epoch begins anew and steps count from 0; skip_until_initial_step drops as many batches as were done.
+
+        All but one of these are dropped by the sampler and never fetched, so draw nothing.
+        """
+        dropped = position.batches_done if self.config.training.skip_until_initial_step else 0
+        self.parts.order.restore_as_sd_scripts(streams, max(0, dropped - 1))
+        self._fetched_again = min(1, dropped)
+        epoch = self.config.training.initial_epoch or position.current_epoch
+        self._epoch_streams = streams
+        self.position = replace(position, current_step=dropped, current_epoch=epoch, batches_done=dropped, losses=())
+        self.echo(f"going on with epoch {epoch} as sd-scripts does, from its beginning")
 
     def _connect(self) -> None:
         """The writer and, in the main process, the callbacks: progress, saves, samples, logs, the run's record."""
@@ -194,7 +211,8 @@ class Trainer:
             return load_pixels(example.image, example.draw, dataset.resize_interpolation)
 
         own = self.processes.share(self._drawn(epoch))
-        for _ in islice(own, done):  # drawn once more, for the draws that come after them
+        again, self._fetched_again = done if self._fetched_again is None else self._fetched_again, None
+        for _ in islice(own, again):  # drawn once more, for the draws that come after them
             pass
         if self._step_streams is not None:
             parts.order.restore_step(self._step_streams)
