@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError, RunError
 from kohyakit.runs.metrics import read_scalars
 from kohyakit.runs.run import open_run
+from kohyakit.train.callbacks import Quiet
 from kohyakit.train.start import train_network
 from kohyakit.train.trainer import NotFinite, Trainer
 
@@ -298,9 +299,14 @@ def test_either_part_alone(make_config, tmp_path, option, groups):
     ],
     ids=lambda options: " ".join(options),
 )
-def test_it_trains_with(make_config, tmp_path, options):
-    run = train(make_config(max_train_epochs=1, **options))
+def test_it_trains_with(make_config, tmp_path, options, first_loss):
+    """The update is zero at the start, so the first loss is the bare model's, whatever is trained and how."""
+    losses = Losses()
+    run = train(make_config(max_train_epochs=1, **options), callbacks=[losses])
     assert run.status == "finished"
+    if not _ANOTHER_FIRST_LOSS & set(options):
+        assert losses.seen[0] == pytest.approx(first_loss, rel=1e-2 if "mixed_precision" in options else 1e-5)
+    assert all(0 < loss < 1e4 for loss in losses.seen)
     ups = [tensor for key, tensor in weights(tmp_path).items() if key.endswith("lora_up.weight")]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in ups)
     assert any(float(tensor.abs().max()) > 0 for tensor in ups)
@@ -336,6 +342,85 @@ def test_scalars_have_kohyas_tags(make_config, tmp_path, options, tags):
     train(make_config(**values, **options))
     found = set(read_scalars(log)["tag"]) - {"loss/epoch_average"}
     assert found == tags | {"loss/current", "loss/average"}
+
+
+# What changes noise, target, text or batches, so that the first loss is another: compared with recorded runs of
+# sd-scripts elsewhere.
+_ANOTHER_FIRST_LOSS = {"max_token_length", "noise_offset", "multires_noise_iterations", "v_parameterization",
+                       "enable_bucket", "bucket_no_upscale"}  # fmt: skip
+
+
+class Losses(Quiet):
+    """Every loss as the callbacks hear it."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def step(self, report) -> None:
+        self.seen.append(report.loss)
+
+
+@pytest.fixture(scope="module")
+def first_loss(config_into, tiny_model, photos, tmp_path_factory) -> float:
+    """The first batch's loss by diffusers and transformers alone; only which photos, noise and steps is ours."""
+    import numpy as np
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from PIL import Image
+    from transformers import CLIPTextModel
+
+    from kohyakit.dataset.layout import scan
+    from kohyakit.dataset.tokens import encode
+    from kohyakit.train.data import build_datasets
+    from kohyakit.train.rng import KohyakitOrder
+
+    config = config_into(tmp_path_factory.mktemp("bare"))
+    datasets = build_datasets(scan(config), 1.0)
+    order = KohyakitOrder(7)
+    order.begin(datasets)
+    images = [datasets[0].images[i] for i in next(iter(order.batches(1))).images]
+    stream = order.step(1, 0)
+    vae = AutoencoderKL.from_pretrained(tiny_model / "vae")
+    latents = []
+    for image in images:
+        place = image.placement
+        picture = Image.open(image.record.path).convert("RGB")
+        assert picture.size == place.resized
+        left, top, side = place.crop_left, place.crop_top, place.bucket
+        pixels = np.asarray(picture.crop((left, top, left + side.width, top + side.height)), dtype=np.float32)
+        posterior = vae.encode(torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]).latent_dist
+        noise = torch.randn(posterior.mean.shape[1:], generator=order.posterior(f"{image.key}/False"))
+        latents.append((posterior.mean + posterior.std * noise) * vae.config.scaling_factor)
+    latents = torch.cat(latents).detach()
+    noise = stream.randn(latents.shape, latents)
+    timesteps = stream.randint(0, 1000, len(images))
+    text = CLIPTextModel.from_pretrained(tiny_model / "text_encoder")
+    words = [[49406, *encode(image.record.caption)] for image in images]
+    ids = torch.tensor([[*row, *[49407] * (77 - len(row))] for row in words])  # the end also fills up
+    noisy = DDPMScheduler.from_pretrained(tiny_model / "scheduler").add_noise(latents, noise, timesteps)
+    with torch.no_grad():
+        states = text(ids).last_hidden_state
+        predicted = UNet2DConditionModel.from_pretrained(tiny_model / "unet")(noisy, timesteps, states).sample
+    return float(((predicted - noise) ** 2).mean())
+
+
+def test_older_saves_go_and_nothing_else_does(make_config, tmp_path):
+    """By sd-scripts' rules. Epochs: at epoch e the one two saves back goes. Steps: what lies more than 4 back."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("tiny-000001-notes.txt", "other-000001.safetensors", "tiny-step00000002.png"):
+        (out / name).write_bytes(b"somebody's")
+    train(
+        make_config(max_train_epochs=5, save_every_n_epochs=1, save_last_n_epochs=2, save_last_n_epochs_state=1,
+                    save_every_n_steps=10, save_last_n_steps=15, save_state=True)
+    )  # fmt: skip
+    epochs, steps = ("000003", "000004"), ("step00000020", "step00000030")
+    models = {f"tiny-{number}.safetensors" for number in (*epochs, *steps)} | {"tiny.safetensors"}
+    assert {p.name for p in out.glob("tiny*.safetensors")} == models
+    assert {p.name for p in out.glob("*-state")} == {"tiny-000004-state", "tiny-state"} | {
+        f"tiny-{number}-state" for number in steps
+    }
+    assert all((out / name).read_bytes() == b"somebody's"
+               for name in ("tiny-000001-notes.txt", "other-000001.safetensors", "tiny-step00000002.png"))  # fmt: skip
 
 
 def test_an_odd_last_batch_steps_alone(make_config, tmp_path):
