@@ -155,7 +155,7 @@ def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "
     ]
     if backend == "kohyakit":
         problems += [*schedule_refused(config, plan), *_states(config, scan, plan)]
-        problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
+    problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
     return replace(plan, findings=in_order(config, problems))
 

@@ -30,7 +30,6 @@ _NETWORK_ARGS = (
 )  # fmt: skip
 SCRIPTS = ("train_network.py", "sdxl_train_network.py")
 FAMILIES = "Stable Diffusion 1.x, 2.x and XL"
-_WHEN_RESUMING_AS_THEY_DO = ("skip_until_initial_step", "initial_epoch")
 NETWORK_MODULE = "networks.lora"
 
 
@@ -62,8 +61,6 @@ def _named(config: TrainConfig) -> Iterator[Problem]:
         (_CHANGES_COMFORT, "hint", "the built-in trainer goes without; the LoRA is the same", ""),
     ):
         for name in names:
-            if name in _WHEN_RESUMING_AS_THEY_DO and config.training.resume_as == "sd-scripts":
-                continue
             if config[name] not in (SPECS()[name].default, None, False, 0, ()):
                 yield Problem(name, consequence, cure, "not_built_in", severity)
     if config.saving.log_with in ("wandb", "all"):
@@ -76,6 +73,8 @@ def _not_needed(config: TrainConfig) -> Iterator[Problem]:
     for name in _NOT_NEEDED:
         if config[name] in (None, False, 0) or (name == "initial_epoch" and config[name] == 1):
             continue
+        if config.training.resume_as == "sd-scripts" and name != "initial_step":
+            continue  # then they act as there
         if config.training.resume:
             what = "it can go: a training that resumes here goes on at the very batch where its state stopped"
             yield Problem(name, what, "", "not_needed", "hint")

@@ -128,7 +128,7 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     Where nothing stands against the training, its packages are imported meanwhile.
     """
     scan = layout.scan(config)
-    sound = not make_plan(config, scan, backend="kohyakit").errors  # else it ends in a moment, and not while torch is half imported
+    sound = not make_plan(config, scan, backend="kohyakit").errors  # else it ends now, and not in a half import
     imports = ahead.begin(ahead.import_all, "imports") if sound else None
     try:
         bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
