@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 from collections import Counter
@@ -14,7 +15,13 @@ torch = pytest.importorskip("torch")
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError, RunError
+from kohyakit.networks.file import unwritable
 from kohyakit.runs.metrics import read_scalars
 from kohyakit.runs.run import open_run
 from kohyakit.train.callbacks import Quiet
@@ -229,15 +236,29 @@ def test_weights_that_became_nan_are_not_kept(make_config, tmp_path, monkeypatch
     assert not list((tmp_path / "out").glob("*-state"))
 
 
-def test_a_full_disk_while_saving_is_one_sentence_and_no_half_file(make_config, tmp_path):
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full, a device that is always full")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "tiny.safetensors.part").symlink_to("/dev/full")
-    with pytest.raises(RunError, match="the disk is full"):
-        train(make_config(max_train_epochs=1))
-    assert not (out / "tiny.safetensors").exists()
+class Room(Quiet):
+    """From the second step on this process may write no file beyond 20 kB."""
+
+    def step(self, report) -> None:
+        if report.step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.mark.skipif(resource is None, reason="Windows has no limit on the size of files")
+def test_a_file_that_cannot_be_written_whole_is_one_sentence_and_no_half_file(make_config, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(RunError, match=r"tiny\.safetensors: it could not be written \(File too large\)"):
+            train(make_config(max_train_epochs=1), callbacks=[Room()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "out").glob("tiny*"))
+
+
+def test_a_full_disk_is_named():
+    assert "the disk is full, nothing was written; free some space" in str(
+        unwritable(Path("a.safetensors"), OSError(errno.ENOSPC, "No space left on device"))
+    )
 
 
 def _spoil(photos: Path, tmp_path: Path) -> Path:
