@@ -86,15 +86,18 @@ def _train(trainer: Trainer, interruption: Interruption, say: Echo) -> None:
         with interruption.nothing_to_save():
             trainer.setup()
         interruption.asked = stop
+        if interruption.by:  # in between
+            stop()
         trainer.fit()
         if main:
             _end(trainer, run, interruption.by, say)
     except KeyboardInterrupt:
-        if main:
-            run.finish(INTERRUPTED, f"interrupted at {trainer.where()}, and not saved")
-            say(f"interrupted at {trainer.where()}; nothing was saved since the last save")
+        _dropped(trainer, say)
         raise
     except Exception as error:
+        if interruption.by and not trainer.stop_reason:  # a package made its own error of the interruption
+            _dropped(trainer, say)
+            raise KeyboardInterrupt from error
         told = out_of_memory(error, trainer.config, trainer.where()) or error
         if main:
             _rescue(trainer, say)
@@ -106,6 +109,13 @@ def _train(trainer: Trainer, interruption: Interruption, say: Echo) -> None:
         if main:
             run.finish(FAILED, f"{type(error).__name__} at {trainer.where()}")
         raise
+
+
+def _dropped(trainer: Trainer, say: Echo) -> None:
+    """Interrupted before there was anything to save, or a second time."""
+    if trainer.processes.main:
+        trainer.run.finish(INTERRUPTED, f"interrupted at {trainer.where()}, and not saved")
+        say(f"interrupted at {trainer.where()}; nothing was saved since the last save")
 
 
 def _nobody(text: str) -> None:
