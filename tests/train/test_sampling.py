@@ -257,4 +257,4 @@ def test_long_prompts_take_more_chunks(tiny: Model) -> None:
         assert states.shape == (2, length, 32)
     with torch.no_grad():
         plain = tiny.text_encoder(torch.tensor([[49406, *[2368] * 3, *[49407] * 73]]))
-        assert torch.allclose(sampling._weighted_states(tiny, ["cat cat cat"], None), plain, atol=1e-5)
+        assert torch.allclose(encode_weighted(tiny.text_encoder, ["cat cat cat"], None), plain, atol=1e-5)
