@@ -19,6 +19,7 @@ from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import is_link, open_regular, read_bytes, refuse_links
 
 JOURNAL = Path(".kohyakit") / "captions.jsonl"
+_LONGEST = 255  # bytes of a file's name, on every system in use
 _LIMIT = 1 << 30  # bytes; a change of a thousand captions takes 500 kB
 # What a stranger's journal could have put back in a folder of photos and that no editor of captions writes.
 _NEVER_CAPTIONS = frozenset(
@@ -186,7 +187,9 @@ def _parse(folder: Path, data: dict[str, Any]) -> Change:
     ):
         raise ValueError("a journal that points out of its folder")
     for edit in edits:
-        os.fsencode(edit.path)  # raises for a name that no file can have
+        name = os.fsencode(edit.path)  # which itself raises for half a character
+        if b"\0" in name or max(map(len, name.split(os.fsencode(os.sep)))) > _LONGEST or len(name) > 16 * _LONGEST:
+            raise ValueError("a name that no file can have")
         parts = edit.path.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or edit.path.suffix.lower() in _NEVER_CAPTIONS:
             raise ValueError("a journal of something else than captions")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -59,8 +60,9 @@ class StateFolder:
 
 def read(folder: Path) -> StateFolder:
     """Position and origin of a state; the large files are not looked at. Raises RunError in one sentence."""
-    if not folder.is_dir():
-        what = "is a file, not a state folder" if folder.exists() else "there is no such state folder to resume from"
+    if not os.path.isdir(folder):  # which also stands names that no folder can have
+        there = os.path.exists(folder)
+        what = "is a file, not a state folder" if there else "there is no such state folder to resume from"
         raise _wrong(folder, what, _CURE)
     if (folder / _THEIRS).exists():
         cure = "train with --backend sd-scripts, or start from its LoRA with network_weights"

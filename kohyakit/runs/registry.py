@@ -129,7 +129,7 @@ def list_runs(project: Path | str) -> tuple[Run, ...]:
     folder = Path(project).absolute() / RUNS_DIR
     try:
         names = [entry.name for entry in folder.iterdir() if Version.is_version(entry.name) and entry.is_dir()]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no folder can have
         return ()
     runs = []
     for name in sorted(names, key=Version.parse):

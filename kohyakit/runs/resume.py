@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -304,9 +305,10 @@ def _file(name: str | None) -> str | None:
         return None
     place = Path(name)
     try:
-        weights = [f for f in place.glob("*/*") if f.suffix in (".safetensors", ".bin")] if place.is_dir() else [place]
+        inside = place.glob("*/*") if os.path.isdir(place) else ()
+        weights = [file for file in inside if file.suffix in (".safetensors", ".bin")] or [place]
         return f"{place.name} ({sum(file.stat().st_size for file in weights)} bytes)"
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return _MISSING  # which is told elsewhere
 
 

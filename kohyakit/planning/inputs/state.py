@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ def state_problems(config: TrainConfig, steps: int, backend: str) -> Iterator[Pr
 
 
 def _for_sd_scripts(folder: Path, where: str) -> Iterator[Problem]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         yield Problem(where, "is a file, and a state is a folder", _CURE, "state_unreadable")
     elif (folder / state_folder.TENSORS_FILE).is_file():
         cure = "train with kohyakit's own trainer, or start from the LoRA with network_weights"
