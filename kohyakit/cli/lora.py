@@ -27,16 +27,20 @@ def lora() -> None:
 @lora.command()
 @click.argument("files", type=_FILE, nargs=-1, required=True)
 @click.option("--layers", is_flag=True, help="A line for every layer too.")
+@click.option("--for", "programs", multiple=True, metavar="PROGRAM", help="Ask only for this program; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
-def check(files: tuple[Path, ...], layers: bool, as_json: bool) -> None:
-    """Say what FILES hold: method, ranks, size by block, what is missing, broken or given away.
+def check(files: tuple[Path, ...], layers: bool, programs: tuple[str, ...], as_json: bool) -> None:
+    """Say what FILES hold: method, ranks, size by block, what is missing, broken or given away, and who reads them.
 
-    Exit code 1 where a file is broken.
+    Exit code 1 where a file is broken, or where one of the programs (A1111, Forge, ComfyUI, diffusers, sd-scripts,
+    InvokeAI, or those named by --for) would lose something of it.
     """
     from kohyakit.cli.lora_view import inspection_data, show_inspection
     from kohyakit.lora.inspect import inspect
+    from kohyakit.lora.readers import check_programs
 
-    found = [inspect(path) for path in files]
+    check_programs(programs)
+    found = [inspect(path, programs=programs) for path in files]
     if as_json:
         import json
 
@@ -44,7 +48,8 @@ def check(files: tuple[Path, ...], layers: bool, as_json: bool) -> None:
     else:
         for one in found:
             show_inspection(one, layers=layers)
-    sys.exit(any(problem.severity == "error" for one in found for problem in one.findings))
+    broken = any(problem.severity == "error" for one in found for problem in one.findings)
+    sys.exit(int(broken or any(reading.loses for one in found for reading in one.readings)))
 
 
 @lora.command()

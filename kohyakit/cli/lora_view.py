@@ -15,6 +15,7 @@ from kohyakit.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from kohyakit.lora.compare import Compared
     from kohyakit.lora.inspect import Inspection
+    from kohyakit.lora.readers import Reading
     from kohyakit.lora.resize import Resized
 
 _FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "": "unknown"}
@@ -68,8 +69,30 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
         "dtype": found.dtype, "methods": found.methods, "blocks": found.by_block(),
         "findings": [asdict(problem) for problem in found.findings], "trigger_words": list(found.trigger_words),
         "gives_away": list(found.gives_away), "layers": [asdict(layer) for layer in found.layers],
-        "rest": list(found.rest),
+        "rest": list(found.rest), "readers": [_reading_data(reading) for reading in found.readings],
     }  # fmt: skip
+
+
+def _reading_data(reading: Reading) -> dict[str, Any]:
+    return {
+        "program": reading.program, "version": reading.version, "read": reading.read, "changed": reading.changed,
+        "lost": reading.lost, "reasons": [asdict(reason) for reason in reading.reasons],
+        "layers": {name: state for name, state, _ in reading.verdicts},
+    }  # fmt: skip
+
+
+def _show_reading(reading: Reading) -> None:
+    """`  ComfyUI      72 of 264 layers lost: …`, one line for each reason."""
+    total = reading.read + reading.changed + reading.lost
+    lines = [f"reads all {total} layers"] if not reading.reasons else []
+    for reason in reading.reasons:
+        state = {"changed": "computed differently", "lost": "lost"}[reason.state]
+        count = f"{reason.layers} of {total} layers {state}: " if reason.layers else ""
+        lines.append(f"{count}{reason.why}" + (f" ({reason.example})" if reason.example else ""))
+    colour = "red" if reading.loses else "yellow" if reading.reasons else "green"
+    for number, line in enumerate(lines):
+        title = f"{'' if number else reading.program:11}"
+        click.echo(f"  {click.style(title, fg=colour)} {line}")
 
 
 def show_inspection(found: Inspection, *, layers: bool) -> None:
@@ -89,6 +112,8 @@ def show_inspection(found: Inspection, *, layers: bool) -> None:
         click.echo(f"  {title:8} {text}")
     for problem in found.findings:
         click.echo(f"  {click.style(problem.severity, fg=_COLOURS[problem.severity]):8} {problem} [{problem.name}]")
+    for reading in found.readings:
+        _show_reading(reading)
     if layers:
         for layer in found.layers:
             size = "" if layer.norm is None else f"{layer.norm:.4g}"

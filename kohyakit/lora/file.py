@@ -35,6 +35,7 @@ _ENDINGS = {
     "lora_magnitude_vector.weight": "dora_scale",
     "alpha": "alpha",
 }
+_KOHYA = ("lora_", "oft_unet_")
 _FOREIGN = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, sorted(_ENDINGS, key=len, reverse=True)))})")
 
 
@@ -47,7 +48,9 @@ def dtype_of(precision: str | None) -> torch.dtype | None:
 class LoraFile:
     """layers: Kohya name -> ending (`lora_up.weight`) -> tensor, as the file has it. layout: kohya, diffusers or peft.
 
-    rest: tensors that belong to no layer, such as an embedding bundled with it.
+    rest: tensors that belong to no layer, such as an embedding bundled with it. spelled: of other layouts, layer ->
+    its name and an ending as the file has them. alphas_aside: layers whose alpha stands in a configuration alone.
+    is_adapter: it came as PEFT's folders.
     """
 
     path: Path
@@ -55,6 +58,9 @@ class LoraFile:
     metadata: dict[str, str] = field(default_factory=dict)
     layout: str = "kohya"
     rest: dict[str, Tensor] = field(default_factory=dict)
+    spelled: dict[str, tuple[str, str]] = field(default_factory=dict)
+    alphas_aside: set[str] = field(default_factory=set)
+    is_adapter: bool = False
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything under Kohya's names, as it is written."""
@@ -92,11 +98,12 @@ def read(path: Path | str) -> LoraFile:
     weights = WeightFile(path)
     metadata = dict(safetensors_header.read(path).metadata) if path.suffix.lower() == ".safetensors" else {}
     tensors = {name: weights.tensor(name) for name in weights}
-    if any(name.startswith("lora_") for name in tensors):
+    if any(name.startswith(_KOHYA) for name in tensors):
         layers, rest = _kohya(tensors)
         found = LoraFile(path, layers, metadata, "kohya", rest)
     else:
         found = _foreign(path, tensors, metadata, config or _stored_config(metadata))
+    found.is_adapter = bool(config)
     if not found.layers:
         what = "holds no layer of a LoRA"
         raise ConfigError(Problem(str(path), what, "give a LoRA file, of Kohya's, diffusers' or PEFT's", "not_a_lora"))
@@ -123,7 +130,9 @@ def _adapters(folder: Path, parts: list[str]) -> LoraFile:
         config |= {f"{part}.{key}": value for key, value in own.items()}
         weights = WeightFile(path)
         tensors |= {f"{part}.{name.removeprefix('base_model.model.')}": weights.tensor(name) for name in weights}
-    return _foreign(folder, tensors, {}, config)
+    found = _foreign(folder, tensors, {}, config)
+    found.is_adapter = True
+    return found
 
 
 def _kohya(tensors: Mapping[str, Tensor]) -> tuple[Layers, dict[str, Tensor]]:
@@ -131,7 +140,7 @@ def _kohya(tensors: Mapping[str, Tensor]) -> tuple[Layers, dict[str, Tensor]]:
     rest: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name, dot, ending = key.partition(".")
-        if dot and name.startswith("lora_"):
+        if dot and name.startswith(_KOHYA):
             layers.setdefault(name, {})[ending] = tensor
         else:
             rest[key] = tensor
@@ -160,9 +169,11 @@ def _foreign(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]
             continue
         kohya = join_name(part, layer, sdxl=sdxl)
         found.layers.setdefault(kohya, {})[_ENDINGS[match[2]]] = tensor
+        found.spelled[kohya] = (name[: -len(match[2]) - 1], match[2])
     for kohya, layer in found.layers.items():
         if "lora_down.weight" in layer and "alpha" not in layer and (alpha := _alpha(config, kohya)) is not None:
             layer["alpha"] = torch.tensor(float(alpha), dtype=layer["lora_down.weight"].dtype)
+            found.alphas_aside.add(kohya)
     return found
 
 

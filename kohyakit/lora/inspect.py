@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from kohyakit.formats import safetensors_header
 from kohyakit.lora import file as lora_file
 from kohyakit.lora.file import LoraFile
 from kohyakit.lora.names import block_of, split_name
-from kohyakit.lora.updates import lora_factors, method_of
+from kohyakit.lora.readers import Reading, readings
+from kohyakit.lora.updates import input_width, lora_factors, method_of
 from kohyakit.planning.architecture import standard
 from kohyakit.planning.lora_size import lora_layers
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """One layer. method: lora, dora, loha, lokr, oft, glora, ia3, full, norm; empty for a broken one.
+    """One layer. method: lora, dora, loha, lokr, oft, glora, ia3, full, norm, tlora; empty for a broken one.
 
     norm: Frobenius norm of the update, None where it depends on the base weight. state: ok, dead (adds nothing),
     not finite, broken.
@@ -46,7 +47,10 @@ class LayerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A file's facts. findings: what is wrong, worst first. gives_away: paths, captions and names in the metadata."""
+    """A file's facts. findings: what is wrong, worst first. gives_away: paths, captions and names in the metadata.
+
+    readings: what each program makes of it.
+    """
 
     path: Path
     layout: str
@@ -59,6 +63,7 @@ class Inspection:
     bytes: int = 0
     dtype: str = ""
     rest: tuple[str, ...] = field(default=())
+    readings: tuple[Reading, ...] = ()
 
     @property
     def methods(self) -> dict[str, int]:
@@ -81,8 +86,11 @@ class Inspection:
         return {block: total**0.5 for block, total in sums.items()}
 
 
-def inspect(path: Path | str) -> Inspection:
-    """Look at every tensor of a LoRA file. Raises KohyakitError in one sentence for what is none."""
+def inspect(path: Path | str, *, programs: Sequence[str] = ()) -> Inspection:
+    """Look at every tensor of a LoRA file. programs: whose reading to tell, all where none is named.
+
+    Raises KohyakitError in one sentence for what is none.
+    """
     found = lora_file.read(path)
     layers = tuple(_facts(name, layer) for name, layer in found.layers.items())
     family = _family(found)
@@ -92,7 +100,7 @@ def inspect(path: Path | str) -> Inspection:
         findings=tuple(sorted(findings, key=lambda p: ("error", "warning", "hint").index(p.severity))),
         trigger_words=tuple(_triggers(found.metadata)), gives_away=tuple(_gives_away(found.metadata)),
         bytes=found.path.stat().st_size if found.path.is_file() else 0, dtype=str(found.dtype).removeprefix("torch."),
-        rest=tuple(found.rest),
+        rest=tuple(found.rest), readings=readings(found, family, programs),
     )  # fmt: skip
 
 
@@ -127,10 +135,10 @@ def _family(found: LoraFile) -> str:
     if found.is_sdxl:
         return "sdxl"
     for name, layer in found.layers.items():
-        if name.endswith("attn2_to_k") and "lora_down.weight" in layer:
-            return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(
-                layer["lora_down.weight"].shape[1], _said(found.metadata)
-            )
+        if name.endswith(("attn2_to_k", "attn2_to_v", "self_attn_q_proj", "self_attn_k_proj")):
+            family = {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(input_width(name, layer))
+            if family is not None:
+                return family
     return _said(found.metadata)
 
 

@@ -18,7 +18,10 @@ _WORDS = (
 _WORD = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + r"|[^_]+")
 
 # Kohya's prefix -> the part of a diffusers pipeline.
-PARTS = {"lora_unet": "unet", "lora_te": "text_encoder", "lora_te1": "text_encoder", "lora_te2": "text_encoder_2"}
+PARTS = {
+    "lora_unet": "unet", "lora_te": "text_encoder", "lora_te1": "text_encoder", "lora_te2": "text_encoder_2",
+    "oft_unet": "unet",
+}  # fmt: skip
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -29,7 +32,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     for prefix in sorted(PARTS, key=len, reverse=True):
         if name.startswith(f"{prefix}_"):
             path = ".".join(_WORD.findall(name.removeprefix(f"{prefix}_")))
-            return prefix, diffusers_path(path) if prefix == "lora_unet" else path
+            return prefix, diffusers_path(path) if PARTS[prefix] == "unet" else path
     return None
 
 
@@ -90,7 +93,7 @@ def block_of(name: str) -> str:
     if found is None:
         return "other"
     prefix, path = found
-    if prefix != "lora_unet":
+    if PARTS[prefix] != "unet":
         return prefix.removeprefix("lora_")
     match = re.match(r"(down|up)_blocks\.(\d+)\.", path)
     return f"{match[1]} {match[2]}" if match else "mid" if path.startswith("mid_block.") else "ends"

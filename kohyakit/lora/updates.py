@@ -95,6 +95,24 @@ def _full(tensors: Tensors) -> Tensor:
     return tensors["diff"].float()
 
 
+def input_width(name: str, tensors: Tensors) -> int:
+    """How wide the layer's input is, by the shapes of its tensors; 0 where they do not tell.
+
+    OFT knows only the output, which is as wide as the input in a text encoder's attention.
+    """
+    for ending in ("lora_down.weight", "hada_w1_b", "diff", "a1.weight", "q_layer.weight"):
+        if ending in tensors and tensors[ending].ndim > 1:
+            return tensors[ending].shape[1]
+    right = [next((tensors[end].shape[1] for end in (f"lokr_w{number}", f"lokr_w{number}_b")
+                   if end in tensors and tensors[end].ndim > 1), 0) for number in (1, 2)]  # fmt: skip
+    if all(right):
+        return right[0] * right[1]
+    if "_te" in name and "weight" in tensors:
+        return len(tensors["weight"]) if tensors["weight"].ndim else 0
+    blocks = next((tensors[end] for end in ("oft_blocks", "oft_diag") if end in tensors), None)
+    return blocks.shape[-3] * blocks.shape[-1] if "_te" in name and blocks is not None and blocks.ndim > 2 else 0
+
+
 # The order is that of looking: a mark that others share stands last.
 METHODS = (
     Method("loha", ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), _loha),
@@ -104,6 +122,7 @@ METHODS = (
     Method("oft", ("oft_diag",), None),
     Method("glora", ("a1.weight", "a2.weight", "b1.weight", "b2.weight"), None),
     Method("ia3", ("weight", "on_input"), None),
+    Method("tlora", ("p_layer.weight", "q_layer.weight"), None),
     Method("full", ("diff",), _full),
     Method("norm", ("w_norm",), None),
     Method("lora", ("lora_up.weight", "lora_down.weight"), _lora),

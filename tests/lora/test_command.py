@@ -39,7 +39,7 @@ def run(*arguments: object):
 
 
 def test_check_shows_and_gives_json(lora: Path) -> None:
-    shown = run("check", lora, "--layers")
+    shown = run("check", lora, "--layers", "--for", "ComfyUI")
     assert shown.exit_code == 0
     assert "1 lora, rank 8" in shown.output
     assert NAME in shown.output
