@@ -85,6 +85,9 @@ def convert(
 @click.option(
     "--block", "blocks", multiple=True, metavar="BLOCK=FACTOR", help="Weigh a block (`up 1=0.5`); repeatable."
 )
+@click.option("--into", "model", type=_FILE, help="Bake them into this model: a single file, or a diffusers folder.")
+@click.option("--as-sd-scripts", is_flag=True, help="The numbers of its merge_lora.py, which are no sum.")
+@click.option("--concat", is_flag=True, help="With --as-sd-scripts: its --concat.")
 @_OUTPUT
 @_PRECISION
 @_OVERWRITE
@@ -93,6 +96,9 @@ def merge(
     rank: int | None,
     conv_rank: int | None,
     blocks: tuple[str, ...],
+    model: Path | None,
+    as_sd_scripts: bool,
+    concat: bool,
     target: Path,
     precision: str | None,
     overwrite: bool,
@@ -101,13 +107,27 @@ def merge(
 
     \b
         kohyakit lora merge style.safetensors:0.6 face.safetensors:0.4 -o both.safetensors --rank 32
+        kohyakit lora merge style.safetensors:0.8 --into model.safetensors -o styled.safetensors
     """
-    from kohyakit.cli.lora_view import show_errors
+    from kohyakit.cli.lora_view import check_merge, show_baked, show_errors
     from kohyakit.lora.file import dtype_of
     from kohyakit.lora.merge import merge as run
     from kohyakit.lora.merge import parse_source
 
+    check_merge(rank=rank, conv_rank=conv_rank, precision=precision, model=model, as_sd_scripts=as_sd_scripts,
+                concat=concat)  # fmt: skip
     chosen = [parse_source(text, blocks) for text in sources]
+    if model is not None:
+        from kohyakit.lora.bake import bake
+
+        show_baked(target, bake(chosen, model, target, overwrite=overwrite))
+        return
+    if as_sd_scripts:
+        from kohyakit.lora.merge_as_sd_scripts import merge_as_sd_scripts
+
+        count = merge_as_sd_scripts(chosen, target, concat=concat, dtype=dtype_of(precision), overwrite=overwrite)
+        click.echo(f"wrote {target}: {count} layers, as merge_lora.py would")
+        return
     done = run(chosen, target, rank=rank, conv_rank=conv_rank, dtype=dtype_of(precision), overwrite=overwrite)
     click.echo(f"wrote {target}: {len(done)} layers")
     show_errors([(layer.name, layer.error) for layer in done], "layers are not the exact sum")

@@ -13,6 +13,7 @@ import click
 from kohyakit.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from kohyakit.lora.bake import Baked
     from kohyakit.lora.compare import Compared
     from kohyakit.lora.inspect import Inspection
     from kohyakit.lora.readers import Reading
@@ -48,6 +49,28 @@ def show_errors(layers: Sequence[tuple[str, float]], what: str) -> None:
     click.echo(f"{len(lossy)} {what}: off by {mean:.1%} of their size in the mean")
     for error, name in lossy[:3]:
         click.echo(f"  {error:6.1%}  {name}")
+
+
+def check_merge(**given: Any) -> None:
+    """What `merge` was told that does not go together. Raises ConfigError with all of it."""
+    if given["model"] is not None:
+        way, others = "--into", ("rank", "conv_rank", "precision", "as_sd_scripts", "concat")
+    elif given["as_sd_scripts"]:
+        way, others = "--as-sd-scripts", ("rank", "conv_rank")
+    else:
+        way, others = "a true sum", ("concat",)
+    wrong = [
+        f"--{'save-precision' if name == 'precision' else name.replace('_', '-')}" for name in others if given[name]
+    ]
+    if wrong:
+        raise ConfigError(Problem(one, f"does not go with {way}", f"leave {one} out") for one in wrong)
+
+
+def show_baked(target: Path, done: Baked) -> None:
+    click.echo(f"wrote {target}: {done.layers} layers are in it")
+    if done.missing:
+        more = " …" if len(done.missing) > 1 else ""
+        click.echo(f"{len(done.missing)} layers have no place in the model ({done.missing[0]}{more})")
 
 
 def show_resized(source: Path, target: Path, done: Sequence[Resized]) -> None:

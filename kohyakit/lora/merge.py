@@ -72,7 +72,7 @@ def merge(
     """
     lora_file.check_free(target, overwrite=overwrite)
     files = [lora_file.read(source.path) for source in sources]
-    _check(sources, files)
+    check_sum(sources, files)
     layers: lora_file.Layers = {}
     done = []
     for name in dict.fromkeys(name for file in files for name in file.layers):
@@ -88,7 +88,7 @@ def merge(
     return done
 
 
-def _check(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
+def check_sum(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
     problems = []
     if len({file.is_sdxl for file in files}) > 1:
         wrong = next(s.path for s, file in zip(sources, files, strict=True) if file.is_sdxl)
@@ -98,7 +98,7 @@ def _check(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
         lost = [name for name, layer in file.layers.items() if not _can_be_summed(layer)]
         if lost:
             what = f"has layers that are no plain sum ({len(lost)}, such as {lost[0]})"
-            cure = "turn it into a plain LoRA first, with `kohyakit lora convert --base MODEL`"
+            cure = "leave it out; its update cannot be told without the base model"
             problems.append(Problem(str(source.path), what, cure, "not_a_sum"))
     if problems:
         raise ConfigError(problems)

@@ -59,14 +59,14 @@ def relabel(path: Path, target: Path, metadata: Mapping[str, str], *, overwrite:
     if not (overwrite and target.resolve() == path.resolve()):
         check_free(target, overwrite=overwrite)
     header = safetensors_header.read(path)
-    entries = _entries(path)
+    entries = entries_of(path)
     own = {name: text for name, text in metadata.items() if not name.startswith("sshs_")}
     hashes = {"sshs_model_hash": _sha256(path, header.data_start), "sshs_legacy_hash": _legacy(path, entries, own)}
     temporary = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as out:
-            out.write(_header_bytes(entries, own | (hashes if own else {})))
+            out.write(header_bytes(entries, own | (hashes if own else {})))
             for block in _data(path, header.data_start):
                 out.write(block)
             out.flush()
@@ -77,7 +77,7 @@ def relabel(path: Path, target: Path, metadata: Mapping[str, str], *, overwrite:
         raise unwritable(target, error) from error
 
 
-def _entries(path: Path) -> dict[str, object]:
+def entries_of(path: Path) -> dict[str, object]:
     """The header's tensors as they are written."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -86,7 +86,7 @@ def _entries(path: Path) -> dict[str, object]:
     return found
 
 
-def _header_bytes(entries: Mapping[str, object], metadata: Mapping[str, str]) -> bytes:
+def header_bytes(entries: Mapping[str, object], metadata: Mapping[str, str]) -> bytes:
     """Length and header, padded with blanks to whole 8 bytes as safetensors does."""
     whole = ({"__metadata__": dict(metadata)} if metadata else {}) | dict(entries)
     text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
@@ -110,7 +110,7 @@ def _sha256(path: Path, start: int) -> str:
 
 def _legacy(path: Path, entries: Mapping[str, object], metadata: Mapping[str, str]) -> str:
     """A1111's old hash: 64 KiB from 1 MiB on, of the file as it is with its ss_ entries alone."""
-    header = _header_bytes(entries, {name: text for name, text in metadata.items() if name.startswith("ss_")})
+    header = header_bytes(entries, {name: text for name, text in metadata.items() if name.startswith("ss_")})
     data_start = safetensors_header.read(path).data_start
     begin = 0x100000
     before = header[begin : begin + 0x10000]

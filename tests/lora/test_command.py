@@ -60,6 +60,7 @@ def test_a_broken_file_exits_with_1(tmp_path: Path) -> None:
     [
         (["merge", "{a}:0.5", "{b}:-0.25", "-o", "{o}", "--rank", "3"], "1 layers are not the exact sum"),
         (["merge", "{a}", "{b}", "-o", "{o}", "--block", "up 1=0.5", "--save-precision", "fp16"], "wrote"),
+        (["merge", "{a}:0.5", "{b}", "-o", "{o}", "--as-sd-scripts", "--concat"], "1 layers, as merge_lora.py would"),
         (["resize", "{a}", "--rank", "2", "-o", "{o}"], "rank 2,"),
         (["resize", "{a}", "--size", "1kb", "-o", "{o}"], "rank 3,"),  # 280 bytes a direction in fp32
         (["convert", "{a}", "--to", "diffusers", "-o", "{o}", "--fold-alpha"], "wrote"),
@@ -91,6 +92,9 @@ def test_diff_and_pair(lora: Path, tmp_path: Path) -> None:
         (["resize", "{a}", "--size", "big", "-o", "{o}"], "no size"),
         (["merge", "{a}", "--block", "up 1", "-o", "{o}"], "no BLOCK=FACTOR"),
         (["merge", "{a}", "-o", "{a}"], "is there already"),
+        (["merge", "{a}", "-o", "{o}", "--concat"], "--concat: does not go with a true sum"),
+        (["merge", "{a}", "-o", "{o}", "--as-sd-scripts", "--rank", "2"], "--rank: does not go with"),
+        (["merge", "{a}", "-o", "{o}", "--into", "{a}"], "no Stable Diffusion checkpoint"),
         (["check", "{o}"], "no such file"),
     ],
 )

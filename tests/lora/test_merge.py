@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from kohyakit.errors import ConfigError
 from kohyakit.lora.merge import Source, merge
+from kohyakit.lora.merge_as_sd_scripts import merge_as_sd_scripts
 
 
 def updates(path: Path) -> dict[str, torch.Tensor]:
@@ -118,3 +119,41 @@ def test_beside_sd_scripts_svd_merge(goldens: Path, tmp_path: Path) -> None:
         wanted = 0.6 * first.get(name, 0) + 0.4 * second.get(name, 0)
         assert (ours[name] - wanted).norm() <= (update - wanted).norm() + 1e-6 * wanted.norm()
         assert (ours[name] - update).norm() <= 0.3 * wanted.norm()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "concat"), [("merge", False), ("merge_concat", True)])
+def test_as_sd_scripts_gives_the_recorded_file(goldens: Path, tmp_path: Path, name: str, concat: bool) -> None:
+    sources = [Source(goldens / f"training/{one}/output/{one}.safetensors", strength)
+               for one, strength in (("basic", 0.6), ("adafactor", 0.4))]  # fmt: skip
+    merge_as_sd_scripts(sources, tmp_path / "m.safetensors", concat=concat)
+    recorded = goldens / f"training2/tools/{name}.safetensors"
+    ours, theirs = load_file(tmp_path / "m.safetensors"), load_file(recorded)
+    assert set(ours) == set(theirs)
+    for key, tensor in theirs.items():
+        assert ours[key].shape == tensor.shape
+        assert torch.allclose(ours[key], tensor, rtol=1e-6, atol=1e-9), key
+    with safe_open(tmp_path / "m.safetensors", "pt") as mine, safe_open(recorded, "pt") as other:
+        said = {key: text for key, text in other.metadata().items() if key.startswith("ss_")}
+        assert {key: text for key, text in mine.metadata().items() if key.startswith("ss_")} == said
+
+
+def test_as_sd_scripts_a_negative_strength_and_other_alphas(tmp_path: Path) -> None:
+    """By its formula: both matrices times the root of the ratio of alphas and the strength; up takes no sign."""
+    one, two = lora(tmp_path / "1.safetensors", 4, 4.0, 1), lora(tmp_path / "2.safetensors", 4, 1.0, 2)
+    merge_as_sd_scripts([Source(one, 0.5), Source(two, -0.8)], tmp_path / "m.safetensors")
+    first, second, found = load_file(one), load_file(two), load_file(tmp_path / "m.safetensors")
+    for key in first:
+        if key.endswith("weight"):
+            scale = 0.5 * 0.8 * (1 if "lora_up" in key else -1)  # the root of 1 over 4
+            assert torch.allclose(found[key], 0.5 * first[key] + scale * second[key], atol=1e-6)
+        else:
+            assert float(found[key]) == 4.0
+
+
+def test_as_sd_scripts_refuses_what_it_would_stop_at(tmp_path: Path) -> None:
+    one, two = lora(tmp_path / "1.safetensors", 4, 4.0, 1), lora(tmp_path / "2.safetensors", 3, 3.0, 2)
+    with pytest.raises(ConfigError, match="another rank"):
+        merge_as_sd_scripts([Source(one), Source(two)], tmp_path / "m.safetensors")
+    assert not (tmp_path / "m.safetensors").exists()
+    assert merge_as_sd_scripts([Source(one), Source(two)], tmp_path / "m.safetensors", concat=True) == 2
