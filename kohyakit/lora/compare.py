@@ -13,7 +13,7 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora import file as lora_file
 from kohyakit.lora.file import LoraFile
 from kohyakit.lora.names import block_of
-from kohyakit.lora.updates import Factors, lora_factors, method_of
+from kohyakit.lora.updates import Factors, lora_factors, method_of, update_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,10 @@ def compare(first: Path, second: Path) -> Compared:
     files = [lora_file.read(path) for path in (first, second)]
     names = [[name for name, layer in file.layers.items() if _has_update(layer)] for file in files]
     common = [name for name in names[0] if name in set(names[1])]
+    wrong = [name for name in common if len({update_size(file.layers[name]) for file in files}) > 1]
+    if wrong:
+        what = f"has layers of another size than the other ({len(wrong)}, such as {wrong[0]})"
+        raise ConfigError(Problem(str(second), what, "give two LoRAs of one model family", "sizes_differ"))
     if not common:
         what = "has no layer in common with the other"
         raise ConfigError(Problem(str(second), what, "give two LoRAs of one model family", "nothing_in_common"))

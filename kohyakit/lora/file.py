@@ -16,6 +16,7 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.files import read_text
 from kohyakit.formats import safetensors_header
 from kohyakit.lora.names import PARTS, join_name, split_name
+from kohyakit.lora.updates import is_sound
 from kohyakit.models.weights import WeightFile
 from kohyakit.networks.file import save_lora, to_file_tensors, write_whole
 
@@ -84,10 +85,11 @@ def looks_like_sdxl(names: Iterable[str]) -> bool:
     return any(name.startswith(marks) for name in names)
 
 
-def read(path: Path | str) -> LoraFile:
+def read(path: Path | str, *, broken: bool = False) -> LoraFile:
     """A LoRA of any layout: Kohya's, diffusers' or PEFT's, .safetensors or a pickle opened weights-only.
 
-    A PEFT adapter may be given as its folder. Raises KohyakitError in one sentence for what is none.
+    A PEFT adapter may be given as its folder. broken: take layers too whose tensors do not fit each other. Raises
+    KohyakitError in one sentence for what is none.
     """
     path = Path(path)
     config: dict[str, Any] = {}
@@ -107,7 +109,17 @@ def read(path: Path | str) -> LoraFile:
     if not found.layers:
         what = "holds no layer of a LoRA"
         raise ConfigError(Problem(str(path), what, "give a LoRA file, of Kohya's, diffusers' or PEFT's", "not_a_lora"))
+    if not broken:
+        _check_layers(found)
     return found
+
+
+def _check_layers(found: LoraFile) -> None:
+    wrong = [name for name, layer in found.layers.items() if not is_sound(layer)]
+    if wrong:
+        what = f"has {len(wrong)} layers whose tensors do not fit each other (such as {wrong[0][:80]})"
+        cure = "fetch it again; `kohyakit lora check` names them all"
+        raise ConfigError(Problem(str(found.path), what, cure, "layers_broken"))
 
 
 def _adapter(folder: Path) -> tuple[dict[str, Any], Path]:

@@ -20,7 +20,7 @@ from kohyakit.lora import file as lora_file
 from kohyakit.lora.file import LoraFile
 from kohyakit.lora.names import block_of, split_name
 from kohyakit.lora.readers import Reading, readings
-from kohyakit.lora.updates import input_width, lora_factors, method_of
+from kohyakit.lora.updates import input_width, is_sound, lora_factors, method_of
 from kohyakit.planning.architecture import standard
 from kohyakit.planning.lora_size import lora_layers
 
@@ -91,7 +91,7 @@ def inspect(path: Path | str, *, programs: Sequence[str] = ()) -> Inspection:
 
     Raises KohyakitError in one sentence for what is none.
     """
-    found = lora_file.read(path)
+    found = lora_file.read(path, broken=True)
     layers = tuple(_facts(name, layer) for name, layer in found.layers.items())
     family = _family(found)
     findings = [*_broken(layers), *_incomplete(found, layers, family), *_hashes(found)]
@@ -106,18 +106,17 @@ def inspect(path: Path | str, *, programs: Sequence[str] = ()) -> Inspection:
 
 def _facts(name: str, layer: dict[str, Tensor]) -> LayerFacts:
     method = method_of(layer)
+    if method is None or not is_sound(layer):
+        return LayerFacts(name, block_of(name), "", None, None, None, "broken")
     rank = next(
         (len(layer[end]) for end in ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if end in layer), None
     )
     alpha = float(layer["alpha"]) if "alpha" in layer else None
-    kind = "" if method is None else "dora" if "dora_scale" in layer else method.name
+    kind = "dora" if "dora_scale" in layer else method.name
     if not all(bool(torch.isfinite(tensor).all()) for tensor in layer.values() if tensor.is_floating_point()):
         return LayerFacts(name, block_of(name), kind, rank, alpha, None, "not finite")
-    try:
-        norm = _norm(layer, method.name) if method is not None and method.update is not None else None
-    except RuntimeError:  # matrices that do not fit each other
-        return LayerFacts(name, block_of(name), "", rank, alpha, None, "broken")
-    state = "broken" if method is None else "dead" if norm == 0 and kind != "dora" else "ok"
+    norm = _norm(layer, method.name) if method.update is not None else None
+    state = "dead" if norm == 0 and kind != "dora" else "ok"
     return LayerFacts(name, block_of(name), kind, rank, alpha, norm, state)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from kohyakit.lora import file as lora_file
 from kohyakit.lora.factors import add, take_apart, take_apart_matrix
 from kohyakit.lora.file import LoraFile
 from kohyakit.lora.names import block_of
-from kohyakit.lora.updates import Factors, lora_factors, method_of
+from kohyakit.lora.updates import Factors, lora_factors, method_of, update_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ def merge(
 
 
 def check_sum(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
+    """Raises ConfigError with every reason why these cannot be summed."""
     problems = []
+    sizes: dict[str, tuple[int, int]] = {}
     if len({file.is_sdxl for file in files}) > 1:
         wrong = next(s.path for s, file in zip(sources, files, strict=True) if file.is_sdxl)
         what, cure = "is for SDXL, and another one is not", "merge LoRAs of one model family"
@@ -100,8 +102,19 @@ def check_sum(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
             what = f"has layers that are no plain sum ({len(lost)}, such as {lost[0]})"
             cure = "leave it out; its update cannot be told without the base model"
             problems.append(Problem(str(source.path), what, cure, "not_a_sum"))
+        problems += [Problem(str(source.path), what, "merge LoRAs of one model family", "sizes_differ")
+                     for what in _other_sizes(sizes, found=file)]  # fmt: skip
     if problems:
         raise ConfigError(problems)
+
+
+def _other_sizes(sizes: dict[str, tuple[int, int]], found: LoraFile) -> Iterator[str]:
+    """What is wrong where layers are of another size than in the files before; `sizes` takes up those of this one."""
+    own = {name: size for name, layer in found.layers.items() if (size := update_size(layer)) is not None}
+    wrong = [name for name, size in own.items() if sizes.get(name, size) != size]
+    if wrong:
+        yield f"has layers of another size than the others ({len(wrong)}, such as {wrong[0]})"
+    sizes |= own
 
 
 def _can_be_summed(layer: Mapping[str, Tensor]) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora import file as lora_file
 from kohyakit.lora.file import LoraFile
-from kohyakit.lora.merge import Source
+from kohyakit.lora.merge import Source, check_sum
 
 _ENDINGS = {"lora_up.weight", "lora_down.weight", "alpha"}
 
@@ -37,6 +37,7 @@ def merge_as_sd_scripts(
     lora_file.check_free(target, overwrite=overwrite)
     files = [lora_file.read(source.path) for source in sources]
     _check(sources, files, concat=concat)
+    check_sum(sources, files)
     alphas: dict[str, float] = {}
     layers: lora_file.Layers = {}
     for source, found in zip(sources, files, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kohyakit.lora.file import LoraFile
 from kohyakit.lora.names import split_name
-from kohyakit.lora.updates import method_of
+from kohyakit.lora.updates import is_sound, method_of
 
 _LAYER = r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
 _TEXT = re.compile(rf"text_model\.{_LAYER}")
@@ -77,12 +77,14 @@ class Seen:
 
     @property
     def rank(self) -> int:
-        return len(self.tensors["lora_down.weight"]) if "lora_down.weight" in self.tensors else 1
+        down = self.tensors.get("lora_down.weight")
+        return max(1, len(down)) if down is not None and down.ndim else 1
 
     @property
     def alpha(self) -> float:
         """Its own, or its rank where it has none."""
-        return float(self.tensors["alpha"]) if "alpha" in self.tensors else float(self.rank)
+        alpha = self.tensors.get("alpha")
+        return float(alpha) if alpha is not None and alpha.numel() == 1 else float(self.rank)
 
     @property
     def aside_scale(self) -> float:
@@ -211,7 +213,7 @@ def _layout(found: LoraFile) -> str:
 def _seen(name: str, tensors: Mapping[str, Tensor], found: LoraFile) -> Seen:
     prefix, path = split_name(name) or ("", "")
     method = method_of(tensors)
-    kind = method.name if method else ""
+    kind = method.name if method and is_sound(tensors) else ""
     if kind == "oft" and any(tensors[end].ndim == 4 for end in ("oft_blocks", "oft_diag") if end in tensors):
         kind = "boft"
     stem, ending = found.spelled.get(name, ("", ""))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
+_ONE = torch.ones(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +133,41 @@ METHODS = (
 def method_of(tensors: Tensors) -> Method | None:
     """The method whose marks a layer bears; None for a broken or an unknown one."""
     return next((method for method in METHODS if all(mark in tensors for mark in method.marks)), None)
+
+
+# Methods that need the base weight: the axes that their tensors have.
+_AXES = {"oft_blocks": (3, 4), "oft_diag": (3, 4), "a1.weight": (2, 4), "a2.weight": (2, 4), "b1.weight": (2, 4),
+         "b2.weight": (2, 4), "weight": (1,)}  # fmt: skip
+
+
+def update_size(tensors: Tensors) -> tuple[int, int] | None:
+    """Outputs and inputs of what a layer adds, told from shapes alone; None where that needs the base weight.
+
+    Raises ValueError for tensors that make no layer: none at all in one, sizes that do not fit, alphas of many numbers.
+    """
+    if any(tensor.numel() == 0 for tensor in tensors.values()) or tensors.get("alpha", _ONE).numel() != 1:
+        raise ValueError("its tensors make no layer")
+    method = method_of(tensors)
+    if method is None:
+        return None
+    if method.update is None:
+        if any(tensors[mark].ndim not in _AXES.get(mark, (tensors[mark].ndim,)) for mark in method.marks):
+            raise ValueError("its tensors have other axes than their method")
+        return None
+    bare = {name: tensor if name == "alpha" else tensor.to("meta") for name, tensor in tensors.items()}
+    try:
+        shape = method.update(bare).shape
+    except (RuntimeError, LookupError, TypeError) as error:
+        raise ValueError("its tensors do not fit each other") from error
+    if len(shape) < 2:
+        raise ValueError("its tensors make no matrix")
+    return shape[0], shape.numel() // shape[0]
+
+
+def is_sound(tensors: Tensors) -> bool:
+    """Whether a layer's tensors fit each other; one of an unknown kind is not judged."""
+    try:
+        update_size(tensors)
+    except ValueError:
+        return False
+    return True

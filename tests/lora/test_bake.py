@@ -122,7 +122,7 @@ def test_layers_without_a_place_are_told(models, loras, tmp_path: Path) -> None:
     ("lora", "model", "said"),
     [
         ("sdxl", "sd1", "changes a weight"),
-        ("sd1", "sdxl file", "changes a weight"),
+        ("sd1", "sdxl file", "place for none"),
         ("wide", "sd1", "changes a weight"),
         ("sd1", "lora", "checkpoint"),
         ("dora", "sd1", "no plain sum"),
