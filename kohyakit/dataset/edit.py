@@ -11,8 +11,10 @@ import errno
 import os
 import re
 import stat
+import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,18 +24,19 @@ from kohyakit.dataset.caption import Caption, find_caption, has_words, misspelt
 from kohyakit.dataset.caption_journal import JOURNAL, Change, Edit, history, text_of, undoable
 from kohyakit.dataset.encoding import fault_of
 from kohyakit.dataset.file_lock import held
-from kohyakit.dataset.images import list_folder, shown
+from kohyakit.dataset.images import FolderListing, list_folder, shown
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import is_link, read_bytes
 
 __all__ = [
-    "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "caption_files", "history",
-    "likely_extension", "prefix", "proposed", "remove_tag", "replace_tag", "replace_text", "rewritten", "suffix",
+    "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "caption_files", "each_caption_file",
+    "history", "prefix", "proposed", "remove_tag", "replace_tag", "replace_text", "rewritten", "suffix",
     "undo", "undoable",
 ]  # fmt: skip
 
 EXTENSIONS = (".txt", ".caption")
 _LOCK = "captions.lock"
+_GROUP, _WRITERS = 16, 32  # files that one thread writes before it takes the next; threads
 _LINE = re.compile(
     r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+"
 )  # str.splitlines breaks at signs that are no line ends to sd-scripts
@@ -60,59 +63,67 @@ def caption_files(folder: Path, extension: str | None = None) -> tuple[CaptionFi
     Linked folders are entered, each real one once. extension: None takes the one that most captions have.
     Raises DatasetError when the folder cannot be read.
     """
+    return tuple(each_caption_file(folder, extension))
+
+
+def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[CaptionFile]:
+    """The same one after the other, so that of a hundred thousand no more than one need be held."""
     if not folder.is_dir():
         raise DatasetError(Problem(str(folder), "is not a folder", "name the folder with the images"))
-    listings = [list_folder(place) for place in _folders(folder)]
-    chosen = extension or likely_extension(image for listing in listings for image in listing.images)
+    listings = dict(_listings(folder, set()))
+    chosen = extension or _commonest(listings.values())
     inside = folder.resolve()
-    files = []
-    for listing in listings:
+    for place, listing in listings.items():
         odd = misspelt((image.name for image in listing.images), listing.names, chosen)
+        behind = _behind_link(place, inside)
         for image in listing.images:
             name, reason = odd.get(image.name, ("", ""))
             path = image.with_name(name) if name else find_caption(image, chosen, listing.names)
-            file = _read(image, path or image.with_suffix(chosen), inside)
-            files.append(replace(file, problem=f"{reason}; kohyakit repair renames it") if name else file)
-    return tuple(files)
+            file = _read(image, path or image.with_suffix(chosen), behind)
+            yield replace(file, problem=f"{reason}; kohyakit repair renames it") if name else file
 
 
-def likely_extension(images: Iterable[Path]) -> str:
+def _commonest(listings: Iterable[FolderListing]) -> str:
     """Of .txt and .caption the one that lies beside more of the images; .txt when none does."""
-    images = list(images)
-    counts = {extension: sum(image.with_suffix(extension).is_file() for image in images) for extension in EXTENSIONS}
+    counts = dict.fromkeys(EXTENSIONS, 0)
+    for listing in listings:
+        stems = [os.path.splitext(image.name)[0] for image in listing.images]
+        for extension in EXTENSIONS:
+            counts[extension] += sum(stem + extension in listing.names for stem in stems)
     return max(EXTENSIONS, key=lambda extension: counts[extension])
 
 
-def _folders(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
-    seen = set() if seen is None else seen
+def _listings(folder: Path, seen: set[str]) -> Iterator[tuple[Path, FolderListing]]:
     real = os.path.realpath(folder)
     if real in seen:
         return
     seen.add(real)
-    yield folder
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith((".", "_")):
-            yield from _folders(entry, seen)
+    listing = list_folder(folder)
+    yield folder, listing
+    for below in listing.folders:
+        if not below.name.startswith((".", "_")):
+            yield from _listings(below, seen)
 
 
-def _read(image: Path, path: Path, inside: Path) -> CaptionFile:
+def _read(image: Path, path: Path, behind: str) -> CaptionFile:
+    """behind: why nothing in that folder can be edited, or ""."""
     try:
-        mode = path.lstat().st_mode
+        mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
             return CaptionFile(image, path, None, f"is a link to {shown(os.path.realpath(path))}; edit that file")
         if not stat.S_ISREG(mode):
             return CaptionFile(image, path, None, "is no regular file")
         raw = read_bytes(path)
     except FileNotFoundError:
-        return CaptionFile(image, path, None, _behind_link(path, inside))
+        return CaptionFile(image, path, None, behind)
     except OSError as error:
         return CaptionFile(image, path, None, f"cannot be read ({error.strerror})")
-    return CaptionFile(image, path, raw, fault_of(raw) or _behind_link(path, inside))
+    return CaptionFile(image, path, raw, fault_of(raw) or behind)
 
 
-def _behind_link(path: Path, inside: Path) -> str:
-    """Why a caption of a linked folder cannot be edited from here; "" for one that lies in the folder itself."""
-    place = path.parent.resolve()
+def _behind_link(folder: Path, inside: Path) -> str:
+    """Why captions of a linked folder cannot be edited from here; "" for those that lie in the folder itself."""
+    place = folder.resolve()
     return "" if place.is_relative_to(inside) else f"lies behind a link; open {shown(place)} itself to edit it"
 
 
@@ -199,7 +210,7 @@ def apply(folder: Path, edits: Iterable[Edit], what: str, *, undoes: str = "") -
     what: the change in words, for the history. Raises DatasetError when the journal cannot be written or another
     program is changing captions there for longer than half a minute; nothing is changed then.
     """
-    edits = tuple(edits)
+    edits = tuple(dict.fromkeys(edits))  # two pictures may share a caption file
     with _alone(folder, edits):
         journal.settle(folder)
         due, problems = [], []
@@ -213,14 +224,11 @@ def apply(folder: Path, edits: Iterable[Edit], what: str, *, undoes: str = "") -
         if not due:
             return change, tuple(problems)
         journal.begin(folder, change)
-        made = []
-        for edit in due:
-            try:
-                _write(edit)
-                made.append(edit)
-            except OSError as error:
-                told = f"cannot be written ({error.strerror})"
-                problems.append(Problem(edit.path.name, told, "its old text stands", "unwritable"))
+        failed = _write_all(due)
+        for edit, reason in failed.items():
+            told = f"cannot be written ({reason})"
+            problems.append(Problem(edit.path.name, told, "its old text stands", "unwritable"))
+        made = [edit for edit in due if edit not in failed] if failed else due
         return journal.end(folder, change, made), tuple(problems)
 
 
@@ -243,7 +251,7 @@ def _alone(folder: Path, edits: Iterable[Edit]) -> Iterator[None]:
         if journal.is_linked(folder):
             raise OSError(errno.ELOOP, "its journal is a link")
         own.mkdir(parents=True, exist_ok=True)
-        places = {Path(os.path.realpath(edit.path.parent)) for edit in edits}
+        places = {Path(os.path.realpath(place)) for place in {edit.path.parent for edit in edits}}
         above = {place / JOURNAL.parent for one in places for place in (one, *one.parents)}
         others = {place for place in above if place.is_dir() and os.access(place, os.W_OK)}
         with contextlib.ExitStack() as stack:
@@ -265,6 +273,31 @@ def _tidy(place: Path) -> None:
             path.unlink()
 
 
+def _write_all(edits: Sequence[Edit]) -> dict[Edit, str]:
+    """Write them and return those that could not be, with the reason.
+
+    Several at a time: each file is forced to disk, and a disk does that for many as fast as for one.
+    """
+    groups = [edits[start : start + _GROUP] for start in range(0, len(edits), _GROUP)]
+    if len(groups) <= 1:
+        return _write_some(edits)
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="captions")
+    try:
+        return {edit: reason for failed in pool.map(_write_some, groups) for edit, reason in failed.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)  # a Ctrl-C lets the groups at hand be finished, and no more
+
+
+def _write_some(edits: Iterable[Edit]) -> dict[Edit, str]:
+    failed = {}
+    for edit in edits:
+        try:
+            _write(edit)
+        except OSError as error:
+            failed[edit] = str(error.strerror or error)
+    return failed
+
+
 def _write(edit: Edit) -> None:
     """Through a temporary file in the same folder, so that a crash leaves the old caption or the new one."""
     if is_link(edit.path):
@@ -272,14 +305,18 @@ def _write(edit: Edit) -> None:
     if edit.new is None:
         edit.path.unlink(missing_ok=True)
         return
-    draft = edit.path.with_name(f".kohyakit-{os.getpid()}.tmp")  # `_tidy` knows the name
+    folder, path = os.path.dirname(edit.path), os.fspath(edit.path)
+    draft = os.path.join(folder, f".kohyakit-{os.getpid()}-{threading.get_ident()}.tmp")  # `_tidy` knows the name
     try:
-        with draft.open("xb") as file:
+        with open(draft, "xb") as file:
             file.write(edit.new)
             file.flush()
             os.fsync(file.fileno())
+        if edit.old is not None:
+            with contextlib.suppress(OSError):
+                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
+        os.replace(draft, path)
+    except BaseException:
         with contextlib.suppress(OSError):
-            os.chmod(draft, stat.S_IMODE(edit.path.stat().st_mode))
-        draft.replace(edit.path)
-    finally:
-        draft.unlink(missing_ok=True)
+            os.unlink(draft)
+        raise
