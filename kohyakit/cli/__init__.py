@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("kohyakit.cli.check:check", "Say what a training will do, and what is wrong, before it starts."),
     "audit": ("kohyakit.cli.audit:audit", "Find what is wrong with a photo set and its captions."),
     "caption": ("kohyakit.cli.caption:caption", "Let a model caption a photo set, with a way back."),
+    "captions": ("kohyakit.cli.captions:captions", "Count what stands in captions, change many at once, undo."),
     "repair": ("kohyakit.cli.repair:repair", "Mend what audit found, with a way back."),
     "train": ("kohyakit.cli.train:train", "Train a LoRA from a preset or a TOML."),
     "lora": ("kohyakit.cli.lora:lora", "Look at LoRA files, convert, merge, shrink and compare them."),

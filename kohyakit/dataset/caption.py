@@ -70,6 +70,8 @@ def has_words(text: str) -> bool:
 
 def _is_visible(text: str) -> bool:
     """Whether there is anything to see; a tag may be of dots alone."""
+    if text.isascii() and text.isprintable():
+        return bool(text) and not text.isspace()
     return any(unicodedata.category(sign)[0] in "LNSPM" and sign not in _INVISIBLE for sign in text)
 
 

@@ -29,9 +29,9 @@ from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import is_link, read_bytes
 
 __all__ = [
-    "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "caption_files", "each_caption_file",
-    "history", "prefix", "proposed", "remove_tag", "replace_tag", "replace_text", "rewritten", "suffix",
-    "undo", "undoable",
+    "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "by_line", "caption_files",
+    "each_caption_file", "each_line", "history", "lines_of", "prefix", "proposed", "remove_tag", "replace_tag",
+    "replace_text", "rewritten", "suffix", "undo", "undoable",
 ]  # fmt: skip
 
 EXTENSIONS = (".txt", ".caption")
@@ -131,15 +131,15 @@ def _behind_link(folder: Path, inside: Path) -> str:
 
 
 def add_tag(tag: str, *, first: bool = False) -> Callable[[str], str]:
-    return _by_line(lambda caption: caption.with_tag(tag, first=first))
+    return by_line(lambda caption: caption.with_tag(tag, first=first))
 
 
 def remove_tag(tag: str) -> Callable[[str], str]:
-    return _by_line(lambda caption: caption.without_tag(tag))
+    return by_line(lambda caption: caption.without_tag(tag))
 
 
 def replace_tag(old: str, new: str) -> Callable[[str], str]:
-    return _by_line(lambda caption: caption.with_tag_replaced(old, new))
+    return by_line(lambda caption: caption.with_tag_replaced(old, new))
 
 
 def replace_text(find: str, put: str, *, pattern: bool = False) -> Callable[[str], str]:
@@ -175,18 +175,33 @@ def _said(text: str) -> str:
     return text if has_words(text) else ""
 
 
-def _by_line(change: Callable[[Caption], Caption]) -> Callable[[str], str]:
+def lines_of(text: str) -> list[str]:
+    """The lines of a caption file with their ends, as sd-scripts reads them."""
+    return _LINE.findall(text)
+
+
+def by_line(change: Callable[[Caption], Caption]) -> Callable[[str], str]:
     """Tags of each line; a line on which nothing changes stays as it is written, to its last space."""
 
+    def one(body: str) -> str:
+        before = Caption.parse(body)
+        after = change(before)
+        return body if after == before else after.render()
+
+    return each_line(one)
+
+
+def each_line(change: Callable[[str], str]) -> Callable[[str], str]:
+    """change takes a line without its end. Of several lines those that say nothing are no captions and stay."""
+
     def edit(text: str) -> str:
-        lines = _LINE.findall(text) or [""]
-        result = []
-        for line in lines:
-            body = line.rstrip("\r\n")
-            before = Caption.parse(body)
-            after = change(before)
-            result.append(line if after == before else after.render() + line[len(body) :])
-        return "".join(result)
+        lines = lines_of(text) or [""]
+        several = has_words(text)
+        bodies = [line.rstrip("\r\n") for line in lines]
+        return "".join(
+            (body if several and not has_words(body) else change(body)) + line[len(body) :]
+            for body, line in zip(bodies, lines, strict=True)
+        )
 
     return edit
 

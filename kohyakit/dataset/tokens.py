@@ -7,6 +7,7 @@ as CLIP's own tokenizer does wherever ftfy is installed (sd-scripts requires it)
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,8 @@ CHUNK = 75
 _PLAIN = re.compile(r"[\t\n\r !-%'-~]*")
 _SPACE = re.compile(r"\s+")
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+_PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")  # the same for small ASCII letters
 
 
 @lru_cache(maxsize=1)
@@ -62,6 +65,31 @@ def encode(text: str) -> list[int]:
 def count_tokens(text: str) -> int:
     """How many tokens a caption has; 75, 150 or 225 fit, by max_token_length. Raises MissingExtra."""
     return len(encode(text))
+
+
+def count_tokens_of(texts: Iterable[str]) -> list[int]:
+    """The same for many texts, several times as fast. Raises MissingExtra."""
+    texts = list(texts)
+    plain = [_PLAIN.fullmatch(text) is not None and "<|" not in text for text in texts]
+    others = [_clean(text) for text, simple in zip(texts, plain, strict=True) if not simple]
+    found = iter(_tokenizer().encode_batch_fast(others, add_special_tokens=False))
+    return [
+        sum(map(_tokens_of, _PLAIN_WORDS.findall(text.lower()))) if simple else len(next(found).ids)
+        for text, simple in zip(texts, plain, strict=True)
+    ]
+
+
+@lru_cache(maxsize=1 << 16)
+def _tokens_of(word: str) -> int:
+    """Of one piece that the tokenizer cuts a text into; captions say the same words again and again."""
+    return len(_tokenizer().encode(word, add_special_tokens=False).ids)
+
+
+def cut_off(text: str, room: int = CHUNK) -> str:
+    """What of a text is not trained when so many tokens fit: its end, as the tokenizer cleans it; "" when all fits."""
+    clean = _clean(text)
+    found = _tokenizer().encode(clean, add_special_tokens=False)
+    return clean[found.offsets[room][0] :] if len(found.ids) > room else ""
 
 
 def chunks(ids: list[int], max_token_length: int | None = None) -> list[list[int]]:
