@@ -46,6 +46,7 @@ def load(name: str, *, download: bool = False, device: str = "auto", kinds: tupl
     name: a folder or a hub name. device: auto, cpu, cuda, mps. kinds: the model_types that are expected; () for any.
     Raises ConfigError for one that is missing, of another kind, damaged, or that would need code of its own.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
@@ -59,7 +60,7 @@ def load(name: str, *, download: bool = False, device: str = "auto", kinds: tupl
         model = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, torch_dtype=dtype, use_safetensors=_safe(folder)
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         what = f"cannot be loaded ({str(error).strip().splitlines()[0]})"
         cure = "take a model that transformers knows by itself, complete with its processor"
         raise ConfigError(Problem(str(folder), what, cure, "model_unreadable")) from error

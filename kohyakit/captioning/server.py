@@ -9,6 +9,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,16 @@ _KEY = "KOHYAKIT_API_KEY"
 _SIDE = 1024  # pixels; larger pictures cost time and say no more
 
 
+class _NoOtherPlace(urllib.request.HTTPRedirectHandler):
+    """Neither key nor pictures follow a server that points to another; its answer is told as it is."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoOtherPlace)
+
+
 class Server:
     """address: up to and with /v1. model: as the server calls it; "" takes the first that it lists.
 
@@ -34,23 +45,25 @@ class Server:
         max_tokens: int = 256, batch_size: int = 1, timeout: float = 300.0,
     ) -> None:  # fmt: skip
         self._address = (place or ADDRESS).rstrip("/")
-        parts = urlsplit(self._address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = _host(self._address)
+        if not host:
             raise ConfigError(Problem("--model", f"'{self._address}' is no address", f"write it like {ADDRESS}"))
         self._timeout, self._prompt, self._system, self._max_tokens = timeout, prompt or PROMPT, system, max_tokens
         self._model = model or self._first_model()
         self.batch_size = batch_size
-        away = "" if parts.hostname in ("127.0.0.1", "localhost", "::1") else ": the pictures leave this machine"
-        self.about = f"{self._model} at {parts.hostname}{away}"
+        away = "" if host in ("127.0.0.1", "localhost", "::1") else ": the pictures leave this machine"
+        self.about = f"{self._model} at {host}{away}"
 
     def caption(self, pictures: Sequence[Image]) -> list[str]:
         return [self._ask(picture) for picture in pictures]
 
     def _first_model(self) -> str:
-        models = self._call("/models", None).get("data") or []
-        if not models:
+        models = self._call("/models", None).get("data")
+        listed = models if isinstance(models, list) else []
+        names = [one["id"] for one in listed if isinstance(one, dict) and "id" in one]
+        if not names:
             raise ConfigError(Problem(self._address, "lists no model", "load one there, or name it with --model-name"))
-        return str(models[0]["id"])
+        return str(names[0])
 
     def _ask(self, picture: Image) -> str:
         content = [
@@ -66,7 +79,7 @@ class Server:
         }
         answer = self._call("/chat/completions", request)
         try:
-            return str(answer["choices"][0]["message"]["content"] or "")
+            return _words(answer["choices"][0]["message"]["content"])
         except (KeyError, IndexError, TypeError) as error:
             what = f"answered something else than a chat ({json.dumps(answer)[:120]})"
             raise RunError(Problem(self._address, what, "is it the address of an OpenAI-compatible server?")) from error
@@ -78,13 +91,13 @@ class Server:
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self._address + path, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with _OPENER.open(request, timeout=self._timeout) as response:
                 found = json.load(response)
         except urllib.error.HTTPError as error:
-            said = error.read(300).decode("utf-8", "replace").strip().replace("\n", " ")
+            said = _shown(error.read(300), key)
             cure = f"set {_KEY}" if error.code in (401, 403) else "look at the server's own output"
             raise RunError(Problem(self._address, f"answered {error.code}: {said}", cure, "server_refused")) from None
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             cure = "start it (`ollama serve`), or give its address with --model"
             raise RunError(Problem(self._address, f"cannot be asked ({reason})", cure, "server_unreachable")) from None
@@ -98,3 +111,29 @@ def _jpeg(picture: Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=92)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _host(address: str) -> str:
+    """"" for what is no address of a server."""
+    try:
+        parts = urlsplit(address)
+        port_is_one = parts.port != 0  # raises for a port that is no number
+    except ValueError:
+        return ""
+    plain = address.isprintable() and " " not in address
+    return (parts.hostname or "") if plain and port_is_one and parts.scheme in ("http", "https") else ""
+
+
+def _words(content: Any) -> str:
+    """An answer's text, also where it comes in parts. Raises TypeError or KeyError for anything else."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    if content is not None and not isinstance(content, str):
+        raise TypeError("an answer that is no text")
+    return content or ""
+
+
+def _shown(said: bytes, key: str | None) -> str:
+    """What a server said to an error, as one line without the key."""
+    text = " ".join(said.decode("utf-8", "replace").split())
+    return text.replace(key, "…") if key else text
