@@ -1,4 +1,4 @@
-"""BLIP, BLIP-2, GIT, LLaVA: models of their own classes, small, saved and loaded as a person's are, answering truly."""
+"""BLIP, BLIP-2, GIT, LLaVA, Florence-2: small models of their own classes, saved and loaded as a person's are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image
 from kohyakit.captioning.chat import Chat
 from kohyakit.captioning.choose import choose
 from kohyakit.captioning.describer import Describer
+from kohyakit.captioning.florence import Florence
 from kohyakit.errors import ConfigError
 
 _spec = importlib.util.spec_from_file_location("tiny_captioners", Path(__file__).with_name("tiny.py"))
@@ -30,6 +31,12 @@ def models(tmp_path_factory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("models")
     made = {name: getattr(tiny, name)(place / name) for name in ("blip", "git", "blip2", "llava")}
     return {name.replace("llava", "chat"): folder for name, folder in made.items()}
+
+
+@pytest.fixture(scope="module")
+def florence(tmp_path_factory) -> Path:
+    pytest.importorskip("transformers.models.florence2")  # of transformers 5
+    return tiny.florence(tmp_path_factory.mktemp("models") / "florence")
 
 
 @pytest.mark.parametrize("name", ["blip", "blip2", "git"])
@@ -115,3 +122,24 @@ def test_code_beside_a_model_never_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="never run"):
         Chat("chat", place=str(folder))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("short", 5), ("long", 9), ("", 10), ("longest", 10), ("<CAPTION>", 5), ("what is this", 3)],
+)
+def test_florence_is_asked_by_the_length_that_is_wanted(florence: Path, prompt: str, words: int) -> None:
+    """Its questions are of 5, 9 and 10 words: `What does the image describe?` for the shortest."""
+    captioner = Florence("florence2", place=str(florence), prompt=prompt, max_tokens=4)
+    assert captioner.about == "florence2 (florence) on the CPU"
+    asked = []
+    whole = captioner._loaded.model.generate
+    captioner._loaded.model.generate = lambda **inputs: asked.append(inputs) or whole(**inputs)
+    assert captioner.caption(PICTURES) == ["church church church church"] * 2
+    assert asked[0]["input_ids"].shape == (2, 5 + 1 + words + 1)  # the picture, start, question, end
+    assert choose("florence2", place=str(florence), prompt=prompt, max_tokens=1).caption(PICTURES[:1]) == ["church"]
+
+
+def test_florence_takes_no_other_kind(models: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="of the kind blip, not florence2"):
+        Florence("florence2", place=str(models["blip"]))

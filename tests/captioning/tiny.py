@@ -22,12 +22,12 @@ def _bert_tokenizer(folder: Path) -> tf.PreTrainedTokenizerFast:
     return tf.BertTokenizerFast.from_pretrained(folder, bos_token="[DEC]")  # as BLIP's own
 
 
-def _word_tokenizer() -> tf.PreTrainedTokenizerFast:
+def _word_tokenizer(**more: dict[str, str]) -> tf.PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(CHAT)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-        additional_special_tokens=["<image>"],
+        additional_special_tokens=["<image>"], **more,
     )  # fmt: skip
 
 
@@ -113,4 +113,31 @@ def llava(folder: Path, *, template: str | None = TEMPLATE, sentence: str = "a r
     pictures = tf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     tf.LlavaProcessor(pictures, _word_tokenizer(), patch_size=16, vision_feature_select_strategy="default",
                       chat_template=template, num_additional_image_tokens=1).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def florence(folder: Path, says: str = "church") -> Path:
+    folder.mkdir()
+    torch.manual_seed(0)
+    many = len(CHAT)
+    vision = {"depths": [1, 1], "patch_size": [7, 3], "patch_stride": [4, 4], "patch_padding": [3, 1],
+              "patch_prenorm": [False, True], "embed_dim": [8, 16], "num_heads": [2, 2], "num_groups": [2, 2],
+              "window_size": 4, "projection_dim": 16, "drop_path_rate": 0.0}  # fmt: skip
+    words = {"model_type": "bart", "vocab_size": many, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
+             "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
+             "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+             "decoder_start_token_id": 2, "forced_eos_token_id": None}  # fmt: skip
+    config = tf.Florence2Config(vision_config=vision, text_config=words, image_token_id=CHAT.index("<image>"))
+    model = tf.Florence2ForConditionalGeneration(config)
+    model.generation_config.update(decoder_start_token_id=2, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    with torch.no_grad():
+        last = model.model.language_model.decoder.layers[-1].final_layer_norm
+        last.weight.zero_()
+        last.bias.fill_(1)
+        model.get_input_embeddings().weight[CHAT.index(says)] = 1
+    model.save_pretrained(folder)
+    pictures = tf.CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
+    pictures.image_seq_length = 5  # 2 x 2 patches and their mean
+    tokenizer = _word_tokenizer(extra_special_tokens={"image_token": "<image>"})
+    tf.Florence2Processor(pictures, tokenizer).save_pretrained(folder)
     return folder
