@@ -16,7 +16,7 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.planning import architecture as arch
-from kohyakit.planning import lengths, saves
+from kohyakit.planning import fitting, lengths, saves
 from kohyakit.planning.effects import schedule_refused
 from kohyakit.planning.findings import config_findings, in_order
 from kohyakit.planning.inputs import base_model, network_weights
@@ -115,10 +115,13 @@ class Plan:
         return plan_data(self)
 
 
-def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "") -> Plan:
+def make_plan(
+    config: TrainConfig, scan: Scan | None = None, *, backend: str = "", vram: int | None = None
+) -> Plan:
     """Work out what the config does to the images on disk. Never raises for what a person got wrong: see findings.
 
     backend: what is going to train it, kohyakit or sd-scripts, with what that one alone refuses; neither by default.
+    vram: bytes of memory of the card, to say what makes the training fit where it does not.
     """
     scan = scan_datasets(config) if scan is None else scan
     problems: list[Problem] = [*config_findings(config, backend), *scan.problems]
@@ -157,6 +160,8 @@ def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "
         problems += [*schedule_refused(config, plan), *_states(config, scan, plan)]
     problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
+    if vram and plan.memory and plan.trains:
+        problems += _beyond(vram, fitting.Asked(config, loads, samples), model, weights, backend)
     return replace(plan, findings=in_order(config, problems))
 
 
@@ -212,14 +217,37 @@ def _lora(
     return lora_size(layers, network_weights.rank_of(config, weights), dtype=dtype) if layers else None
 
 
+def _beyond(
+    vram: int, asked: fitting.Asked, model: arch.Architecture | None, weights: NetworkWeights | None, backend: str
+) -> list[Problem]:
+    """What a card of so much memory is too small for, if anything."""
+
+    def need(changed: fitting.Asked) -> MemoryEstimate | None:
+        lora = _lora(changed.config, model, weights)
+        return estimate(changed.config, model, lora, changed.loads, changed.samples) if model and lora else None
+
+    def refused(config: TrainConfig) -> set[str]:
+        found = [*config_findings(config, backend), *(unsupported(config) if backend == "kohyakit" else ())]
+        return {f"{problem.name} {problem.where}" for problem in found if problem.severity == "error"}
+
+    before = refused(asked.config)
+    found = fitting.too_small(asked, vram, need, lambda config: refused(config) <= before)
+    return [found] if found else []
+
+
 def check_plan(
-    config: TrainConfig, *, scan: Scan | None = None, decode: bool = False, backend: str = "kohyakit"
+    config: TrainConfig,
+    *,
+    scan: Scan | None = None,
+    decode: bool = False,
+    backend: str = "kohyakit",
+    vram: int | None = None,
 ) -> Plan:
     """make_plan with all that a person asks before a training.
 
     scan: the images, where they were looked at already. decode: also the verdict on every image's pixels, which takes
     seconds for hundreds of photos. backend: kohyakit or sd-scripts; the first adds findings for what the built-in
-    trainer does not do.
+    trainer does not do. vram: bytes of the card's memory.
     """
     if scan is None:
         scan = scan_datasets(config, by_sd_scripts=backend == "sd-scripts")
@@ -227,4 +255,4 @@ def check_plan(
         from kohyakit.planning.decoding import decoded
 
         scan = decoded(scan)
-    return make_plan(config, scan, backend=backend)
+    return make_plan(config, scan, backend=backend, vram=vram)

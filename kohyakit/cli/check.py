@@ -21,10 +21,12 @@ import click
 @click.option("--decode", is_flag=True, help="Decode every image too, as the start of a training does.")
 @click.option("--backend", type=click.Choice(["kohyakit", "sd-scripts"]), default="kohyakit", show_default=True,
               help="What is going to train it.")  # fmt: skip
+@click.option("--vram", metavar="SIZE", help="The card's memory, such as 8GB: say what makes the training fit. "
+              "Without it an NVIDIA card that is here is asked.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def check(
     config: Path, assignments: tuple[str, ...], dataset_config: Path | None, allow_code: tuple[str, ...],
-    command: str | None, decode: bool, backend: str, as_json: bool,
+    command: str | None, decode: bool, backend: str, vram: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what a training will do, and what is wrong, before it starts.
 
@@ -37,7 +39,12 @@ def check(
     from kohyakit.formats import load
     from kohyakit.plan import check_plan
     from kohyakit.planning.data import finding_data
+    from kohyakit.planning.fitting import card_memory, parse_memory
 
+    try:
+        card = parse_memory(vram) if vram else card_memory()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--vram") from None
     try:
         loaded = load(config, overrides=parse_assignments(assignments), dataset_config=dataset_config, command=command)
     except KohyakitError as error:
@@ -47,7 +54,7 @@ def check(
         click.echo(json.dumps({"ok": False, "findings": findings}, ensure_ascii=False, indent=2))
         sys.exit(error.exit_code)
     loaded = loaded.allowing(allow_code)
-    plan = check_plan(loaded, decode=decode, backend=backend)
+    plan = check_plan(loaded, decode=decode, backend=backend, vram=card)
     if as_json:
         click.echo(json.dumps(plan.to_dict(), ensure_ascii=False, indent=2))
     else:

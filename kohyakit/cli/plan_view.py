@@ -256,10 +256,18 @@ def _memory(plan: Plan) -> Iterator[str]:
     if memory is None:
         yield "no estimate for this network"
         return
-    yield f"about {_bytes(memory.total)} on the GPU (an estimate)"
-    trained = memory.adapter + memory.gradients + memory.optimizer
-    parts = {"weights": memory.weights, "training": trained, "activations": memory.activations, "CUDA": memory.runtime}
+    when = {"step": "in a step", "sample": "while a sample is drawn", "caching": "while caches are made"}
+    yield f"about {_bytes(memory.total)} on the GPU (an estimate), the most {when[memory.highest]}"
+    parts = {
+        "weights": memory.weights, "LoRA": memory.adapter, "gradients": memory.gradients,
+        "optimizer": memory.optimizer, "activations": memory.activations, "CUDA": memory.runtime,
+    }  # fmt: skip
     yield ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
+    phases = {"sample": "drawing a sample", "caching": "making caches"}
+    others = [f"{said} {_bytes(memory.phases[name])}" for name, said in phases.items() if memory.phases[name]]
+    kept = [f"caches {_bytes(memory.caches)} of main memory"] if memory.caches else []
+    if others or kept:
+        yield ", ".join((*others, *kept))
 
 
 def _findings(findings: Sequence[Problem], width: int) -> None:

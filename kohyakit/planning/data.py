@@ -48,8 +48,15 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "lora": _lora(plan),
         "samples": [sample_data(prompt) for prompt in plan.samples],
         "sample_steps": list(plan.sample_steps),
-        "memory": {**asdict(plan.memory), "total": plan.memory.total, "estimate": True} if plan.memory else None,
+        "memory": _memory(plan),
     }
+
+
+def _memory(plan: Plan) -> dict[str, Any] | None:
+    memory = plan.memory
+    if memory is None:
+        return None
+    return {**asdict(memory), "total": memory.total, "highest": memory.highest, "estimate": True}
 
 
 def finding_data(problem: Problem) -> dict[str, str]:

@@ -102,6 +102,9 @@ def _settings(
         what = f"says that it predicts '{said}', but the training would teach it '{asked}'"
         cure = f"switch v_parameterization {'on' if said == 'v_prediction' else 'off'}"
         yield Problem(where, what, cure, "prediction_type", "warning")
+    if header is not None and "ztsnr" in header.shapes and not config.model.zero_terminal_snr:
+        what = "is marked (ztsnr) as taught with a noise schedule of zero terminal SNR, and the training has another"
+        yield Problem(where, what, "switch zero_terminal_snr on", "noise_schedule", "warning")
     layers = model.text_encoders[0].layers
     if model.family == "sdxl" and (layers < _SDXL_LAYER or model.text_encoders[1].layers < 1):
         what = f"its text encoder has {layers} layers, but SDXL takes the state after layer {_SDXL_LAYER}"
