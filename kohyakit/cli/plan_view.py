@@ -243,7 +243,8 @@ def _samples(plan: Plan) -> Iterator[str]:
     for prompt in plan.samples[:8]:
         size = "x".join(str(side) for side in prompt.size)
         seed = "any seed" if prompt.seed is None else f"seed {prompt.seed}"
-        yield f"  {size}, {prompt.sample_steps} steps, scale {prompt.scale:g}, {seed}, {prompt.sampler}"
+        strength = "" if prompt.network_multiplier is None else f", LoRA at {prompt.network_multiplier:g}"
+        yield f"  {size}, {prompt.sample_steps} steps, scale {prompt.scale:g}, {seed}, {prompt.sampler}{strength}"
         yield f"    {shown(prompt.prompt)}"
         if prompt.negative_prompt:
             yield f"    not: {shown(prompt.negative_prompt)}"

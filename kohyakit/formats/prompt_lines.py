@@ -23,7 +23,8 @@ class SamplePrompt:
     """One picture to draw while training. width, height in pixels as written; None is "not given".
 
     scale: classifier-free guidance (`--l`). guidance_scale (`--g`), flow_shift, cfg_trunc_ratio and renorm_cfg mean
-    something to other model families only. notes: what was repaired or dropped, in words.
+    something to other model families only. network_multiplier: the strength of the LoRA being trained (`--am`, as in
+    gen_img), 1 where it is not given. notes: what was repaired or dropped, in words.
     """
 
     prompt: str
@@ -39,6 +40,7 @@ class SamplePrompt:
     cfg_trunc_ratio: float | None = None
     renorm_cfg: float | None = None
     flow_shift: str | None = None
+    network_multiplier: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -47,7 +49,7 @@ class SamplePrompt:
         return max(64, self.width - self.width % 8), max(64, self.height - self.height % 8)
 
 
-_INT, _FLOAT, _TEXT = "int", "float", "text"
+_INT, _FLOAT, _SIGNED, _TEXT = "int", "float", "signed", "text"
 # option -> (field, kind), as sd-scripts names them.
 _OPTIONS: dict[str, tuple[str, str]] = {
     "w": ("width", _INT),
@@ -62,6 +64,7 @@ _OPTIONS: dict[str, tuple[str, str]] = {
     "ctr": ("cfg_trunc_ratio", _FLOAT),
     "rcfg": ("renorm_cfg", _FLOAT),
     "fs": ("flow_shift", _TEXT),
+    "am": ("network_multiplier", _SIGNED),
 }
 # a known kind of name, or whatever else stands behind a space and two dashes, where sd-scripts cuts the line
 _START = re.compile(
@@ -73,7 +76,11 @@ _OTHER_NAMES = {
     "seed": "d", "cfg": "l", "cfg_scale": "l", "scale": "l", "guidance": "l", "sampler": "ss", "sample_sampler": "ss",
     "guidance_scale": "l",
 }  # fmt: skip
-_NUMBER = {_INT: re.compile(r"\d+"), _FLOAT: re.compile(r"\d+,\d+(?![\d,])|[\d.]+")}
+_NUMBER = {
+    _INT: re.compile(r"\d+"),
+    _FLOAT: re.compile(r"\d+,\d+(?![\d,])|[\d.]+"),
+    _SIGNED: re.compile(r"-?(?:\d+,\d+(?![\d,])|[\d.]+)"),
+}
 
 
 def read(source: Path | str, default_sampler: str | None = None) -> tuple[SamplePrompt, ...]:
@@ -171,7 +178,7 @@ def _from_mapping(row: Any) -> SamplePrompt:
             notes.append(f"'{name}' is not known and dropped")
             continue
         try:
-            values[name] = {_INT: int, _FLOAT: float, _TEXT: str}[_KINDS[name]](value)
+            values[name] = {_INT: int, _FLOAT: float, _SIGNED: float, _TEXT: str}[_KINDS[name]](value)
         except (TypeError, ValueError):
             notes.append(f"{name} is {value!r}, not a number, and dropped")
     return _made(values, notes)
@@ -260,6 +267,8 @@ def _reads_as_option(prompt: str) -> bool:
     """Whether sd-scripts takes a prompt's first words for an option (`d 5 dogs` sets its seed)."""
     name, _, rest = prompt.partition(" ")
     known = _OPTIONS.get(name.lower())
+    if known and known[1] == _SIGNED:
+        return False  # gen_img's, which the trainer of sd-scripts does not know
     return bool(known and rest and (known[1] == _TEXT or re.match(r"[\d.]" if known[1] == _FLOAT else r"\d", rest)))
 
 

@@ -86,7 +86,9 @@ def assemble(
         device=accelerator.device,
     )
     model = _model(config, order, echo)
+    vae_weights = model.vae.state_dict()
     latents = _latents(config, model, order, precision, accelerator.device)
+    latents.settle(datasets, vae_weights, echo)
     _cache(config, latents, datasets, progress=progress and accelerator.is_main_process)
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)

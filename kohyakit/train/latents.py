@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -78,6 +78,25 @@ class LatentSource:
                 raise RunError(Problem(where, "the VAE gave NaN for this image", "set no_half_vae = true"))
             samples.append(sample)
         return torch.cat(samples).to(self.latent_dtype)
+
+    @torch.no_grad()
+    def settle(
+        self, datasets: Sequence[TrainDataset], weights: Mapping[str, Tensor], say: Callable[[str], None]
+    ) -> None:
+        """Encode one photo, before the first step; where half precision gives NaN, float32 is taken, with a word.
+
+        SDXL's own VAE overflows in fp16. weights: the VAE's as they were in its file. Draws nothing.
+        """
+        images = [image for dataset in datasets for image in dataset.images[:1]]
+        if self.vae_dtype is torch.float32 or not images:
+            return
+        pixels = self._pixels(images[0], False)[None]
+        mean = self.vae.encode(pixels.to(self.device, self.vae_dtype)).latent_dist.mean
+        if not torch.isfinite(mean).all():
+            name = str(self.vae_dtype).removeprefix("torch.")
+            say(f"warning: the VAE gives NaN in {name} ({images[0].key}), so float32 is taken, as no_half_vae does")
+            self.vae_dtype = torch.float32
+            self.vae.float().load_state_dict(weights)
 
     def _posterior_noise(self, mean: Tensor, names: Sequence[str]) -> Tensor:
         """Each image's own stream, or one draw on the device for all, as sd-scripts (a GPU's draws do not add up)."""

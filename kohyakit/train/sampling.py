@@ -6,6 +6,7 @@ The mathematics and the random numbers are sd-scripts'; better than there, the L
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -70,6 +71,7 @@ class SampleRecord:
     sampler: str
     time: str
     run: str
+    network_multiplier: float = 1.0
 
 
 def draw_samples(
@@ -83,12 +85,14 @@ def draw_samples(
     sampler: str = "ddim",
     asked: ModelConfig = _PLAIN,
     run: str = "",
+    network: nn.Module | None = None,
     echo: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Draw every prompt into `output_dir/sample` and return the files made.
 
     epoch: the epoch just ended (0 before the first), or None within an epoch, which puts the step into the name.
-    sampler: for prompts without one of their own. echo takes a line for each prompt that failed; the others are
+    sampler: for prompts without one of their own. network: what is attached to the model, for prompts that want a
+    strength of their own. echo takes a line for each prompt that failed; the others are
     drawn all the same. torch's random generators and the models' modes are afterwards as they were.
     """
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
@@ -100,7 +104,8 @@ def draw_samples(
                 folder.mkdir(parents=True, exist_ok=True)
                 chosen = prompt.sampler or sampler
                 seed = _seed(prompt.seed)
-                image = _decode(model, sample_latents(model, prompt, chosen, asked))
+                with _strength(network, prompt.network_multiplier):
+                    image = _decode(model, sample_latents(model, prompt, chosen, asked))
                 now = time.localtime()
                 name = _file_name(output_name, epoch, step, index, now, prompt.seed)
                 record = SampleRecord(
@@ -109,6 +114,7 @@ def draw_samples(
                     width=prompt.size[0], height=prompt.size[1],
                     sample_steps=prompt.sample_steps, scale=prompt.scale, seed=seed, sampler=chosen,
                     time=time.strftime("%Y-%m-%dT%H:%M:%S%z", now), run=run,
+                    network_multiplier=1.0 if prompt.network_multiplier is None else prompt.network_multiplier,
                 )  # fmt: skip
                 _save(image, folder / name, record)
                 _note(folder / INDEX, record)
@@ -144,6 +150,22 @@ def _as_found(model: Model) -> Iterator[None]:
             module.training = was
 
 
+@contextmanager
+def _strength(network: nn.Module | None, multiplier: float | None) -> Iterator[None]:
+    """Every layer of the network at this strength, and afterwards as before."""
+    if network is None or multiplier is None:
+        yield
+        return
+    before = [(layer, layer.multiplier) for layer in network.modules() if hasattr(layer, "multiplier")]
+    try:
+        for layer, _ in before:
+            layer.multiplier = multiplier
+        yield
+    finally:
+        for layer, was in before:
+            layer.multiplier = was
+
+
 def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
@@ -156,19 +178,24 @@ def _seed(seed: int | None) -> int:
     return seed
 
 
-def build_sampler(name: str, prediction_type: str = "epsilon") -> Any:
+def build_sampler(name: str, prediction_type: str = "epsilon", *, zero_terminal_snr: bool = False) -> Any:
     """diffusers' scheduler for a sampler's name, on Stable Diffusion's noise schedule, set as sd-scripts sets it.
 
-    Names may carry the `k_` of old presets. DDIM and DDPM clip the picture they foresee to ±1. Raises ConfigError.
+    Names may carry the `k_` of old presets. DDIM and DDPM clip the picture they foresee to ±1. zero_terminal_snr: begin
+    at the last timestep, on the schedule rescaled to end in noise alone where the sampler can. Raises ConfigError.
     """
     key = name.lower().removeprefix("k_")
     if key not in SAMPLERS:
         cure = f"choose one of {', '.join(SAMPLERS)}"
         raise ConfigError(Problem("sample_sampler", f"there is no sampler '{name}'", cure))
     kind, settings = SAMPLERS[key]
+    sampler = _sampler_class(kind)
+    if zero_terminal_snr:
+        ending = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        settings = settings | {key: ending[key] for key in ending.keys() & inspect.signature(sampler).parameters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # diffusers would rather have dpmsolver++
-        scheduler = _sampler_class(kind)(
+        scheduler = sampler(
             num_train_timesteps=1000,
             beta_start=0.00085,
             beta_end=0.012,
@@ -198,7 +225,8 @@ def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: Mode
     """
     device, dtype = _device(model.unet), next(model.unet.parameters()).dtype
     guided = prompt.scale > 1.0
-    scheduler = build_sampler(sampler, model.prediction_type)
+    to_noise_alone = asked.zero_terminal_snr and model.prediction_type == "v_prediction"
+    scheduler = build_sampler(sampler, model.prediction_type, zero_terminal_snr=to_noise_alone)
     scheduler.set_timesteps(prompt.sample_steps, device=device)
     wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
     width, height = prompt.size
@@ -263,6 +291,7 @@ def _parameters(record: SampleRecord) -> str:
     return (
         f"{record.prompt}{negative}\nSteps: {record.sample_steps}, Sampler: {record.sampler}, "
         f"CFG scale: {record.scale:g}, Seed: {record.seed}, Size: {record.width}x{record.height}"
+        + (f", LoRA strength: {record.network_multiplier:g}" if record.network_multiplier != 1 else "")
     )
 
 

@@ -148,11 +148,13 @@ class Writer:
         config = self._config
         prompts = prompt_lines.read(config.sampling.sample_prompts or "")
         wanted = takewhile(lambda _: not self._stopping(), prompts)
+        as_there = config.training.rng_order == "sd-scripts"  # which draws samples on the schedule as it was before
+        asked = replace(config.model, zero_terminal_snr=config.model.zero_terminal_snr and not as_there)
         with self._as_used(), self._autocast():
             draw_samples(
                 self._parts.model, wanted, epoch=epoch, step=step, output_dir=self.folder,
                 output_name=config.saving.output_name or "last", sampler=config.sampling.sample_sampler,
-                asked=config.model, run=str(self._run.version), echo=self._warn,
+                asked=asked, run=str(self._run.version), network=self._parts.network, echo=self._warn,
             )  # fmt: skip
         self._run.update(samples=self.folder / FOLDER)
 

@@ -193,3 +193,14 @@ def test_an_option_of_any_name_is_no_part_of_the_prompt(
     found = parse_line(line)
     assert (found.prompt, found.negative_prompt, found.width) == (prompt, negative, 128)
     assert any(told in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "strength"),
+    [("cat --am 0.7", 0.7), ("cat --am -1 --w 64", -1.0), ("cat --am 0", 0.0), ("cat --am=1,5", 1.5), ("cat", None)],
+)
+def test_a_lora_strength_of_its_own(line, strength):
+    prompt = parse_line(line)
+    assert (prompt.prompt, prompt.network_multiplier) == ("cat", strength)
+    assert parse_line(to_line(prompt)).network_multiplier == strength
+    assert parse_line("am 5 times happier").prompt == "am 5 times happier"

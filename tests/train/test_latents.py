@@ -9,6 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.dataset import layout
+from kohyakit.dataset.augment import ImageDraw
+from kohyakit.errors import RunError
 from kohyakit.models import load_model
 from kohyakit.train.data import build_datasets, load_pixels
 from kohyakit.train.latents import LatentSource
@@ -39,8 +41,6 @@ def test_the_sd_scripts_order_draws_a_whole_chunk_as_diffusers_does(vae):
 
 
 def test_an_image_of_nan_is_named(vae):
-    from kohyakit.errors import RunError
-
     pixels = [torch.zeros(3, 64, 64), torch.full((3, 64, 64), torch.nan)]
     with pytest.raises(RunError, match=r"^second: .*NaN.*no_half_vae"):
         source(vae, KohyakitOrder(1), vae_batch_size=2).encode(pixels, ["first", "second"])
@@ -83,8 +83,6 @@ def test_a_subset_may_scale_its_images_in_its_own_way(make_config, tmp_path, pho
     import numpy as np
     from PIL import Image
 
-    from kohyakit.dataset.augment import ImageDraw
-
     folder, file = photos / "2_town", tmp_path / "data.toml"
     text = f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = {str(folder)!r}\nresize_interpolation = 'nearest'\n"
     file.write_text(text, encoding="utf-8")
@@ -97,3 +95,42 @@ def test_a_subset_may_scale_its_images_in_its_own_way(make_config, tmp_path, pho
     bucket = image.placement.bucket
     pixels = load_pixels(image, ImageDraw(False, 0, 0))
     assert torch.equal(pixels, torch.tensor(expected[: bucket.height, : bucket.width]).permute(2, 0, 1) / 127.5 - 1)
+
+
+def overflowing(model) -> torch.nn.Module:
+    """A VAE whose first layer gives numbers beyond fp16's 65504, which a norm brings back in wider types."""
+    vae = load_model(model).vae
+    for parameter in vae.encoder.conv_in.parameters():
+        parameter.data *= 1e5
+    return vae
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_a_vae_that_overflows_is_found_before_the_first_step(tiny_model, make_config, half):
+    """Then float32 is taken with the weights of the file, not with those that half precision has rounded."""
+    vae, datasets, said = overflowing(tiny_model), build_datasets(layout.scan(make_config()), 1.0), []
+    pixels = [load_pixels(datasets[0].images[0], ImageDraw(False, 0, 0))]
+    wanted = source(vae, KohyakitOrder(1)).encode(pixels, ["a"])
+    weights = vae.state_dict()
+    latents = LatentSource(vae.to(half), KohyakitOrder(1), scale=1.0, device=torch.device("cpu"), vae_dtype=half,
+                           latent_dtype=torch.float32)  # fmt: skip
+    before = torch.get_rng_state()
+    if half is torch.float16:
+        with pytest.raises(RunError, match="NaN"):
+            latents.encode(pixels, ["a"])
+    latents.settle(datasets, weights, said.append)
+    assert torch.equal(before, torch.get_rng_state())
+    assert latents.vae_dtype == (torch.float32 if half is torch.float16 else half)
+    got = latents.encode(pixels, ["a"])
+    if half is torch.float16:
+        assert len(said) == 1
+        assert "NaN in float16" in said[0]
+        assert torch.equal(got, wanted)
+    else:
+        assert not said
+        assert torch.isfinite(got).all()
+
+
+def test_a_vae_in_float32_is_not_tried(tiny_model, make_config):
+    latents = source(SimpleNamespace(), KohyakitOrder(1))
+    latents.settle(build_datasets(layout.scan(make_config()), 1.0), {}, pytest.fail)

@@ -240,6 +240,71 @@ def test_lms_equals_diffusers_own(prediction: str) -> None:
     assert torch.allclose(*results, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["ddim", "euler", "euler_a", "ddpm", "dpmsolver++"])
+def test_zero_terminal_snr_begins_in_noise_alone(tiny_model: Path, name: str) -> None:
+    """Lin et al. 2023: at the last timestep nothing of the picture is left, so there v = -picture."""
+    from kohyakit.config.model import ModelConfig
+
+    sampler = build_sampler(name, "v_prediction", zero_terminal_snr=True)
+    sampler.set_timesteps(4)
+    assert [int(t) for t in sampler.timesteps] == [999, 749, 499, 249]
+    assert float(sampler.alphas_cumprod[-1]) < 1e-6
+    assert float(build_sampler(name, "v_prediction").alphas_cumprod[-1]) == pytest.approx(0.00466, rel=0.01)
+    model = load_model(tiny_model, v_parameterization=True)
+    drawn = []
+    for zero in (False, True):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            drawn.append(sample_latents(model, SMALL, name, ModelConfig(zero_terminal_snr=zero)))
+    assert torch.isfinite(drawn[1]).all()
+    assert not torch.allclose(*drawn)
+
+
+def test_one_step_from_noise_alone_is_what_the_u_net_says(tiny_model: Path) -> None:
+    """With one DDIM step the picture is -v, whatever the noise; DDIM clips it to ±1, as in sd-scripts."""
+    from kohyakit.config.model import ModelConfig
+
+    model, prompt = load_model(tiny_model, v_parameterization=True), replace(SMALL, sample_steps=1, scale=1.0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        drawn = sample_latents(model, prompt, "ddim", ModelConfig(zero_terminal_snr=True))
+        torch.manual_seed(1)
+        states = encode_weighted(model.text_encoder, [prompt.prompt], None)
+        v = model.unet(torch.randn(1, 4, 8, 8), torch.tensor(999), states).sample
+    assert torch.allclose(drawn, (-v).clamp(-1, 1), atol=1e-5)
+
+
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zero", [False, True])
+def test_v_prediction_of_sd2_is_what_diffusers_draws(goldens: Path, zero: bool) -> None:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    from kohyakit.config.model import ModelConfig
+
+    place = goldens / "training2/sd2-tiny"
+    pipeline = StableDiffusionPipeline.from_pretrained(place, local_files_only=True, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    ending = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero else {}
+    pipeline.scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        clip_sample=True, **ending,
+    )  # fmt: skip
+    told = []
+    for words in ("a cat", "dog"):  # end tokens fill up, as in sd-scripts' samples; the pipeline takes another
+        ids = pipeline.tokenizer(words).input_ids
+        told.append(pipeline.text_encoder(torch.tensor([ids + [49407] * (77 - len(ids))]))[0])
+    torch.manual_seed(4)
+    theirs = pipeline(prompt_embeds=told[0], negative_prompt_embeds=told[1], width=64, height=64,
+                      num_inference_steps=4, guidance_scale=6.0, output_type="latent").images  # fmt: skip
+    model = load_model(place, family="sd2", v_parameterization=True)
+    prompt = replace(SMALL, negative_prompt="dog", sample_steps=4, scale=6.0)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        ours = sample_latents(model, prompt, "ddim", ModelConfig(zero_terminal_snr=zero))
+    assert (ours - theirs).abs().max() < 1e-4
+
+
 def test_no_guidance_at_a_scale_of_1_and_the_negative_prompt_counts_above(tiny: Model) -> None:
     def latents(**changes) -> torch.Tensor:
         torch.manual_seed(1)

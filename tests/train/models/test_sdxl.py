@@ -12,11 +12,11 @@ from torch import Tensor
 
 from kohyakit.config.model import ModelConfig
 from kohyakit.errors import ConfigError
-from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.formats.prompt_lines import SamplePrompt, parse_line
 from kohyakit.models import Model, build_meta, load_model
 from kohyakit.networks.file import save_lora
 from kohyakit.networks.lora import LoraNetwork, LoraSettings
-from kohyakit.train.sampling import build_sampler, sample_latents
+from kohyakit.train.sampling import build_sampler, draw_samples, sample_latents
 
 _spec = importlib.util.spec_from_file_location("tiny_sdxl", Path(__file__).parents[1] / "tiny_sdxl.py")
 tiny_sdxl = importlib.util.module_from_spec(_spec)
@@ -125,6 +125,67 @@ def drawn(model: Model, asked: ModelConfig = ModelConfig()) -> Tensor:  # noqa: 
 def test_a_sample_is_what_diffusers_draws(model: Model, pipeline) -> None:
     assert (drawn(model) - in_diffusers(pipeline)).abs().max() < 1e-4
     assert torch.equal(drawn(model, ModelConfig(clip_skip=2)), drawn(model))  # not looked at, as in sd-scripts
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("cat --w 100 --h 150 --s 3 --d 5 --l 4.5 --n dog", (96, 144, 3, 4.5, "dog", "ddim")),
+        ("cat --w 64 --h 64 --s 3 --d 5", (64, 64, 3, 7.5, "", "ddim")),
+        ("cat --w 64 --h 64 --s 3 --d 5 --l 1 --n dog", (64, 64, 3, 1.0, "", "ddim")),
+        ("cat --w 64 --h 64 --s 4 --d 6 --ss euler_a", (64, 64, 4, 7.5, "", "euler_a")),
+        ("cat --w 64 --h 64 --s 5 --d 6 --ss dpmsolver++", (64, 64, 5, 7.5, "", "dpmsolver++")),
+        ("cat --w 64 --h 64 --s 3 --d 6 --g 2 --fs 3 --ctr 1 --rcfg 1", (64, 64, 3, 7.5, "", "ddim")),
+    ],
+)
+def test_every_option_of_a_line_means_what_diffusers_makes_of_it(model: Model, pipeline, line, wanted) -> None:
+    """Width, height, steps, scale, negative prompt and sampler; those for other families change nothing."""
+    prompt = parse_line(line)
+    width, height, steps, scale, negative, sampler = wanted
+    pipeline.scheduler = build_sampler(sampler)
+    try:
+        torch.manual_seed(prompt.seed)
+        theirs = pipeline(
+            "cat", negative_prompt=negative, width=width, height=height, num_inference_steps=steps,
+            guidance_scale=scale, output_type="latent",
+        ).images  # fmt: skip
+    finally:
+        pipeline.scheduler = build_sampler("ddim")
+    torch.manual_seed(prompt.seed)
+    with torch.no_grad():
+        ours = sample_latents(model, prompt, prompt.sampler or "ddim")
+    assert ours.shape == (1, 4, height // 8, width // 8)
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_a_picture_has_the_strength_that_its_line_asks_for(folder: Path, tmp_path: Path) -> None:
+    """At half strength as with ups of half the size, at 0 as without the LoRA; and afterwards as before."""
+    from PIL import Image
+
+    model = load_model(folder, family="sdxl")
+
+    def pictures(*options: str, network: LoraNetwork | None = None) -> list[bytes]:
+        lines = [parse_line(f"cat --w 64 --h 64 --s 3 --d 5 {option}") for option in options]
+        files = draw_samples(model, lines, epoch=1, step=1, output_dir=tmp_path, output_name="x", network=network)
+        return [Image.open(file).tobytes() for file in files]
+
+    (without,) = pictures("")
+    torch.manual_seed(1)
+    network = LoraNetwork.over(model, LoraSettings(dim=8, alpha=4.0), strong)
+    network.attach()
+    network.eval()
+    full, half, none, again = pictures("", "--am 0.5", "--am 0", "", network=network)
+    assert none == without
+    assert again == full != half != none
+    with torch.no_grad():
+        for layer in network.modules():
+            if hasattr(layer, "lora_up"):
+                layer.lora_up.weight *= 0.5
+    assert pictures("") == [half]
+    lines = (tmp_path / "sample/samples.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["network_multiplier"] for record in records[1:5]] == [1.0, 0.5, 0.0, 1.0]
 
 
 def strong(name: str, down: Tensor, up: Tensor) -> None:
