@@ -244,3 +244,9 @@ class DatasetConfig:
         "or ignore it as sd-scripts does.",
         tip="Leave apply; ignore only to repeat an sd-scripts run exactly.",
     )
+    cache_format: str = param(
+        "kohyakit", choices=("kohyakit", "sd-scripts"), own=True,
+        help="How caches on disk are written: under names that change with all that they depend on, or as sd-scripts' "
+        "own .npz files beside the pictures, so that both tools share them. Those are read either way where they fit.",
+        tip="sd-scripts when you train one set with both tools.",
+    )

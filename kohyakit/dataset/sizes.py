@@ -17,13 +17,18 @@ def size_condition(
     target = (bucket.height, bucket.width)
     if not bucketed:
         return (*target, 0, bucket.width if flipped else 0, *target)
-    width, height = original
-    aspect = width / height
-    if bucket.width / bucket.height > aspect:
-        fitted_width, fitted_height = bucket.height * aspect, float(bucket.height)
-    else:
-        fitted_width, fitted_height = float(bucket.width), bucket.width / aspect
-    left, top = (bucket.width - fitted_width) // 2, (bucket.height - fitted_height) // 2
+    left, top, right, _ = letterbox(original, bucket)
     if flipped:
-        left = bucket.width - (left + fitted_width)
-    return (height, width, int(top), int(left), *target)
+        left = bucket.width - right
+    return (original[1], original[0], int(top), int(left), *target)
+
+
+def letterbox(size: tuple[int, int], bucket: Bucket) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a picture of this (width, height), scaled to fit into its bucket."""
+    aspect = size[0] / size[1]
+    if bucket.width / bucket.height > aspect:
+        width, height = bucket.height * aspect, float(bucket.height)
+    else:
+        width, height = float(bucket.width), bucket.width / aspect
+    left, top = (bucket.width - width) // 2, (bucket.height - height) // 2
+    return left, top, left + width, top + height

@@ -18,6 +18,7 @@ from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.config.training import TrainingConfig
 from kohyakit.dataset.augment import process_caption
+from kohyakit.dataset.images import ImageRecord
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
@@ -28,6 +29,7 @@ from kohyakit.train.data import TrainDataset
 from kohyakit.train.latents import LatentSource
 from kohyakit.train.losses import signal_to_noise
 from kohyakit.train.noise import scaled_linear_alphas_cumprod
+from kohyakit.train.npz_caches import SharedText
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.precision import Precision, precision_of
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
@@ -89,7 +91,7 @@ def assemble(
     vae_weights = model.vae.state_dict()
     latents = _latents(config, model, order, precision, accelerator.device)
     latents.settle(datasets, vae_weights, echo)
-    _cache(config, latents, datasets, progress=progress and accelerator.is_main_process)
+    _cache(config, latents, datasets, echo, progress=progress and accelerator.is_main_process)
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
     groups, names = parameter_groups(config, network)
@@ -97,7 +99,7 @@ def assemble(
         network.train_only(parameter for group in groups for parameter in group["params"])
     built, scheduler = make_optimizer(config, groups, length.steps)
     _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
-    text_outputs = _text_outputs(config, model, datasets, accelerator, progress=progress)
+    text_outputs = _text_outputs(config, model, datasets, accelerator, echo, progress=progress)
     network.to(accelerator.device, precision.network)
     alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
     snr = signal_to_noise(scaled_linear_alphas_cumprod()).to(accelerator.device)
@@ -154,23 +156,28 @@ def _latents(
         latent_dtype=precision.weights,
         vae_batch_size=config.dataset.vae_batch_size,
         resize_interpolation=config.dataset.resize_interpolation,
+        family=model.family.name,
+        as_npz=config.dataset.cache_format == "sd-scripts",
     )
 
 
-def _cache(config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainDataset], *, progress: bool) -> None:
+def _cache(
+    config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainDataset], echo: Echo, *, progress: bool
+) -> None:
     dataset = config.dataset
     if not (dataset.cache_latents or dataset.cache_latents_to_disk):
         return
     total = sum(len(d.images) for d in datasets)
     bar = Progress(total, 0, show=progress, what="caching latents", unit="image")
-    latents.cache(datasets, to_disk=dataset.cache_latents_to_disk, progress=bar.advance)
+    latents.cache(datasets, to_disk=dataset.cache_latents_to_disk, progress=bar.advance, say=echo)
     bar.end()
     latents.vae.to("cpu")
     torch.cuda.empty_cache()  # what the VAE needed is of other sizes than what the steps need
 
 
 def _text_outputs(
-    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], accelerator: Any, *, progress: bool
+    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], accelerator: Any, echo: Echo, *,
+    progress: bool,
 ) -> TextOutputs | None:
     """Every caption encoded once, where that is asked for; the text encoders leave the device afterwards."""
     dataset, asked = config.dataset, config.model
@@ -192,7 +199,7 @@ def _text_outputs(
         for data in datasets
         for image in data.images
     }  # fmt: skip
-    outputs = TextOutputs(encode, repr(facts))
+    outputs = TextOutputs(encode, repr(facts), _shared_text(config, model, datasets, echo) if to_disk else None)
     shown = progress and accelerator.is_main_process
     bar = Progress(len(captions), 0, show=shown, what="caching captions", unit="caption")
     outputs.fill(captions, dataset.text_encoder_batch_size or dataset.train_batch_size, bar.advance)
@@ -200,6 +207,21 @@ def _text_outputs(
     for encoder in model.text_encoders:
         encoder.to("cpu", torch.float32)  # half precision is slow there, or not there at all
     return outputs
+
+
+def _shared_text(
+    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], echo: Echo
+) -> SharedText | None:
+    """sd-scripts' own files of text outputs, which only models of two text encoders have."""
+    if len(model.text_encoders) < 2:
+        return None
+    records: dict[str, list[ImageRecord]] = {}
+    for image in (image for data in datasets for image in data.images):
+        caption = process_caption(image.record.caption, image.subset.captions, random.Random(0), 1)
+        records.setdefault(caption, []).append(image.record)
+    first, second = (encoder.config.hidden_size for encoder in model.text_encoders)
+    tokens = (config.model.max_token_length or 75) + 2
+    return SharedText(records, (first, second), tokens, config.dataset.cache_format == "sd-scripts", echo)
 
 
 def _network(

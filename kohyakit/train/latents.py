@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import draft_for, is_link
+from kohyakit.train import npz_caches
 from kohyakit.train.data import Batch, TrainDataset, TrainImage, load_pixels
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 from kohyakit.train.text_outputs import weights_mark
@@ -32,6 +33,7 @@ class LatentSource:
     """Gives every batch its latents, [B, 4, H / 8, W / 8], times the VAE's scale.
 
     One posterior sample belongs to an image and its flip, so training with and without a cache sees the same.
+    as_npz: what is kept on disk is written as sd-scripts does.
     """
 
     def __init__(
@@ -45,7 +47,12 @@ class LatentSource:
         latent_dtype: torch.dtype,
         vae_batch_size: int = 1,
         resize_interpolation: str | None = None,
+        family: str = "sd1",
+        as_npz: bool = False,
     ) -> None:
+        self.family = family
+        self.as_npz = as_npz
+        self._fits: dict[Path, bool] = {}
         self.vae = vae
         self.order = order
         self.scale = scale
@@ -106,13 +113,21 @@ class LatentSource:
         noise = torch.stack([torch.randn(mean.shape[1:], generator=stream) for stream in streams])
         return noise.to(mean.device, mean.dtype)
 
-    def cache(self, datasets: Sequence[TrainDataset], *, to_disk: bool, progress: Callable[[], None]) -> None:
+    def cache(
+        self,
+        datasets: Sequence[TrainDataset],
+        *,
+        to_disk: bool,
+        progress: Callable[[], None],
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Encode every image (and its flip where flip_aug is on) before the first step; progress() after each.
 
         Images of one bucket that follow each other are encoded vae_batch_size at a time, while others are decoded.
         """
         if to_disk:
             self._vae_mark()
+            self._judge_theirs(datasets, say)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="pixels") as pool:
             try:
                 for place, images, loaded in self._loaded_ahead(datasets, to_disk, pool):
@@ -121,7 +136,9 @@ class LatentSource:
                         self._cache.update(
                             {(place[0], i, flip): one for i, one in zip(place[1], latents, strict=True)}
                         )
-                    for _ in images:
+                    for i, image in zip(place[1], images, strict=True):
+                        if to_disk and self.as_npz:
+                            self._share(image, self._cache[place[0], i, False], self._cache.get((place[0], i, True)))
                         progress()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -146,10 +163,43 @@ class LatentSource:
         """Of each image its place on disk and the latents there, else its pixels."""
         found: list[_Loaded] = []
         for image in images:
-            path = self._cache_path(image, flip) if to_disk else None
+            path = self._cache_path(image, flip) if to_disk and not self.as_npz else None
             latents = _read_latents(path) if path and path.exists() else None
+            if latents is None and to_disk:
+                latents = self._theirs(image, flip)
             found.append((path, latents, None if latents is not None else self._pixels(image, flip)))
         return found
+
+    def _judge_theirs(self, datasets: Sequence[TrainDataset], say: Callable[[str], None]) -> None:
+        """In which folders the latents that sd-scripts kept are this VAE's, told by the first that fits its image."""
+        for image in (image for dataset in datasets for image in dataset.images):
+            folder = image.record.path.parent
+            if folder in self._fits or (latents := npz_caches.read_latents(image, self.family, flip=False)) is None:
+                continue
+            self._fits[folder] = self._encodes_to(image, latents)
+            if not self._fits[folder]:
+                say(npz_caches.OTHER.format("latents", folder, "VAE or other pictures"))
+
+    @torch.no_grad()
+    def _encodes_to(self, image: TrainImage, latents: Tensor) -> bool:
+        pixels = self._pixels(image, False)[None].to(self.device, self.vae_dtype)
+        posterior = self.vae.encode(pixels).latent_dist
+        return npz_caches.is_sample_of(latents, posterior.mean[0].cpu(), posterior.std[0].cpu())
+
+    def _theirs(self, image: TrainImage, flip: bool) -> Tensor | None:
+        """What sd-scripts kept of an image, where that and all of its flips fit."""
+        if not self._fits.get(image.record.path.parent):
+            return None
+        flips = {flip, image.subset.augment.flip_aug, False}
+        found = {side: npz_caches.read_latents(image, self.family, flip=side) for side in flips}
+        if any(latents is None for latents in found.values()):
+            return None
+        return found[flip].to(self.latent_dtype)
+
+    def _share(self, image: TrainImage, latents: Tensor, flipped: Tensor | None) -> None:
+        """Write an image's latents as sd-scripts does, unless what is there is what was taken."""
+        if npz_caches.shareable(image) and self._theirs(image, False) is None:
+            npz_caches.write_latents(image, self.family, latents, flipped)
 
     def _encoded(self, images: Sequence[TrainImage], flip: bool, loaded: Sequence[_Loaded]) -> list[Tensor]:
         """The latents of images of one size; what was not on disk is encoded, and written there where wanted."""

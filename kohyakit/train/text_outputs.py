@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kohyakit.files import draft_for, is_link
 from kohyakit.models.conditioning import Conditioning
+from kohyakit.train.npz_caches import SharedText
 
 CACHE_FOLDER = ".kohyakit_text"
 
@@ -21,11 +22,13 @@ class TextOutputs:
     """Every caption's states (and pooled state, where the family has one), encoded once and kept on the CPU.
 
     encode: captions -> their conditioning. mark: what the numbers depend on beside the caption (encoders, length,
-    weights, precision); with the caption it names the file on disk, so that no stale one is ever used.
+    weights, precision); with the caption it names the file on disk, so that no stale one is ever used. shared: what
+    sd-scripts keeps on disk, where that is looked at.
     """
 
-    def __init__(self, encode: Encode, mark: str) -> None:
+    def __init__(self, encode: Encode, mark: str, shared: SharedText | None = None) -> None:
         self._encode = encode
+        self._shared = shared
         self._mark = mark
         self._kept: dict[str, dict[str, Tensor]] = {}
 
@@ -36,7 +39,7 @@ class TextOutputs:
         """
         missing = []
         for caption, folder in captions.items():
-            found = _read(self._path(caption, folder)) if folder else None
+            found = self._found(caption, folder) if folder else None
             if found is None:
                 missing.append(caption)
             else:
@@ -47,8 +50,24 @@ class TextOutputs:
             self._add(part)
             for caption in part:
                 if folder := captions[caption]:
-                    _write(self._path(caption, folder), self._kept[caption])
+                    self._write(caption, folder)
                 progress()
+
+    def _found(self, caption: str, folder: Path) -> dict[str, Tensor] | None:
+        own = _read(self._path(caption, folder))
+        if own is not None or self._shared is None:
+            return own
+        return self._shared.find(caption, self._one)
+
+    def _one(self, caption: str) -> dict[str, Tensor]:
+        self._add([caption])
+        return self._kept[caption]
+
+    def _write(self, caption: str, folder: Path) -> None:
+        if self._shared is not None and self._shared.write:
+            self._shared.keep(caption, self._kept[caption])
+        else:
+            _write(self._path(caption, folder), self._kept[caption])
 
     @torch.no_grad()
     def _add(self, captions: Sequence[str]) -> None:
