@@ -119,7 +119,8 @@ class TrainingConfig:
     )
     highvram: bool = param(
         False,
-        help="Do not clear the graphics memory cache between latents; quicker caching, more memory.",
+        help="Do not clear the graphics memory cache between latents; quicker caching, more memory. Trained here, the "
+        "VAE and the text encoders also stay in graphics memory once their outputs are cached.",
         tip="On with 24 GB or more.",
     )
     cpu_offload_checkpointing: bool = param(

@@ -31,6 +31,7 @@ from kohyakit.train.losses import signal_to_noise
 from kohyakit.train.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.npz_caches import SharedText
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
+from kohyakit.train.placing import brought
 from kohyakit.train.precision import Precision, precision_of
 from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 from kohyakit.train.schedulers import build_scheduler
@@ -88,6 +89,10 @@ def assemble(
         device=accelerator.device,
     )
     model = _model(config, order, echo)
+    if training.lowram:  # into the GPU's memory at once, so that main memory never holds what is read next beside it
+        _place(model.unet, precision.weights, accelerator.device, checkpoint=False)
+        for encoder in model.text_encoders:
+            _place(encoder, precision.text_encoder, accelerator.device, checkpoint=False)
     vae_weights = model.vae.state_dict()
     latents = _latents(config, model, order, precision, accelerator.device)
     latents.settle(datasets, vae_weights, echo)
@@ -98,8 +103,11 @@ def assemble(
     if order.prefetchable:
         network.train_only(parameter for group in groups for parameter in group["params"])
     built, scheduler = make_optimizer(config, groups, length.steps)
-    _place(model, precision, accelerator.device, checkpoint=training.gradient_checkpointing, text=train_text_encoder)
+    checkpoint = training.gradient_checkpointing
+    for encoder in model.text_encoders:
+        _place(encoder, precision.text_encoder, accelerator.device, checkpoint=checkpoint and train_text_encoder)
     text_outputs = _text_outputs(config, model, datasets, accelerator, echo, progress=progress)
+    _place(model.unet, precision.weights, accelerator.device, checkpoint=checkpoint)
     network.to(accelerator.device, precision.network)
     alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
     snr = signal_to_noise(scaled_linear_alphas_cumprod()).to(accelerator.device)
@@ -171,6 +179,8 @@ def _cache(
     bar = Progress(total, 0, show=progress, what="caching latents", unit="image")
     latents.cache(datasets, to_disk=dataset.cache_latents_to_disk, progress=bar.advance, say=echo)
     bar.end()
+    if config.training.highvram:
+        return
     latents.vae.to("cpu")
     torch.cuda.empty_cache()  # what the VAE needed is of other sizes than what the steps need
 
@@ -186,7 +196,7 @@ def _text_outputs(
         return None
 
     def encode(captions: Sequence[str]) -> Conditioning:
-        with accelerator.autocast():
+        with brought(model.text_encoders, accelerator.device), accelerator.autocast():
             return model.family.condition(model.text_encoders, captions, asked, None)
 
     facts = (
@@ -204,8 +214,9 @@ def _text_outputs(
     bar = Progress(len(captions), 0, show=shown, what="caching captions", unit="caption")
     outputs.fill(captions, dataset.text_encoder_batch_size or dataset.train_batch_size, bar.advance)
     bar.end()
-    for encoder in model.text_encoders:
-        encoder.to("cpu", torch.float32)  # half precision is slow there, or not there at all
+    if not config.training.highvram:
+        for encoder in model.text_encoders:
+            encoder.to("cpu")
     return outputs
 
 
@@ -290,16 +301,9 @@ def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int
     return built, scheduler
 
 
-def _place(model: Model, precision: Precision, device: torch.device, *, checkpoint: bool, text: bool) -> None:
+def _place(module: nn.Module, dtype: torch.dtype, device: torch.device, *, checkpoint: bool) -> None:
     """Frozen weights in their precision on the device; gradient checkpointing where something is trained."""
-    model.unet.requires_grad_(False).to(device, precision.weights)
-    _mode(model.unet, checkpoint)
-    for encoder in model.text_encoders:
-        encoder.requires_grad_(False).to(device, precision.text_encoder)
-        _mode(encoder, checkpoint and text)
-
-
-def _mode(module: nn.Module, checkpoint: bool) -> None:
+    module.requires_grad_(False).to(device, dtype)
     module.train(checkpoint)  # checkpointing works in training mode only; neither model has a dropout of its own
     if checkpoint:
         module.enable_gradient_checkpointing()

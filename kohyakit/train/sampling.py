@@ -27,6 +27,7 @@ from kohyakit.files import draft_for, is_link
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models.base import Model
 from kohyakit.train.out_of_memory import is_out_of_memory
+from kohyakit.train.placing import brought
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -230,7 +231,8 @@ def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: Mode
     scheduler.set_timesteps(prompt.sample_steps, device=device)
     wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
     width, height = prompt.size
-    told = model.family.condition_sample(model.text_encoders, wanted, asked, (width, height)).to(device, dtype)
+    with brought(model.text_encoders, device):  # they leave the GPU where their outputs are cached
+        told = model.family.condition_sample(model.text_encoders, wanted, asked, (width, height)).to(device, dtype)
     latents = torch.randn((1, 4, height // 8, width // 8), device=device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         noisy = scheduler.scale_model_input(torch.cat([latents] * len(wanted)), timestep)

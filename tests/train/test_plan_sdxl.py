@@ -81,3 +81,31 @@ def test_the_marks_of_a_v_prediction_model_are_told(make_config, single) -> None
     on = make_config(script=SCRIPT, pretrained_model_name_or_path=str(single), v_parameterization=True,
                      zero_terminal_snr=True)  # fmt: skip
     assert not {"prediction_type", "noise_schedule"} & {f.name for f in check_plan(on).findings}
+
+
+def test_where_models_lie_changes_nothing_in_the_lora(make_config, folder, tmp_path) -> None:
+    """lowram places them early, highvram keeps them; a sample brings back what caching has moved away."""
+    written = []
+    for option in ({}, {"lowram": True}, {"highvram": True}):
+        config = make_config(
+            script=SCRIPT, pretrained_model_name_or_path=str(folder), max_train_epochs=None, max_train_steps=2,
+            network_train_unet_only=True, cache_text_encoder_outputs=True, cache_latents=True,
+            sample_prompts="town --w 64 --h 64 --s 2 --d 1", sample_every_n_steps=2, **option,
+        )  # fmt: skip
+        assert not [f for f in check_plan(config).findings if f.name == "not_built_in"]
+        train_network(config, progress=False, echo=lambda text: None)
+        with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
+            written.append({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
+    assert len(list((tmp_path / "out" / "sample").glob("*.png"))) == 3
+    for other in written[1:]:
+        assert all(torch.equal(other[key], tensor) for key, tensor in written[0].items())
+
+
+def test_a_module_is_brought_and_goes_back() -> None:
+    """To the meta device, which every machine has; what is there already is not touched."""
+    from kohyakit.train.placing import brought
+
+    away, there = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta")
+    with pytest.raises(NotImplementedError), brought([away, there], torch.device("meta")):
+        assert {p.device.type for module in (away, there) for p in module.parameters()} == {"meta"}
+    assert next(there.parameters()).device.type == "meta"
