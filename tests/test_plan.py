@@ -260,7 +260,7 @@ def test_as_data(project: Path) -> None:
         {
             "prompt": "a dog", "negative_prompt": "Anime", "width": 64, "height": 640, "sample_steps": 35, "scale": 7.5,
             "seed": None, "guidance_scale": None, "sampler": "ddim", "controlnet_image": None, "cfg_trunc_ratio": None,
-            "renorm_cfg": None, "flow_shift": None,
+            "renorm_cfg": None, "flow_shift": None, "network_multiplier": None,
         }
     ]  # fmt: skip
     assert data["buckets"] == [{"dataset": 0, "width": 64, "height": 64, "images": 12, "files": 4, "batches": 12}]
