@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kohyakit.config.adapters import AdapterSettings, adapter_settings
 from kohyakit.config.builtin import unsupported
+from kohyakit.config.rules.reading import trains_lora
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import ImageRecord
@@ -29,6 +31,7 @@ from kohyakit.planning.machine import LACKING, machine_problems
 from kohyakit.planning.memory import MemoryEstimate, estimate
 from kohyakit.planning.metadata_size import metadata_bytes
 from kohyakit.planning.saves import SavePoint
+from kohyakit.planning.targets import adapters_size
 from kohyakit.planning.traps import TRAPS
 
 
@@ -207,13 +210,15 @@ _DTYPES = {"float": "F32", "fp16": "F16", "bf16": "BF16"}
 def _lora(
     config: TrainConfig, model: arch.Architecture | None, weights: NetworkWeights | None
 ) -> LoraSize | None:
+    half = "fp16" if config.training.full_fp16 else "bf16" if config.training.full_bf16 else "float"
+    dtype = _DTYPES[config.saving.save_precision or half]
+    if model is not None and (settings := _adapters(config)) is not None:
+        return adapters_size(model, settings, config.network, dtype)
     if model is None or not network_weights.of_known_layers(config):
         return None  # blocks of their own ranks, or a network whose layers are not known
     if config.network.dim_from_weights and weights is None:
         return None
-    half = "fp16" if config.training.full_fp16 else "bf16" if config.training.full_bf16 else "float"
     layers = network_weights.adapted(config, model, weights)
-    dtype = _DTYPES[config.saving.save_precision or half]
     return lora_size(layers, network_weights.rank_of(config, weights), dtype=dtype) if layers else None
 
 
@@ -233,6 +238,16 @@ def _beyond(
     before = refused(asked.config)
     found = fitting.too_small(asked, vram, need, lambda config: refused(config) <= before)
     return [found] if found else []
+
+
+def _adapters(config: TrainConfig) -> AdapterSettings | None:
+    """A network of LyCORIS' kinds, where what it is made of can be read; that it cannot is a finding elsewhere."""
+    if not trains_lora(config) or config.network.dim_from_weights:
+        return None
+    try:
+        return adapter_settings(config.network, as_lycoris=config.training.rng_order == "sd-scripts")
+    except ConfigError:
+        return None
 
 
 def check_plan(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kohyakit.config.network import NETWORK_ARG_SPECS, parse_network_args
+from kohyakit.config.adapters import LYCORIS, NATIVE, adapter_settings
+from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS
+from kohyakit.config.rules.reading import network_args
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.errors import Problem
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry import ALGORITHMS, NETWORKS
 
 _ELSEWHERE = "train with --backend sd-scripts; taken out, it gives another LoRA"
 _OTHER_BACKEND = "train with --backend sd-scripts"
@@ -24,13 +27,8 @@ _CHANGES_COMFORT = (
     "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "huggingface_repo_id",
     "mem_eff_attn", "save_state_to_huggingface", "torch_compile", "xformers",
 )  # fmt: skip
-_NETWORK_ARGS = (
-    "conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
-    "loraplus_text_encoder_lr_ratio",
-)  # fmt: skip
 SCRIPTS = ("train_network.py", "sdxl_train_network.py")
 FAMILIES = "Stable Diffusion 1.x, 2.x and XL"
-NETWORK_MODULE = "networks.lora"
 
 
 def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
@@ -41,18 +39,61 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
     if config.launch.script not in SCRIPTS:
         what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {FAMILIES}"
         return (Problem("script", what, _OTHER_BACKEND, "family_not_built_in"),)
-    module = config.network.network_module
-    if module not in (None, NETWORK_MODULE):
-        what = f"{module} is not trained in process; the built-in trainer does {NETWORK_MODULE}"
+    module = config.network.network_module or "networks.lora"
+    if module not in NETWORKS:
+        what = f"{module} is not trained in process; the built-in trainer does {', '.join(NETWORKS)}"
         return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)
-    return (*_arguments(config), *_named(config), *_not_needed(config))
+    found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].arguments)
+    return (*found, *_named(config), *_not_needed(config))
 
 
-def _arguments(config: TrainConfig) -> Iterator[Problem]:
-    arguments = parse_network_args(config.network.network_args or ())
+def _arguments(config: TrainConfig, taken: tuple[str, ...]) -> Iterator[Problem]:
     for name in NETWORK_ARG_SPECS():
-        if name not in _NETWORK_ARGS and getattr(arguments, name) is not None:
+        if name not in taken and getattr(network_args(config), name) is not None:
             yield Problem("network_args", f"the built-in trainer cannot do {name}", _ELSEWHERE, "not_built_in")
+    yield from _settings(config)
+
+
+def _settings(config: TrainConfig) -> Iterator[Problem]:
+    """What reads these arguments and cannot, and a rank from a file."""
+    network, module = config.network, config.network.network_module
+    if network.dim_from_weights and (module in NATIVE or module == LYCORIS):
+        what = f"{module} takes its ranks from network_dim only in the built-in trainer"
+        yield Problem("dim_from_weights", what, "give network_dim and conv_dim as the file has them", "not_built_in")
+    try:
+        settings = adapter_settings(network)
+    except ConfigError as error:
+        yield from error.problems
+        return
+    if settings is None or not network.network_dropout:
+        return
+    if settings.native or "dropout" not in ALGORITHMS[settings.algo].arguments:
+        what = f"{module} has no dropout of single values" + ("" if settings.native else f" with algo={settings.algo}")
+        yield Problem("network_dropout", what, "take it out, or use module_dropout", "network_arg_ignored", "warning")
+
+
+def _lycoris(config: TrainConfig) -> Iterator[Problem]:
+    """An algorithm of LyCORIS that is not trained here, and arguments that the chosen one does not look at."""
+    args = network_args(config)
+    algo = args.algo or "lora"
+    if algo not in ALGORITHMS:
+        what = f"algo={algo} is not trained in process; the built-in trainer does {', '.join(ALGORITHMS)}"
+        yield Problem("network_args", what, _OTHER_BACKEND, "not_built_in")
+        return
+    for name in sorted(MODULE_ARGS[LYCORIS].difference(ALGORITHMS[algo].arguments)):
+        value, default = getattr(args, name), name == "wd_on_output"  # the only one that is on by itself
+        if value is None or value == default:
+            continue
+        what = f"algo={algo} does not look at {name}"
+        yield Problem("network_args", what, "take it out", "network_arg_ignored", "warning")
+    dora = args.dora_wd and "dora_wd" in ALGORITHMS[algo].arguments
+    if dora and not args.bypass_mode and args.wd_on_output is not False:
+        what = "DoRA on the output axis, LyCORIS' default, is drawn otherwise by ComfyUI up to mid 2026"
+        yield Problem("network_args", what, "add wd_on_output=False if it is to be drawn there", "dora_axis", "hint")
+    if dora and args.bypass_mode:
+        what = "dora_wd has no effect with bypass_mode, in LyCORIS too"
+        yield Problem("network_args", what, "take one of the two out", "network_arg_ignored", "warning")
+    yield from _settings(config)
 
 
 def _named(config: TrainConfig) -> Iterator[Problem]:

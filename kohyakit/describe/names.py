@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kohyakit.registry import CAPTIONERS, CHECKS, MODELS, OPTIMIZERS, SCHEDULERS, Table
+from kohyakit.registry import ALGORITHMS, CAPTIONERS, CHECKS, MODELS, NETWORKS, OPTIMIZERS, SCHEDULERS, Table
 
 TABLES: tuple[tuple[str, Table], ...] = (
     ("Model families, as `kohyakit train` loads them in process", MODELS),
+    ("Networks that train in process: `network_module`", NETWORKS),
+    ("Algorithms of `lycoris.kohya`: `algo` in `network_args`", ALGORITHMS),
     ("Optimizers: `optimizer_type`", OPTIMIZERS),
     ("Learning rate schedules: `lr_scheduler`", SCHEDULERS),
     ("Checks of `kohyakit audit`: `--check`", CHECKS),

@@ -1,4 +1,4 @@
-"""What a layer of a LoRA file adds to its weight: one formula a method, from the tensors as the file has them.
+"""What a layer of a LoRA file adds to its weight, from the tensors as the file has them: the networks' own formulas.
 
 Sources: sd-scripts 0.10.1 `networks/lora.py`; LyCORIS 3.4 `modules/`.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from kohyakit.networks import loha, lokr
 
 Tensors = Mapping[str, Tensor]
 _ONE = torch.ones(())
@@ -68,28 +70,18 @@ def _lora(tensors: Tensors) -> Tensor:
 
 
 def _loha(tensors: Tensors) -> Tensor:
-    found = {name: tensor.float() for name, tensor in tensors.items()}
-    rank = found["hada_w1_b"].shape[0]
-    halves = []
-    for number in (1, 2):
-        a, b, core = found[f"hada_w{number}_a"], found[f"hada_w{number}_b"], found.get(f"hada_t{number}")
-        halves.append(a @ b if core is None else torch.einsum("ijkl,jr,ip->prkl", core, b, a))
-    return halves[0] * halves[1] * scale_of(tensors, rank)
+    found = _floats(tensors)
+    return loha.matrix(found) * scale_of(tensors, found["hada_w1_b"].shape[0])
 
 
 def _lokr(tensors: Tensors) -> Tensor:
-    found = {name: tensor.float() for name, tensor in tensors.items()}
+    found = _floats(tensors)
     rank = next((found[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in found), None)
-    first = found["lokr_w1"] if "lokr_w1" in found else found["lokr_w1_a"] @ found["lokr_w1_b"]
-    if "lokr_w2" in found:
-        second = found["lokr_w2"]
-    elif "lokr_t2" in found:
-        second = torch.einsum("ijkl,ip,jr->prkl", found["lokr_t2"], found["lokr_w2_a"], found["lokr_w2_b"])
-    else:
-        second = found["lokr_w2_a"] @ found["lokr_w2_b"].flatten(1)
-    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
-    scale = 1.0 if rank is None else scale_of(tensors, rank)
-    return torch.kron(first, second) * scale
+    return lokr.matrix(found) * (1.0 if rank is None else scale_of(tensors, rank))
+
+
+def _floats(tensors: Tensors) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def _full(tensors: Tensors) -> Tensor:

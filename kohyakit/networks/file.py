@@ -20,9 +20,17 @@ def to_file_tensors(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> d
     return {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in state.items()}
 
 
-def save_lora(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None, metadata: Mapping[str, str]) -> int:
+def save_lora(
+    path: Path,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+    metadata: Mapping[str, str],
+    *,
+    legacy_hash: bool = True,
+) -> int:
     """Write a .safetensors (or .ckpt, .pt) file with Kohya's hashes added to the metadata; returns its bytes.
 
+    legacy_hash: with the short one too, which LyCORIS does not write.
     Written beside its place first and then renamed, so a full disk or a crash leaves no half file.
     Raises RunError naming the file and the cause.
     """
@@ -35,8 +43,9 @@ def save_lora(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None
         start = 8 + int.from_bytes(blob[:8], "little")
         hashes = {
             "sshs_model_hash": hashlib.sha256(memoryview(blob)[start:]).hexdigest(),
-            "sshs_legacy_hash": hashlib.sha256(blob[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8],
         }
+        if legacy_hash:
+            hashes["sshs_legacy_hash"] = hashlib.sha256(blob[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
         return write_whole(path, save(tensors, {**metadata, **hashes}))
     import io
 

@@ -8,7 +8,8 @@ up- and downsamplers too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kohyakit.planning.architecture import Architecture, TextShape, UNetShape
@@ -131,7 +132,10 @@ def lora_layers(
             yield f"lora_unet_{name.replace('.', '_')}", layer
 
 
-_SDXL_RESNET = {"conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "conv2": "out_layers.3"}
+_SDXL_RESNET = {
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+}  # fmt: skip
 
 
 def sdxl_name(name: str) -> str:
@@ -178,21 +182,23 @@ def lora_size(
     dtype: F32, F16 or BF16, as safetensors names them.
     """
     rank = dim if callable(dim) else ranks(dim, conv_dim)
-    width = DTYPE_BYTES[dtype]
     tensors: dict[str, list[int]] = {}
-    parameters = 0
     for name, layer in layers:
-        own = rank(name, layer)
-        tensors |= lora_shapes(name, layer, own)
-        parameters += own * (layer.inputs * max(1, layer.kernel) ** 2 + layer.outputs)
-    offset, entries = 0, []
+        tensors |= lora_shapes(name, layer, rank(name, layer))
+    return size_of(tensors, dtype)
+
+
+def size_of(tensors: Mapping[str, Sequence[int]], dtype: str = "F32") -> LoraSize:
+    """The size of the file that holds these shapes under these names; all that are no scalars are trained."""
+    width = DTYPE_BYTES[dtype]
+    offset, entries, parameters = 0, [], 0
     for name in sorted(tensors):
-        count = 1
-        for length in tensors[name]:
-            count *= length
-        end = offset + count * width
-        entry = {"dtype": dtype, "shape": tensors[name], "data_offsets": [offset, end]}
+        shape = list(tensors[name])
+        count = math.prod(shape)
+        entry = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + count * width]}
         entries.append(f'"{name}":{json.dumps(entry, separators=(",", ":"))}')
-        offset = end
+        offset += count * width
+        parameters += count if shape else 0
     header = len(",".join(entries)) + 2
-    return LoraSize(len(tensors) // 3, len(tensors), parameters, offset, header)
+    modules = len({name.partition(".")[0] for name in tensors})
+    return LoraSize(modules, len(tensors), parameters, offset, header)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kohyakit.config.adapters import adapter_settings
 from kohyakit.config.network import NetworkArgs, NetworkConfig, parse_network_args
 from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
@@ -22,7 +23,9 @@ from kohyakit.dataset.images import ImageRecord
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
+from kohyakit.networks.base import Network
 from kohyakit.networks.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
+from kohyakit.networks.lycoris import LycorisNetwork
 from kohyakit.planning.lengths import learning_rates, training_length
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.data import TrainDataset
@@ -57,7 +60,7 @@ class Parts:
     precision: Precision
     model: Model
     latents: LatentSource
-    network: LoraNetwork
+    network: Network
     built: BuiltOptimizer
     optimizer: Any
     scheduler: Any
@@ -237,12 +240,17 @@ def _shared_text(
 
 def _network(
     asked: NetworkConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, *, text_encoder: bool
-) -> LoraNetwork:
+) -> Network:
     """Layers are made for both models, as sd-scripts does, and those that are not trained dropped again."""
     weights = asked.network_weights or ""
     state = read_lora(Path(weights)) if weights else {}
     sizes = sizes_in(state) if asked.dim_from_weights else None
-    network = LoraNetwork.over(model, _lora_settings(asked, scale_low=order.prefetchable), order.init_lora, sizes)
+    settings = adapter_settings(asked, as_lycoris=not order.prefetchable)
+    network: Network
+    if settings is not None:
+        network = LycorisNetwork.over(model, settings, order.fill)
+    else:
+        network = LoraNetwork.over(model, _lora_settings(asked, scale_low=order.prefetchable), order.fill, sizes)
     network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
     if weights:
         network.load_kohya_state(state, weights, alphas=sizes is not None or not order.prefetchable)
@@ -268,7 +276,7 @@ def _lora_settings(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
     )
 
 
-def parameter_groups(config: TrainConfig, network: LoraNetwork) -> tuple[list[dict[str, Any]], list[str]]:
+def parameter_groups(config: TrainConfig, network: Network) -> tuple[list[dict[str, Any]], list[str]]:
     """The optimizer's groups and their names. Raises ConfigError where every rate is 0."""
     arguments = _network_args(config.network)
     rates = learning_rates(config)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kohyakit.dataset.buckets import Bucket
+from kohyakit.networks.base import Adapter
 
 
 @dataclass(slots=True)
@@ -110,12 +111,21 @@ class KohyakitOrder:
     def unet_loaded(self, unet: nn.Module) -> None:
         """Nothing: the order does not depend on how a model is built."""
 
-    def init_lora(self, name: str, down: Tensor, up: Tensor) -> None:
-        """Kaiming-uniform with a = sqrt(5) for down (bound 1 / sqrt(fan in)), zero for up."""
-        bound = 1 / math.sqrt(down[0].numel())
+    def fill(self, name: str, layer: Adapter) -> None:
+        """An adapter's first values from a stream of its own; uniform ones within 1 / sqrt(fan in)."""
+        generator = self._generator("lora", name)
         with torch.no_grad():
-            down.copy_((torch.rand(down.shape, generator=self._generator("lora", name)) * 2 - 1) * bound)
-            up.zero_()
+            for draw in layer.draws():
+                tensor = draw.tensor
+                if not draw.kept:
+                    continue
+                if draw.kind == "zero":
+                    tensor.zero_()
+                elif draw.kind == "normal":
+                    tensor.copy_(torch.randn(tensor.shape, generator=generator) * draw.std)
+                else:
+                    bound = 1 / math.sqrt(tensor[0].numel())
+                    tensor.copy_((torch.rand(tensor.shape, generator=generator) * 2 - 1) * bound)
 
     def posterior(self, *key: object) -> torch.Generator | None:
         """The stream of one image's VAE posterior sample; one sample an image and flip, whatever the epoch."""
@@ -201,15 +211,17 @@ class SdScriptsOrder:
         for shape in unet_uniform_shapes(unet):
             torch.empty(shape).uniform_()
 
-    def init_lora(self, name: str, down: Tensor, up: Tensor) -> None:
-        """Three uniform draws a module: down's and up's default, then down's again, which is kept."""
-        torch.empty(down.shape).uniform_()
-        torch.empty(up.shape).uniform_()
-        fresh = torch.empty(down.shape)
-        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))
+    def fill(self, name: str, layer: Adapter) -> None:
+        """An adapter's first values, with those that torch's constructors draw before them."""
         with torch.no_grad():
-            down.copy_(fresh)
-            up.zero_()
+            for draw in layer.draws():
+                fresh = torch.zeros(draw.tensor.shape)
+                if draw.kind == "normal":
+                    fresh.normal_(std=draw.std)
+                elif draw.kind == "uniform":
+                    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))
+                if draw.kept:
+                    draw.tensor.copy_(fresh)
 
     def posterior(self, *key: object) -> torch.Generator | None:
         return None

@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.adapters import LYCORIS
 from kohyakit.config.train import TrainConfig
 from kohyakit.networks.file import save_lora
 from kohyakit.planning.saves import extension
@@ -84,8 +85,9 @@ class Writer:
 
     def save(self, name: str, step: int, epoch: int) -> Path:
         """Write the LoRA as it stands; `name` carries no ending. Raises RunError when the disk refuses."""
-        saving = self._config.saving
-        path = self.folder / f"{name}{extension(self._config)}"
+        config = self._config
+        saving = config.saving
+        path = self.folder / f"{name}{extension(config)}"
         written = {
             **self.metadata,
             "ss_training_finished_at": str(time.time()),
@@ -94,10 +96,12 @@ class Writer:
         }
         if saving.no_metadata:
             written = {key: value for key, value in written.items() if key in MINIMUM}
-        written |= model_spec(self._config, datetime.now())
+        written |= model_spec(config, datetime.now())
         self._keep_earlier(path)
         with self._as_used():
-            save_lora(path, self._parts.network.state_dict(), self._parts.precision.save, written)
+            parts = self._parts
+            as_lycoris = config.network.network_module == LYCORIS and not parts.order.prefetchable
+            save_lora(path, parts.network.file_state(), parts.precision.save, written, legacy_hash=not as_lycoris)
         self._run.add_checkpoint(path, epoch=epoch, step=step)
         self._say(f"saved {path.name}")
         return path

@@ -64,7 +64,9 @@ def test_training_lists_what_the_built_in_trainer_does_not_do():
     errors, hints = section.split("A hint")
     assert [name for name in builtin._CHANGES_RESULT if f"`{name}`" not in errors] == []
     assert [name for name in builtin._CHANGES_COMFORT if f"`{name}`" not in hints] == []
-    assert [name for name in builtin._NETWORK_ARGS if f"`{name}`" not in errors] == []
+    assert [name for name in registry.NETWORKS if f"`{name}`" not in errors] == []
+    assert [name for name in registry.ALGORITHMS if f"`{name}`" not in errors] == []
+    assert [name for name in registry.NETWORKS["networks.lora"].arguments if f"`{name}`" not in errors] == []
 
 
 def test_every_page_is_in_the_index():

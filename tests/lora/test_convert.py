@@ -28,8 +28,8 @@ def model(base: Path) -> Model:
     return load_model(base)
 
 
-def random(name: str, down: torch.Tensor, up: torch.Tensor) -> None:
-    for weight in (down, up):
+def random(name: str, layer: torch.nn.Module) -> None:
+    for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.1)
 
 

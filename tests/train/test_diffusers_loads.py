@@ -17,9 +17,9 @@ from kohyakit.train.sampling import build_sampler, sample_latents
 PROMPT = SamplePrompt("a photo of a cat", "blurry", width=128, height=64, sample_steps=4, scale=6.0, seed=7)
 
 
-def strong(name: str, down: Tensor, up: Tensor) -> None:
+def strong(name: str, layer: torch.nn.Module) -> None:
     """Both matrices at random, so that every layer's update shows in the picture."""
-    for weight in (down, up):
+    for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.1)
 
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 # Folder of recordings -> its runs that need nothing beyond what is trained in process.
 CASES = {
-    "training": ("basic", "adafactor", "locon", "samples_ddim"),
+    "training": ("basic", "adafactor", "locon", "lycoris_loha", "samples_ddim"),
     "training2": (
         "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "no_bucket", "noise_multires",
         "optim_adafactor_relative", "optim_prodigy_default", "resume_full", "sdxl_basic", "sdxl_te_cache_disk",

@@ -69,7 +69,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     ),
     "models/weights.py:missing_tensors": ("a file that lacks tensors",),
     "networks/lora.py:LoraNetwork.over": ("a LoRA of another family for its ranks",),
-    "networks/lora.py:LoraNetwork.load_kohya_state": ("a LoRA of another rank", "a LoRA of another family"),
+    "networks/base.py:Network.load_kohya_state": ("a LoRA of another rank", "a LoRA of another family"),
     "train/optimizers/build.py:chosen_type": ("two optimizers",),
     "train/optimizers/build.py:_recipe": ("an optimizer whose package is missing",),
     "train/optimizers/build.py:_class": ("a class whose package is missing", "an unknown optimizer"),

@@ -188,9 +188,9 @@ def test_a_picture_has_the_strength_that_its_line_asks_for(folder: Path, tmp_pat
     assert [record["network_multiplier"] for record in records[1:5]] == [1.0, 0.5, 0.0, 1.0]
 
 
-def strong(name: str, down: Tensor, up: Tensor) -> None:
+def strong(name: str, layer: torch.nn.Module) -> None:
     """Both matrices at random, so that every layer's update shows in the picture."""
-    for weight in (down, up):
+    for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.1)
 
 

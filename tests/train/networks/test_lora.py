@@ -110,7 +110,8 @@ def _network(settings: LoraSettings, unet: nn.Module | None = None, sizes: dict 
     return LoraNetwork.create((), unet_layers(unet or _Tiny(), convolutions=convolutions), settings, _fill, sizes)
 
 
-def _fill(name, down, up):
+def _fill(name, layer):
+    down, up = layer.lora_down.weight, layer.lora_up.weight
     with torch.no_grad():
         down.fill_(1 / math.sqrt(down.shape[1]))
         up.fill_(1.0)

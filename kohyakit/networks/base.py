@@ -1,0 +1,213 @@
+"""What all networks share: layers beside a frozen model, their groups, keys, norms, and what a file of them holds.
+
+A method is a layer (`Adapter`): what it adds to a layer of the model, and its first values. The trainer knows the
+container only (`Network`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The first values of one tensor: uniform (Kaiming's with a = sqrt(5)), normal with a deviation `std`, or zero.
+
+    kept: whether they stay; others are what torch's constructors draw before, which sd-scripts' order repeats.
+    """
+
+    tensor: Tensor
+    kind: str = "uniform"
+    std: float = 1.0
+    kept: bool = True
+
+
+class Adapter(nn.Module):
+    """One method's addition to one layer of the model. Subclasses give `forward`, `draws` and `weight_update`."""
+
+    multiplier = 1.0
+    plus: ClassVar[tuple[str, ...]] = ("lora_up.weight",)  # what LoRA+ gives a rate of its own
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = [layer]  # in a list, so that the frozen layer is no child of the network
+        self._hook: torch.utils.hooks.RemovableHandle | None = None
+
+    @property
+    def layer(self) -> nn.Module:
+        """The model's own layer."""
+        return self._layer[0]
+
+    def attach(self) -> None:
+        """Add the update to the layer's output from now on."""
+        self._hook = self.layer.register_forward_hook(self._add)
+
+    def detach(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        update = self(inputs[0])
+        return output if update is None else output + update
+
+    def draws(self) -> Iterator[Draw]:
+        """First values, in the order in which Kohya's or LyCORIS' own code draws them."""
+        raise NotImplementedError
+
+    def weight_update(self) -> Tensor:
+        """What is added to the layer's weight, in its shape, every strength but the multiplier in it."""
+        raise NotImplementedError
+
+    def file_state(self) -> dict[str, Tensor]:
+        """Ending -> tensor of what a file holds of this layer."""
+        return self.state_dict()
+
+    def limit_norm(self, largest: float) -> tuple[bool, Tensor] | None:
+        """Shrink an update whose norm exceeds `largest`: (whether it was, its norm now). None: cannot be."""
+        return None
+
+
+Fill = Callable[[str, Adapter], None]
+
+
+class Network(nn.Module):
+    """All adapters of a model under Kohya's names. `state_dict` is what a resume needs, `file_state` Kohya's file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_encoder_names: list[str] = []
+        self.unet_names: list[str] = []
+
+    def add(self, name: str, layer: Adapter, fill: Fill | None) -> None:
+        """Take a layer in. fill gives it its first values; None leaves them (meta device, or about to be loaded)."""
+        if fill is not None:
+            fill(name, layer)
+        self.add_module(name, layer)
+        (self.text_encoder_names if name.startswith("lora_te") else self.unet_names).append(name)
+
+    def layers(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Any]]:
+        """(name, layer) of all, or of the named ones."""
+        for name in self.text_encoder_names + self.unet_names if names is None else names:
+            yield name, self.get_submodule(name)
+
+    def attach(self, *, text_encoder: bool = True, unet: bool = True) -> None:
+        """Put the wanted layers beside their models and drop the others: they are neither trained nor saved."""
+        for wanted, names in ((text_encoder, self.text_encoder_names), (unet, self.unet_names)):
+            for name in list(names):
+                if wanted:
+                    self.get_submodule(name).attach()
+                else:
+                    delattr(self, name)
+            if not wanted:
+                names.clear()
+
+    def detach(self) -> None:
+        for _, layer in self.layers():
+            layer.detach()
+
+    def set_multiplier(self, multiplier: float) -> None:
+        for _, layer in self.layers():
+            layer.multiplier = multiplier
+
+    def file_state(self) -> dict[str, Tensor]:
+        """Kohya's file: its keys and tensors."""
+        return {f"{name}.{end}": tensor for name, layer in self.layers() for end, tensor in layer.file_state().items()}
+
+    def parameter_groups(
+        self,
+        text_encoder_lr: float | None,
+        unet_lr: float | None,
+        text_encoder_ratio: float | None = None,
+        unet_ratio: float | None = None,
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """The optimizer's groups and their names, text encoder first; a group whose rate is 0 or None is left out.
+
+        ratio: LoRA+'s factor on the rate of the up matrices, which splits a group in two (Hayou et al. 2024).
+        """
+        groups: list[dict[str, Any]] = []
+        titles: list[str] = []
+        for title, names, lr, ratio in (
+            ("textencoder", self.text_encoder_names, text_encoder_lr, text_encoder_ratio),
+            ("unet", self.unet_names, unet_lr, unet_ratio),
+        ):
+            if not lr:
+                continue
+            plain: list[nn.Parameter] = []
+            plus: list[nn.Parameter] = []
+            for _, layer in self.layers(names):
+                for end, parameter in layer.named_parameters():
+                    (plus if ratio and end in layer.plus else plain).append(parameter)
+            for parameters, factor, suffix in ((plain, 1.0, ""), (plus, ratio, " plus")):
+                if parameters:
+                    groups.append({"params": parameters, "lr": lr * factor if suffix else lr})
+                    titles.append(title + suffix)
+        return groups, titles
+
+    def train_only(self, parameters: Iterable[nn.Parameter]) -> None:
+        """No gradient for the others, such as those of a part whose rate is 0.
+
+        sd-scripts goes on adding to these gradients, which no optimizer clears, and clips by the norm of all.
+        """
+        trained = {id(parameter) for parameter in parameters}
+        for parameter in self.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+
+    def load_kohya_state(self, state: Mapping[str, Tensor], where: str, *, alphas: bool = True) -> None:
+        """Start from a LoRA's tensors. Raises ConfigError when layers or ranks do not fit.
+
+        alphas: take theirs into the file to be written, though this network goes on at its own, as sd-scripts does.
+        """
+        own = self.state_dict()
+        wrong = [
+            f"{key} is {tuple(state[key].shape)}, but this network needs {tuple(tensor.shape)}"
+            for key, tensor in own.items()
+            if key in state and state[key].shape != tensor.shape
+        ]
+        if wrong:
+            cure = "set network_dim and conv_dim as that file has them, or use dim_from_weights"
+            raise ConfigError(Problem(where, f"{wrong[0]} ({len(wrong)} tensors differ)", cure))
+        if not any(key in state for key in own):
+            raise ConfigError(
+                Problem(where, "holds none of this network's layers", "give a LoRA of the same model family")
+            )
+        wanted = {key: t for key, t in state.items() if key in own and (alphas or not key.endswith(".alpha"))}
+        for key, tensor in own.items():
+            if key.endswith(".scalar") and key not in state:  # a file has it within its tensors
+                wanted[key] = torch.ones_like(tensor)
+        self.load_state_dict(wanted, strict=False)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Every weight of a training that goes on; alpha stays as it is asked for now. Raises ConfigError."""
+        weights = {key: tensor for key, tensor in self.state_dict().items() if not key.endswith(".alpha")}
+        wrong = [key for key, tensor in weights.items() if key not in state or state[key].shape != tensor.shape]
+        if wrong:
+            what = f"the state holds another network: {len(wrong)} of {len(weights)} tensors differ, such as {wrong[0]}"
+            raise ConfigError(Problem("resume", what, "resume with the settings that it was made with"))
+        self.load_state_dict({key: state[key] for key in weights}, strict=False)
+
+    def is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+
+    @torch.no_grad()
+    def limit_norms(self, largest: float) -> tuple[int, float, float]:
+        """Shrink every update whose norm exceeds `largest`. Returns (layers shrunk, mean norm, largest norm)."""
+        found = [limited for _, layer in self.layers() if (limited := layer.limit_norm(largest)) is not None]
+        if not found:
+            return 0, 0.0, 0.0
+        norms = torch.stack([norm for _, norm in found])
+        return sum(shrunk for shrunk, _ in found), float(norms.mean()), float(norms.max())
+
+
+def shrinking(norm: Tensor, largest: float) -> Tensor:
+    """The factor that brings a norm down to `largest`; 1 for smaller ones. As sd-scripts computes it."""
+    norm = norm.clamp(min=largest / 2)
+    return norm.clamp(max=largest) / norm
