@@ -64,7 +64,8 @@ class AdapterSettings:
     """A network of LyCORIS' kinds. An alpha of 0 means alpha = rank; a conv_dim of 0 leaves convolutions alone.
 
     scaled_ranks: make up for the ranks that rank_dropout leaves out. factor, decompose_both, full_matrix,
-    unbalanced: LoKr's. native: as sd-scripts' own networks. dims: ranks by layer name, a regular expression each.
+    unbalanced: LoKr's. native: as sd-scripts' own networks. crossed: LoHa's core tensors with the gradients that both
+    give them, half of them another's. dims: ranks by layer name, a regular expression each.
     """
 
     algo: str = "lora"
@@ -90,6 +91,7 @@ class AdapterSettings:
     unbalanced: bool = False
     on_input: bool = False
     native: bool = False
+    crossed: bool = False
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     dims: tuple[tuple[str, int], ...] = ()
@@ -98,13 +100,13 @@ class AdapterSettings:
 def adapter_settings(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSettings | None:
     """What a config asks for; None for a network of another kind. Raises ConfigError for a preset nobody knows.
 
-    as_lycoris: with what LyCORIS 3.x makes of arguments by mistake: decompose_both=False counts as on, and dropout,
-    rank_dropout_scale and train_on_input are not looked at.
+    as_lycoris: with LyCORIS 3.x' mistakes: decompose_both=False counts as on, dropout, rank_dropout_scale and
+    train_on_input are not looked at, and two gradients of LoHa are crossed.
     """
     module = asked.network_module or ""
     args = parse_network_args(asked.network_args or ())
     if module in NATIVE:
-        return _native(asked, args, NATIVE[module])
+        return _native(asked, args, NATIVE[module], as_lycoris=as_lycoris)
     return _lycoris(asked, args, as_lycoris=as_lycoris) if module == LYCORIS else None
 
 
@@ -137,6 +139,7 @@ def _lycoris(asked: NetworkConfig, args: NetworkArgs, *, as_lycoris: bool) -> Ad
         full_matrix=bool(args.full_matrix),
         unbalanced=bool(args.unbalanced_factorization),
         on_input=bool(args.train_on_input) and not as_lycoris,
+        crossed=as_lycoris,
     )
 
 
@@ -145,7 +148,7 @@ def _tucker(args: NetworkArgs) -> bool:
     return bool(asked) and not args.disable_conv_cp
 
 
-def _native(asked: NetworkConfig, args: NetworkArgs, algo: str) -> AdapterSettings:
+def _native(asked: NetworkConfig, args: NetworkArgs, algo: str, *, as_lycoris: bool) -> AdapterSettings:
     dim = asked.network_dim or 4
     return AdapterSettings(
         algo=algo,
@@ -160,6 +163,7 @@ def _native(asked: NetworkConfig, args: NetworkArgs, algo: str) -> AdapterSettin
         tucker=bool(args.use_tucker),
         factor=-1 if args.factor is None else args.factor,
         native=True,
+        crossed=as_lycoris,
         exclude=_patterns("exclude_patterns", args.exclude_patterns),
         include=_patterns("include_patterns", args.include_patterns),
         dims=_dims(args.network_reg_dims),

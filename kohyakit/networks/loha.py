@@ -39,7 +39,9 @@ class LohaLayer(Rebuilt):
             yield Draw(own[name], "zero" if name == zero else "normal", 0.1 if name == other else 1.0)
 
     def matrix(self) -> Tensor:
-        return matrix(self.own()).reshape(self.layer.weight.shape)
+        own = self.own()
+        found = _crossed(own) if self.settings.crossed and "hada_t1" in own else matrix(own)
+        return found.reshape(self.layer.weight.shape)
 
 
 def matrix(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -50,6 +52,17 @@ def matrix(tensors: Mapping[str, Tensor]) -> Tensor:
     halves = (torch.einsum("ijkl,jr,ip->prkl", tensors[f"hada_t{number}"], b, a)
               for number, (a, b) in ((1, first), (2, second)))  # fmt: skip
     return next(halves) * next(halves)
+
+
+def _crossed(tensors: Mapping[str, Tensor]) -> Tensor:
+    """`matrix` with core tensors, and LyCORIS' gradients: those of w1_a and w2_a each by the other's core and b."""
+    inner = [torch.einsum("ijkl,jr->irkl", tensors[f"hada_t{n}"], tensors[f"hada_w{n}_b"]) for n in (1, 2)]
+    halves = []
+    for number, (own, other) in ((1, inner), (2, inner[::-1])):
+        a = tensors[f"hada_w{number}_a"]
+        half = torch.einsum("irkl,ip->prkl", own, a.detach())
+        halves.append(half + torch.einsum("irkl,ip->prkl", other.detach(), a - a.detach()))  # 0 but for its gradient
+    return halves[0] * halves[1]
 
 
 class _Hadamard(torch.autograd.Function):

@@ -396,6 +396,21 @@ def test_first_values_are_lycoris_own_draws():
     assert not adapter.hada_w2_a.any()
 
 
+def test_lycoris_crossed_gradients_are_for_its_own_order_only():
+    """With core tensors LyCORIS gives w1_a the gradient that it would have with the second core and second b."""
+    plain, _, _ = made("loha tucker", "conv 3x3")
+    crossed, _, _ = made("loha tucker", "conv 3x3", crossed=True)
+    assert torch.allclose(plain.weight_update(), crossed.weight_update(), atol=1e-6)
+    for adapter in (plain, crossed):
+        adapter.weight_update().sum().backward()
+    t = dict(plain.named_parameters())
+    other = torch.einsum("ijkl,ip,jr->prkl", t["hada_t2"], t["hada_w2_a"], t["hada_w2_b"]) * plain.scale
+    for adapter, n in ((plain, 1), (crossed, 2)):
+        expected = torch.einsum("ijkl,jr,prkl->ip", t[f"hada_t{n}"], t[f"hada_w{n}_b"], other)
+        assert torch.allclose(adapter.hada_w1_a.grad, expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(plain.hada_t1.grad, crossed.hada_t1.grad, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("algo", ["loha", "lokr"])
 def test_networks_of_sd_scripts_itself(algo):
     """networks.loha and networks.lokr: convolutions only with conv_dim, patterns over names, ranks by pattern."""
