@@ -88,7 +88,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "train/schedulers.py:_custom": (
         "a warm-up of a class", "an unknown schedule class", "arguments of no schedule class",
     ),
-    "networks/lora.py:LoraNetwork.load_state": (TRAINS + "the LoRA in a state was replaced by part of one",),
+    "networks/base.py:Network.load_state": (TRAINS + "the LoRA in a state was replaced by part of one",),
     "train/state.py:_unusable": (TRAINS + "torch cannot read a state whose every byte is as it was written",),
     "train/state.py:restore_optimizer": (TRAINS + "an older state, which does not tell its optimizer",),
     "train/trainer.py:Trainer._not_finite": (TRAINS + "a loss became NaN",),

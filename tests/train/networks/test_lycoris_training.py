@@ -24,7 +24,7 @@ def train(config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "order"), zip(CASES, ["kohyakit", "sd-scripts"] * 3, strict=False))
+@pytest.mark.parametrize(("case", "order"), list(zip(CASES, ["kohyakit", "sd-scripts"] * 3, strict=False)))
 def test_every_algorithm_trains_saves_and_resumes(make_config, tmp_path, case, order):
     options = {
         "network_module": "lycoris.kohya", "network_args": CASES[case], "max_train_epochs": None, "max_train_steps": 4,
