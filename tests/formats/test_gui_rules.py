@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kohyakit.formats import loads
 from kohyakit.formats.gui_launch import Folders, GuiResult, as_gui
 
 BASE = {"optimizer": "AdamW8bit", "output_dir": "out", "train_data_dir": "img", "lr_warmup": 0}
@@ -304,3 +305,12 @@ def test_folders_are_counted_as_the_gui_counts(tmp_path: Path) -> None:
     assert Folders().weighted_images(str(tmp_path)) == 10 * 3 + 2 * 4
     assert Folders().images(str(tmp_path / "2_tulip")) == 4
     assert Folders().weighted_images(str(tmp_path / "missing")) == 0
+
+
+def test_no_warm_up_can_be_asked_for_over_a_presets_share() -> None:
+    """The GUI takes its share of the steps where the steps are 0; what a person sets goes before both."""
+    preset = json.dumps({"LoRA_type": "Standard", "lr_warmup": 10, "epoch": 1})
+    assert loads(preset, "p.json").optimizer.lr_warmup_steps == 0.1
+    assert loads(preset, "p.json", overrides={"lr_warmup_steps": 0}).optimizer.lr_warmup_steps == 0
+    assert loads(preset, "p.json", overrides={"lr_warmup_steps": 7}).optimizer.lr_warmup_steps == 7
+    assert loads(preset, "p.json", overrides={"lr_warmup": 20}).optimizer.lr_warmup_steps == 0.2
