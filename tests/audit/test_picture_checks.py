@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from kohyakit.audit.check import Picture
 from kohyakit.audit.checks import blur, borders, exposure, information, sideways
@@ -93,6 +93,15 @@ def test_a_sharp_face_before_a_soft_ground_is_sharp() -> None:
     soft = sharp.filter(ImageFilter.GaussianBlur(9))
     soft.paste(sharp.crop((250, 150, 550, 450)), (250, 150))
     assert blur.measure(picture(soft))["sharpness"] > 0.6
+
+
+@pytest.mark.parametrize("radius", [0, 10, 16, 20])
+def test_a_date_stamp_hides_no_blur(radius: int) -> None:
+    """Sharp figures along the edge of a picture that has no sharp line of its own, and of one that has."""
+    image = scene(2, (1600, 1200)).filter(ImageFilter.GaussianBlur(radius))
+    ImageDraw.Draw(image).text((1200, 1125), "2026 08 14  17:32", fill="orange", font_size=50)
+    score = blur.measure(picture(image))["sharpness"]
+    assert score < 0.33 if radius else score > 0.6
 
 
 @pytest.mark.parametrize("side", [1, 5, 20, 63, 64, 65])

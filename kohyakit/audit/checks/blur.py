@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _TILE = 64
 _SURE = 0.5  # a sharpness that needs no further look
 _STAGES = ((4, 8), (2, 4), (0, 1))  # the first strip and the distance of the next, look by look
+_EDGED = 5  # the number of the last strip from which a picture is high enough to have edges of two strips
 _STRUCTURE = 4.0  # mean squared grey levels of coarse detail, below which a tile says nothing
 
 
@@ -47,18 +48,25 @@ def _sharpness(strips: int, rows: Callable[[int, int], np.ndarray]) -> float:
     for first, every in _STAGES:
         places = set(range(first, strips, every)) - seen
         seen |= places
-        details += [_strip(rows(at * _TILE, (at + 1) * _TILE)) for at in sorted(places)]
+        for at in sorted(places):
+            fine, coarse = _strip(rows(at * _TILE, (at + 1) * _TILE))
+            details.append((fine, coarse, np.full(len(fine), at)))
         if details:
-            found = _of_sharpest(*np.concatenate(details, axis=1))
+            found = _of_sharpest(*np.concatenate(details, axis=1), last=strips - 1)
         if found >= _SURE:
             break
     return found
 
 
-def _of_sharpest(fine: np.ndarray, coarse: np.ndarray) -> float:
-    """Fine over coarse detail in the sharpest of the tiles that have structure; NaN where fewer than three have."""
+def _of_sharpest(fine: np.ndarray, coarse: np.ndarray, strip: np.ndarray, last: int) -> float:
+    """Fine over coarse detail in the sharpest of the tiles that have structure; NaN where fewer than three have.
+
+    strip: the strip that each tile lies in, 0 to `last`. Structure along the top or the bottom edge alone is a date
+    stamp or a line of text over a picture that has none.
+    """
     clear = coarse > max(_STRUCTURE, _ranked(coarse, 0.5))
-    if clear.sum() < 3:
+    at = strip[clear]
+    if len(at) < 3 or (last >= _EDGED and (at.max() <= 1 or at.min() >= last - 1)):
         return float("nan")
     noise = _ranked(fine, 0.05)
     return float(_ranked(np.sqrt(np.maximum(fine - noise, 0)[clear] / coarse[clear]), 0.85))
