@@ -331,7 +331,7 @@ def _invoke_judge(seen: Seen, whole: Whole) -> Verdict:
 
 
 READERS: tuple[Reader, ...] = (
-    Reader("A1111", "1.10.1", _a1111_refuses, _a1111_judge),
+    Reader("A1111", "1.x, sources of 2024", _a1111_refuses, _a1111_judge),
     Reader("Forge", "of June 2025 (dfdcbab)", _forge_refuses, _forge_judge),
     Reader("ComfyUI", "of 2025 (weight_adapter)", _comfy_refuses, _comfy_judge),
     Reader("diffusers", "0.42.1 with transformers 5", _diffusers_refuses, _diffusers_judge),
