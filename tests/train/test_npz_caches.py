@@ -27,7 +27,8 @@ SCRIPT = "sdxl_train_network.py"
 
 @pytest.fixture
 def own_photos(photos, tmp_path) -> Path:
-    return Path(shutil.copytree(photos, tmp_path / "img"))
+    """The photos without what other trainings kept beside them."""
+    return Path(shutil.copytree(photos, tmp_path / "img", ignore=shutil.ignore_patterns(".kohyakit*", "*.npz")))
 
 
 @pytest.fixture(scope="module")
