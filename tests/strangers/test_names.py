@@ -37,7 +37,7 @@ def test_a_name_passes(setting: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["--output_name ../x", "--output_n=../x", "--log_prefix=/elsewhere/x", "--log_tracker_n ../x", "--caption_ext=/x"]
+    "text", ["--output_name ../x", "--output_n=../x", "--log_prefix=/out/x", "--log_tracker_n ../x", "--caption_ext=/x"]
 )
 def test_free_text_is_no_way_around(text: str) -> None:
     plan = make_plan(TrainConfig().with_values(additional_parameters=text), Scan((), ()))
