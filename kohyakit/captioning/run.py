@@ -14,6 +14,7 @@ from kohyakit.captioning.base import Captioner, Rules, compose, tidy
 from kohyakit.dataset import edit
 from kohyakit.dataset.edit import CaptionFile, Edit
 from kohyakit.errors import Problem
+from kohyakit.files import draft_for, is_link, open_regular, read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,7 +77,7 @@ def caption_folder(
         outcome.stopped = True
     finally:
         _write(folder, captioner.about, rules, waiting, outcome)
-    if not outcome.stopped:
+    if not outcome.stopped and not _is_linked(folder):
         (folder / _UNFINISHED).unlink(missing_ok=True)
     return outcome
 
@@ -105,7 +106,7 @@ def _open(path: Path) -> Image:
     """Upright and RGB; what is transparent is white, as the taggers want it."""
     from PIL import Image, ImageOps
 
-    with Image.open(path) as found:
+    with open_regular(path) as file, Image.open(file) as found:
         picture = ImageOps.exif_transpose(found)
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
             picture = picture.convert("RGBA")
@@ -142,17 +143,26 @@ def _name(file: CaptionFile, folder: Path) -> str:
 
 def _done(folder: Path, rules: Rules) -> Iterable[str]:
     """What an interrupted run with the same rules has done already. `skip` needs no note: the files tell."""
+    if _is_linked(folder):
+        return ()
     try:
-        found = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
-        return found["done"] if found["rules"] == repr(rules) else ()
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads(read_text(folder / _UNFINISHED))
+        return [name for name in found["done"] if isinstance(name, str)] if found["rules"] == repr(rules) else ()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
 
 
+def _is_linked(folder: Path) -> bool:
+    """Whether the note or its folder is a link: it is neither read, written nor taken away then."""
+    return is_link(folder / _UNFINISHED.parent) or is_link(folder / _UNFINISHED)
+
+
 def _note(folder: Path, rules: Rules, names: list[str]) -> None:
+    if _is_linked(folder):
+        return
     path = folder / _UNFINISHED
     done = [*_done(folder, rules), *names]
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".part")
+    temporary = draft_for(path)
     temporary.write_text(json.dumps({"rules": repr(rules), "done": done}, ensure_ascii=False), encoding="utf-8")
     temporary.replace(path)

@@ -191,7 +191,8 @@ def _write_file(path: Path, target: Path, edits: Sequence[Edit], made_from: str)
     temporary = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as source, open(temporary, "wb") as out:
+        temporary.unlink(missing_ok=True)  # nothing is written through a link that waits there
+        with path.open("rb") as source, open(temporary, "xb") as out:
             out.write(header_bytes(entries_of(path), metadata))
             for key, info in sorted(header.tensors.items(), key=lambda one: one[1].offsets):
                 source.seek(header.data_start + info.offsets[0])

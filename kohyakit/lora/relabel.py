@@ -65,7 +65,8 @@ def relabel(path: Path, target: Path, metadata: Mapping[str, str], *, overwrite:
     temporary = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as out:
+        temporary.unlink(missing_ok=True)  # nothing is written through a link that waits there
+        with open(temporary, "xb") as out:
             out.write(header_bytes(entries, own | (hashes if own else {})))
             for block in _data(path, header.data_start):
                 out.write(block)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from kohyakit.captioning.run import caption_folder, due
 from kohyakit.captioning.tagger import Tagger
 from kohyakit.cli import group
 from kohyakit.dataset import edit
+from kohyakit.errors import DatasetError
 
 _spec = importlib.util.spec_from_file_location("test_tagger", Path(__file__).with_name("test_tagger.py"))
 made = importlib.util.module_from_spec(_spec)
@@ -159,3 +162,28 @@ def test_pictures_are_upright_and_on_white(tmp_path: Path) -> None:
     assert _open(tmp_path / "a.jpg").size == (20, 40)
     Image.new("RGBA", (4, 4), (9, 9, 9, 0)).save(tmp_path / "b.png")
     assert _open(tmp_path / "b.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("linked", [".kohyakit", ".kohyakit/captioning.json"])
+def test_a_note_behind_a_link_is_neither_read_nor_written_nor_taken_away(photos: Path, model: Path, tmp_path, linked):
+    rules = Rules("overwrite")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    note = outside / "captioning.json"
+    text = json.dumps({"rules": repr(rules), "done": [f"10_town/p{number}.png" for number in range(6)]})
+    note.write_text(text, encoding="utf-8")
+    link = photos / linked
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside if linked == ".kohyakit" else note)
+
+    tagger = Tagger("wd-eva02", place=str(model))
+    if linked == ".kohyakit":  # the history would lie behind the link too, so no caption is changed
+        with pytest.raises(DatasetError, match="its journal is a link"):
+            caption_folder(photos, tagger, rules)
+    else:
+        assert caption_folder(photos, tagger, rules).written == 6
+
+    assert note.read_text(encoding="utf-8") == text
+    assert os.listdir(outside) == ["captioning.json"]
+    assert link.is_symlink()
