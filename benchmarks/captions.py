@@ -55,16 +55,16 @@ def rewrite(folder: Path) -> Callable[[], object]:
 
 
 def add(folder: Path) -> Callable[[], object]:
-    from kohyakit.dataset import edit
     from kohyakit.dataset.captions import bulk, choose, operations
+    from kohyakit.dataset.editing import captions as edit
 
     operation = operations.add(["fog"])
     return lambda: edit.apply(folder, bulk.preview(choose.chosen(folder, choose.Selection()), operation).edits, "fog")
 
 
 def undo(folder: Path) -> Callable[[], object]:
-    from kohyakit.dataset import edit
     from kohyakit.dataset.captions.bulk import find_change
+    from kohyakit.dataset.editing import captions as edit
 
     return lambda: edit.undo(folder, find_change(folder)[1])
 

@@ -24,7 +24,7 @@ TAGS = ("loss/current", "loss/average", "lr/textencoder", "lr/unet", "lr/group1"
 
 def write_logs(folder: Path, runs: int, steps: int) -> None:
     """Event files as SummaryWriter and accelerate write them: one record a point, tag after tag in every step."""
-    from kohyakit.runs.crc32c import masked_rows
+    from kohyakit.runs.logs.crc32c import masked_rows
 
     for run in range(runs):
         place = folder / f"{run:02}" / "network_train"
@@ -69,16 +69,16 @@ def _records(tag: bytes, steps: np.ndarray, width: int, values: np.ndarray, wall
 
 READERS = {
     "kohyakit, cold": """
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.logs.metrics import read_scalars
 frame = read_scalars(folder, cache=False)
 points = len(frame)
 """,
     "kohyakit, writing its cache": """
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.logs.metrics import read_scalars
 points = len(read_scalars(folder))
 """,
     "kohyakit, warm": """
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.logs.metrics import read_scalars
 points = len(read_scalars(folder))
 """,
     "EventAccumulator": """
@@ -127,7 +127,7 @@ def differences(folder: Path) -> int:
     """How many points of the first run differ between kohyakit and EventAccumulator."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from kohyakit.runs.metrics import read_scalars
+    from kohyakit.runs.logs.metrics import read_scalars
 
     place = sorted({file.parent for file in folder.rglob("*tfevents*")})[0]
     frame = read_scalars(place, cache=False)
@@ -145,12 +145,12 @@ def refresh_milliseconds(folder: Path) -> float:
     """A run that grows by one step of five points: the median of the time until its frame is up to date."""
     import time
 
-    from kohyakit.runs.metrics import ScalarLog
+    from kohyakit.runs.logs.metrics import ScalarLog
 
     place = sorted({file.parent for file in folder.rglob("*tfevents*")})[0]
     (file,) = place.iterdir()
     whole = file.read_bytes()
-    from kohyakit.runs.crc32c import masked_rows
+    from kohyakit.runs.logs.crc32c import masked_rows
 
     log = ScalarLog(place, cache=False)
     log.refresh()

@@ -57,7 +57,7 @@ def _planned(config: Any) -> Any:
     try:
         from kohyakit.planning.make import make_plan
     except ImportError:
-        from kohyakit.plan import make_plan
+        from kohyakit.planning.make import make_plan
     return make_plan(config)
 
 
@@ -113,7 +113,7 @@ def epoch(root: Path, count: int) -> Callable[[], object]:
     """The order and the draws of an epoch of ten repeats."""
     from types import SimpleNamespace
 
-    from kohyakit.train.rng import KohyakitOrder
+    from kohyakit.train.step.rng import KohyakitOrder
 
     order = KohyakitOrder(7)
     order.begin([SimpleNamespace(bucket_members=[list(range(count)) * 10], batch_size=4)])
@@ -124,7 +124,7 @@ def near_duplicates(root: Path, count: int) -> Callable[[], object]:
     import cv2
     import numpy as np
 
-    from kohyakit.audit.neighbours import same_picture_groups
+    from kohyakit.audit.alike.neighbours import same_picture_groups
 
     coarse = np.random.default_rng(0).integers(0, 255, (count, 8, 8), dtype=np.uint8)
     sketches = np.stack([cv2.resize(one, (32, 32), interpolation=cv2.INTER_CUBIC) for one in coarse])

@@ -29,8 +29,8 @@ from kohyakit.config.read import read_values
 from kohyakit.config.train import TrainConfig
 from kohyakit.demo.pictures import draw
 from kohyakit.demo.tiny_model import write_tiny_model
-from kohyakit.formats import safetensors_header, state_folder
-from kohyakit.plan import check_plan
+from kohyakit.formats.weights import safetensors_header, state_folder
+from kohyakit.planning.make import check_plan
 from kohyakit.runs.registry import list_runs
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP")

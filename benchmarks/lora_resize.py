@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from kohyakit.lora.resize import resize
-from kohyakit.planning.architecture import standard
-from kohyakit.planning.lora_size import lora_layers, lora_shapes
+from kohyakit.planning.size.architecture import standard
+from kohyakit.planning.size.lora import lora_layers, lora_shapes
 
 
 def write(path: Path, rank: int) -> dict[str, tuple[int, int]]:

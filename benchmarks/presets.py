@@ -19,7 +19,7 @@ from kohyakit.config.rules import check_rules
 from kohyakit.formats import load
 from kohyakit.formats.convert import convert_folder
 from kohyakit.formats.differences import differences
-from kohyakit.formats.gui_fields import TABS, fields
+from kohyakit.formats.gui.fields import TABS, fields
 
 COUNT = 1000
 

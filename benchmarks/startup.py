@@ -1,6 +1,6 @@
 """From the command to the first step: what imports, the model and the rest take, and what --help and check cost.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from kohyakit.demo import tiny_model
 from kohyakit.demo.pictures import draw
 from kohyakit.models.conditioning import encode_prompts
 from kohyakit.train import start
-from kohyakit.train.latents import LatentSource
+from kohyakit.train.step.latents import LatentSource
 from kohyakit.train.trainer import Trainer
 
 SMALL = {"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 64, "norm_num_groups": 32}

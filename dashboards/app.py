@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import theme
-from kohyakit.dashboard.project import Project
+from kohyakit.dashboard.draw import theme
+from kohyakit.dashboard.read.project import Project
 
 project = Project.current().enter()
 st.set_page_config(page_title=f"{project.label} · kohyakit", page_icon=theme.ICON, layout="wide")

@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WHERE = {
-    "AuditReport": "kohyakit.audit.report",
+    "AuditReport": "kohyakit.audit.report.frames",
     "Caption": "kohyakit.dataset.caption",
     "ConfigError": "kohyakit.errors",
     "DatasetError": "kohyakit.errors",
     "KohyakitError": "kohyakit.errors",
     "MissingExtra": "kohyakit.errors",
-    "Plan": "kohyakit.plan",
+    "Plan": "kohyakit.planning.make",
     "Problem": "kohyakit.errors",
     "RunError": "kohyakit.errors",
     "TrainConfig": "kohyakit.config.train",
     "Version": "kohyakit.runs.version",
     "audit_dataset": "kohyakit.audit.run",
     "load": "kohyakit.formats",
-    "make_plan": "kohyakit.plan",
-    "read_scalars": "kohyakit.runs.metrics",
+    "make_plan": "kohyakit.planning.make",
+    "read_scalars": "kohyakit.runs.logs.metrics",
     "train_network": "kohyakit.train.start",
 }
 

@@ -40,9 +40,7 @@ class Table(Mapping[str, Entry]):
         self.kind = kind
         self._entries = MappingProxyType(dict(entries))
         self._names = {
-            name.lower(): canonical
-            for canonical, entry in entries.items()
-            for name in (canonical, *entry.aliases)
+            name.lower(): canonical for canonical, entry in entries.items() for name in (canonical, *entry.aliases)
         }
 
     def __getitem__(self, name: str) -> Entry:
@@ -93,7 +91,7 @@ NETWORKS = Table(
     "network",
     {
         "networks.lora": Entry(
-            "kohyakit.networks.lora:LoraNetwork", "LoRA, and LoCon with conv_dim",
+            "kohyakit.networks.methods.lora:LoraNetwork", "LoRA, and LoCon with conv_dim",
             arguments=("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "loraplus_lr_ratio",
                        "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"),
         ),
@@ -165,7 +163,7 @@ _SCHEDULERS = {
 SCHEDULERS = Table(
     "learning rate scheduler",
     {
-        name: Entry(f"kohyakit.train.schedulers:{name}", text, arguments=tuple(arguments.split()))
+        name: Entry(f"kohyakit.train.optimizers.schedulers:{name}", text, arguments=tuple(arguments.split()))
         for name, (text, arguments) in _SCHEDULERS.items()
     },
 )

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kohyakit.planning import architecture
-from kohyakit.planning.architecture import TextShape, UNetShape, VaeShape
 from kohyakit.planning.inputs import model_tensors
+from kohyakit.planning.size import architecture
+from kohyakit.planning.size.architecture import TextShape, UNetShape, VaeShape
 
 TEXT = {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64}
 VAE = {"block_out_channels": [16, 16, 16, 16], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 8}

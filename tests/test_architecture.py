@@ -17,7 +17,7 @@ FLOORS = (
     ("errors", "files", "registry", "resources"),
     ("config",),
     ("formats", "dataset"),
-    ("plan", "planning", "runs", "describe"),
+    ("planning", "runs", "describe"),
     ("models", "networks"),
     ("audit", "captioning", "train", "lora", "launch", "demo"),
     ("cli", "dashboard", "__main__"),
@@ -105,7 +105,8 @@ def test_the_reader_sees_imports_wherever_they_stand(tmp_path, monkeypatch):
     file = tmp_path / "kohyakit" / "config" / "bad.py"
     file.parent.mkdir(parents=True)
     file.write_text(
-        "import os, torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from kohyakit.plan import Plan\n"
+        "import os, torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+        "    from kohyakit.planning import Plan\n"
         "class A:\n    def f(self):\n        from kohyakit import errors\n",
         encoding="utf-8",
     )
@@ -114,7 +115,7 @@ def test_the_reader_sees_imports_wherever_they_stand(tmp_path, monkeypatch):
         ("1", "os", "", False, False),
         ("1", "torch", "", False, False),
         ("2", "typing", "", False, False),
-        ("4", "kohyakit.plan", "plan", False, True),
+        ("4", "kohyakit.planning", "planning", False, True),
         ("7", "kohyakit.errors", "errors", True, False),
     ]
 
@@ -133,9 +134,7 @@ def test_no_import_goes_upward():
 
 def test_workrooms_do_not_see_each_other():
     rooms = set(FLOORS[WORKROOMS])
-    bad = [
-        i for i in OURS if i.room in rooms and i.target in rooms and i.target not in MAY_VISIT.get(i.room, ())
-    ]
+    bad = [i for i in OURS if i.room in rooms and i.target in rooms and i.target not in MAY_VISIT.get(i.room, ())]
     assert not bad, offending(bad)
 
 
@@ -149,10 +148,7 @@ def test_torch_and_its_kin_stay_in_their_rooms():
     bad = [
         i
         for i in IMPORTS
-        if i.package in TORCH
-        and i.room not in TORCH_ROOMS
-        and not i.typing_only
-        and not (i.room == "demo" and i.lazy)
+        if i.package in TORCH and i.room not in TORCH_ROOMS and not i.typing_only and not (i.room == "demo" and i.lazy)
     ]
     assert not bad, offending(bad)
 
@@ -167,7 +163,7 @@ def test_floors_0_to_3_import_no_tables_or_pictures_at_start():
 
 
 def test_a_command_imports_its_work_when_it_is_called():
-    """A command's own file imports at its start nothing above floor 1; how things are shown lies in *_view.py."""
+    """A command's own file imports at its start nothing above floor 1; how things are shown lies in views/."""
     commands = {f"{where.partition(':')[0].replace('.', '/')}.py" for where, _ in COMMANDS.values()}
     at_start = [i for i in IMPORTS if i.at.rpartition(":")[0] in commands and not i.lazy and not i.typing_only]
     bad = [i for i in at_start if i.package in TABLES | TORCH or i.target == FRONT or FLOOR.get(i.target, 0) > 1]

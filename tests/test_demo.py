@@ -13,7 +13,7 @@ import pytest
 for package in ("PIL", "torch", "diffusers", "transformers", "peft", "pandas"):
     pytest.importorskip(package)
 
-from kohyakit.formats import safetensors_header
+from kohyakit.formats.weights import safetensors_header
 
 pytestmark = pytest.mark.slow
 

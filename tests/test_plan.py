@@ -10,7 +10,7 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
-from kohyakit.plan import Plan, check_plan, make_plan
+from kohyakit.planning.make import Plan, check_plan, make_plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import captioning
-from kohyakit.dashboard.page import nothing, open_page
-from kohyakit.dataset.edit import caption_files
+from kohyakit.dashboard.pages import captions as captioning
+from kohyakit.dashboard.pages.page import nothing, open_page
+from kohyakit.dataset.editing.captions import caption_files
 
 opened = open_page("Captions")
 folder = captioning.choose_folder(opened)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import comparing
-from kohyakit.dashboard.page import nothing, open_page, pick_runs
+from kohyakit.dashboard.pages import compare as comparing
+from kohyakit.dashboard.pages.page import nothing, open_page, pick_runs
 
 opened = open_page("Compare")
 if not opened.runs:

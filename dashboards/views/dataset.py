@@ -2,8 +2,10 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import auditing, captioning, mending
-from kohyakit.dashboard.page import nothing, open_page
+from kohyakit.dashboard.pages import captions as captioning
+from kohyakit.dashboard.pages import data_set as auditing
+from kohyakit.dashboard.pages import mend as mending
+from kohyakit.dashboard.pages.page import nothing, open_page
 
 opened = open_page("Data set")
 left, right = st.columns([3, 1], vertical_alignment="bottom")

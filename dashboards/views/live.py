@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import watching
-from kohyakit.dashboard.page import open_page
+from kohyakit.dashboard.pages import live as watching
+from kohyakit.dashboard.pages.page import open_page
 
 opened = open_page("Live")
 

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import presetting
-from kohyakit.dashboard.page import nothing, open_page
-from kohyakit.dashboard.preset import judge
+from kohyakit.dashboard.pages import preset as presetting
+from kohyakit.dashboard.pages.page import nothing, open_page
+from kohyakit.dashboard.read.preset import judge
 
 opened = open_page("Preset")
 draft = presetting.chooser(opened.project)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import one_run
-from kohyakit.dashboard.page import nothing, open_page
+from kohyakit.dashboard.pages import one_run
+from kohyakit.dashboard.pages.page import nothing, open_page
 
 opened = open_page("Run")
 if not opened.runs:

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import store, widgets
-from kohyakit.dashboard.page import keep_pick, nothing, open_page
-from kohyakit.dashboard.rows import rows_text, told
-from kohyakit.dashboard.search import filtered
-from kohyakit.dashboard.words import plain
+from kohyakit.dashboard.draw.words import plain
+from kohyakit.dashboard.pages import widgets
+from kohyakit.dashboard.pages.page import keep_pick, nothing, open_page
+from kohyakit.dashboard.read import store
+from kohyakit.dashboard.read.rows import rows_text, told
+from kohyakit.dashboard.read.search import filtered
 from kohyakit.runs.run import RUNNING
 
 opened = open_page("Runs")

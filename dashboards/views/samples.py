@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kohyakit.dashboard import sampling
-from kohyakit.dashboard.page import nothing, open_page, pick_runs
-from kohyakit.dashboard.samples import samples_of, strengths
+from kohyakit.dashboard.pages import samples as sampling
+from kohyakit.dashboard.pages.page import nothing, open_page, pick_runs
+from kohyakit.dashboard.read.samples import samples_of, strengths
 
 opened = open_page("Samples")
 if not opened.runs:

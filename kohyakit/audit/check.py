@@ -20,7 +20,7 @@ from kohyakit.errors import ConfigError, Problem
 if TYPE_CHECKING:
     import numpy as np
 
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 SEVERITIES = ("error", "warning", "hint")
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohyakit.audit.check import SEVERITIES, Check, Issue, load_checks, resolve_thresholds
-from kohyakit.audit.opening import Task
-from kohyakit.audit.pairing import Pairing, pair
-from kohyakit.audit.pool import open_all
+from kohyakit.audit.look.opening import Task
+from kohyakit.audit.look.pairing import Pairing, pair
+from kohyakit.audit.look.pool import open_all
+from kohyakit.audit.look.tree import Tree, find_tree
 from kohyakit.audit.settings import settings_from
-from kohyakit.audit.tree import Tree, find_tree
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import MissingExtra
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.report import AuditReport
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
+    from kohyakit.audit.report.frames import AuditReport
 
 Progress = Callable[[int, int], None]  # (files opened, files in all)
 
@@ -61,7 +61,7 @@ def audit_dataset(
     tree = find_tree(dir, reg_dir)
     pairing = pair(tree, settings.caption_extension)
     survey = _look(tree, pairing, settings, chosen, workers, progress)
-    from kohyakit.audit.report import AuditReport
+    from kohyakit.audit.report.frames import AuditReport
 
     return AuditReport.of(survey, judge(survey, chosen), chosen)
 
@@ -84,7 +84,7 @@ def _tasks(tree: Tree, pairing: Pairing) -> Iterator[Task]:
 def _look(
     tree: Tree, pairing: Pairing, settings: Any, checks: Mapping[str, Check], workers: int | None, progress: Any
 ) -> Survey:
-    from kohyakit.audit.survey import Rows, make_survey
+    from kohyakit.audit.look.survey import Rows, make_survey
 
     total = sum(len(folder.images) for folder in tree.folders)
     measured = [check for check in checks.values() if check.measure is not None and not settings.quick]
@@ -95,7 +95,7 @@ def _look(
     with _shown(progress, total) as step:
         for count, one in enumerate(opened, start=1):
             if count == 1:
-                import kohyakit.audit.report  # noqa: F401  takes pandas along, while the workers are at work
+                import kohyakit.audit.report.frames  # noqa: F401  takes pandas along, while the workers are at work
             rows.add(one)
             step(count, total)
     return make_survey(tree, pairing, settings, rows)
@@ -147,6 +147,6 @@ def judge(survey: Survey, checks: Mapping[str, Check]) -> pd.DataFrame:
 
 
 def _valid(path: str) -> str:
-    from kohyakit.audit.survey import printable
+    from kohyakit.audit.look.survey import printable
 
     return printable(path)

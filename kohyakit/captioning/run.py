@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kohyakit.captioning.base import Captioner, Rules, compose, tidy
-from kohyakit.dataset import edit
-from kohyakit.dataset.edit import CaptionFile, Edit
+from kohyakit.dataset.editing import captions as edit
+from kohyakit.dataset.editing.captions import CaptionFile, Edit
 from kohyakit.errors import Problem
 from kohyakit.files import draft_for, is_link, open_regular, read_text
 

@@ -114,7 +114,7 @@ def _jpeg(picture: Image) -> str:
 
 
 def _host(address: str) -> str:
-    """"" for what is no address of a server."""
+    """ "" for what is no address of a server."""
     try:
         parts = urlsplit(address)
         port_is_one = parts.port != 0  # raises for a port that is no number

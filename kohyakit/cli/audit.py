@@ -51,7 +51,7 @@ def audit(dir: Path, pairs: tuple[str, ...], thresholds: Path | None, html: Path
         dir, checks=checks or None, thresholds=_thresholds(pairs, thresholds), progress=sys.stderr.isatty(), **asked
     )
     if as_json:
-        from kohyakit.audit.render import dump_json
+        from kohyakit.audit.report.render import dump_json
 
         click.echo(dump_json(report))
     else:
@@ -66,7 +66,7 @@ def audit(dir: Path, pairs: tuple[str, ...], thresholds: Path | None, html: Path
 def _print(report: Any, everything: bool) -> None:
     import shutil
 
-    from kohyakit.audit.table import as_text
+    from kohyakit.audit.report.table import as_text
 
     colours = {
         "error": {"fg": "red", "bold": True},

@@ -58,7 +58,7 @@ def caption(folder: Path, name: str, place: str | None, dry_run: bool, **asked: 
     from kohyakit.captioning.base import Rules
     from kohyakit.captioning.choose import choose
     from kohyakit.captioning.run import caption_folder, due
-    from kohyakit.cli.caption_view import progress, show
+    from kohyakit.cli.views.caption import progress, show
 
     rules = Rules(asked["mode"], asked["trigger"], asked["keep_tokens"], asked["prefix"], asked["suffix"])
     waiting, left = due(folder, rules, asked["extension"])

@@ -63,11 +63,9 @@ def captions() -> None:
 @click.option("--csv", type=_FILE, help="Write the tags, and the other tables beside them.")
 @click.option("--html", type=_FILE, help="Write one page.")
 @click.option("--all", "everything", is_flag=True, help="Print every row.")
-def stats(
-    folder: Path, as_json: bool, csv: Path | None, html: Path | None, everything: bool, **asked: Any
-) -> None:
+def stats(folder: Path, as_json: bool, csv: Path | None, html: Path | None, everything: bool, **asked: Any) -> None:
     """Count what stands in the captions of DIR: tags, what stands together, lengths, what equals what."""
-    from kohyakit.cli.captions_view import meant, show_statistics
+    from kohyakit.cli.views.captions import meant, show_statistics
     from kohyakit.dataset.captions.statistics import statistics
 
     found = statistics(folder, meant(folder, **asked))
@@ -84,7 +82,7 @@ def stats(
 @_JSON
 def find(folder: Path, text: str | None, kind: str | None, ignore_case: bool, as_json: bool, **asked: Any) -> None:
     """Show the captions that hold TEXT, or that the options choose."""
-    from kohyakit.cli.captions_view import meant, show_found
+    from kohyakit.cli.views.captions import meant, show_found
     from kohyakit.dataset.captions.operations import matches
 
     fits = matches(text, kind=kind or "text", ignore_case=ignore_case) if text is not None else None
@@ -156,7 +154,7 @@ def rename_tag(folder: Path, old: str, new: str, **asked: Any) -> None:
 @_changing
 def sort(folder: Path, by: str, keep: int, **asked: Any) -> None:
     """Put the tags of each caption in order."""
-    from kohyakit.cli.captions_view import meant, without_shown
+    from kohyakit.cli.views.captions import meant, without_shown
     from kohyakit.dataset.captions.bulk import tag_counts
     from kohyakit.dataset.captions.operations import sort as operation
 
@@ -209,7 +207,7 @@ def template(folder: Path, pattern: str, **asked: Any) -> None:
     Fields: {caption}, {tags}, {first}, {rest}, {last}, {name} of the picture, {subset}, {class} of the folder
     without its repeats, {n} counts. A separator after an empty field goes with it; {{ is a brace.
     """
-    from kohyakit.cli.captions_view import settle
+    from kohyakit.cli.views.captions import settle
     from kohyakit.dataset.captions.bulk import preview_template
     from kohyakit.dataset.captions.operations import template as operation
 
@@ -225,7 +223,7 @@ def template(folder: Path, pattern: str, **asked: Any) -> None:
 @_changing
 def encode(folder: Path, source: str, mark: bool, newlines: str | None, **asked: Any) -> None:
     """Save captions as UTF-8, from whatever they were saved in."""
-    from kohyakit.cli.captions_view import settle
+    from kohyakit.cli.views.captions import settle
     from kohyakit.dataset.captions.bulk import preview_encoding
 
     settle(folder, "saved as UTF-8",
@@ -238,9 +236,9 @@ def encode(folder: Path, source: str, mark: bool, newlines: str | None, **asked:
 @_JSON
 def history(folder: Path, as_json: bool) -> None:
     """List what was done to the captions of DIR, here and in the dashboard."""
-    from kohyakit.cli.captions_view import show_history
-    from kohyakit.dataset.edit import history as changes
-    from kohyakit.dataset.edit import undoable
+    from kohyakit.cli.views.captions import show_history
+    from kohyakit.dataset.editing.captions import history as changes
+    from kohyakit.dataset.editing.captions import undoable
 
     show_history(changes(folder), undoable(folder), folder, as_json=as_json)
 
@@ -251,9 +249,9 @@ def history(folder: Path, as_json: bool) -> None:
 @_DRY
 def undo(folder: Path, step: str, dry_run: bool) -> None:
     """Take a change back: the last one that stands, or STEP of the history. Undoing is a step too."""
-    from kohyakit.cli.captions_view import show_diff, show_undone
+    from kohyakit.cli.views.captions import show_diff, show_undone
     from kohyakit.dataset.captions.bulk import find_change
-    from kohyakit.dataset.edit import undo as take_back
+    from kohyakit.dataset.editing.captions import undo as take_back
 
     number, change = find_change(folder, step)
     if dry_run:
@@ -268,7 +266,7 @@ def undo(folder: Path, step: str, dry_run: bool) -> None:
 @_JSON
 def diff(folder: Path, step: str, as_json: bool) -> None:
     """Show what a change did, before and after: the last one that stands, or STEP of the history."""
-    from kohyakit.cli.captions_view import show_diff
+    from kohyakit.cli.views.captions import show_diff
     from kohyakit.dataset.captions.bulk import find_change
 
     number, change = find_change(folder, step)
@@ -276,7 +274,7 @@ def diff(folder: Path, step: str, as_json: bool) -> None:
 
 
 def _do(folder: Path, what: str, operation: Callable[[str], str], asked: dict[str, Any]) -> None:
-    from kohyakit.cli.captions_view import settle
+    from kohyakit.cli.views.captions import settle
     from kohyakit.dataset.captions.bulk import preview
 
     settle(folder, what, lambda files: preview(files, operation), **asked)

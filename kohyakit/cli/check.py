@@ -33,13 +33,13 @@ def check(
     CONFIG is a kohya_ss GUI preset (.json) or an sd-scripts TOML. Exit code 0: fine, 1: findings that stop a
     training, 2: wrong use.
     """
-    from kohyakit.cli.plan_view import show_plan
+    from kohyakit.cli.views.plan import show_plan
     from kohyakit.config.read import parse_assignments
     from kohyakit.errors import KohyakitError
     from kohyakit.formats import load
-    from kohyakit.plan import check_plan
-    from kohyakit.planning.data import finding_data
-    from kohyakit.planning.fitting import card_memory, parse_memory
+    from kohyakit.planning.as_json import finding_data
+    from kohyakit.planning.make import check_plan
+    from kohyakit.planning.size.fitting import card_memory, parse_memory
 
     try:
         card = parse_memory(vram) if vram else card_memory()

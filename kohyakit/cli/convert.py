@@ -143,7 +143,7 @@ def _worth_telling(done: Conversion, action: str, key: str, text: str) -> bool:
 
 
 def _is_default(done: Conversion, key: str) -> bool:
-    from kohyakit.formats.gui_fields import TABS, fields
+    from kohyakit.formats.gui.fields import TABS, fields
 
     return any(key in fields(tab) and fields(tab)[key].default == done.values.get(key) for tab in TABS)
 

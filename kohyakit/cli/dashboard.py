@@ -21,7 +21,7 @@ def dashboard(project: Path, port: int, address: str, names: tuple[str, ...], no
 
     Example: kohyakit dashboard my-lora
     """
-    from kohyakit.dashboard.server import serve
+    from kohyakit.dashboard.serve.server import serve
 
     def ready(where) -> None:
         click.echo(f"kohyakit dashboard: {where.url}")

@@ -17,7 +17,7 @@ def demo(folder: Path, quiet: bool) -> None:
     \b
         kohyakit demo
     """
-    from kohyakit.cli.plan_view import show_plan
+    from kohyakit.cli.views.plan import show_plan
     from kohyakit.demo.walk import run_demo
 
     run_demo(folder, show=show_plan, echo=click.echo, progress=not quiet)

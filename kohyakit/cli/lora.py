@@ -35,7 +35,7 @@ def check(files: tuple[Path, ...], layers: bool, programs: tuple[str, ...], as_j
     Exit code 1 where a file is broken, or where one of the programs (A1111, Forge, ComfyUI, diffusers, sd-scripts,
     InvokeAI, or those named by --for) would lose something of it.
     """
-    from kohyakit.cli.lora_view import inspection_data, show_inspection
+    from kohyakit.cli.views.lora import inspection_data, show_inspection
     from kohyakit.lora.inspect import inspect
     from kohyakit.lora.readers import check_programs
 
@@ -67,9 +67,9 @@ def convert(
 
     LoHa, LoKr and full layers become plain ones where diffusers and PEFT cannot read them; what that loses is told.
     """
-    from kohyakit.cli.lora_view import show_errors
+    from kohyakit.cli.views.lora import show_errors
     from kohyakit.lora.convert import convert as run
-    from kohyakit.lora.file import dtype_of
+    from kohyakit.lora.weights.file import dtype_of
 
     done = run(file, target, to, rank=rank, fold_alpha=fold_alpha, dtype=dtype_of(precision), overwrite=overwrite)
     click.echo(f"wrote {target}")
@@ -109,10 +109,10 @@ def merge(
         kohyakit lora merge style.safetensors:0.6 face.safetensors:0.4 -o both.safetensors --rank 32
         kohyakit lora merge style.safetensors:0.8 --into model.safetensors -o styled.safetensors
     """
-    from kohyakit.cli.lora_view import check_merge, show_baked, show_errors
-    from kohyakit.lora.file import dtype_of
+    from kohyakit.cli.views.lora import check_merge, show_baked, show_errors
     from kohyakit.lora.merge import merge as run
     from kohyakit.lora.merge import parse_source
+    from kohyakit.lora.weights.file import dtype_of
 
     check_merge(rank=rank, conv_rank=conv_rank, precision=precision, model=model, as_sd_scripts=as_sd_scripts,
                 concat=concat)  # fmt: skip
@@ -158,9 +158,9 @@ def resize(
     **asked: object,
 ) -> None:
     """Write FILE with fewer directions in each layer; what is kept of the updates is told."""
-    from kohyakit.cli.lora_view import chosen_rule, show_resized
-    from kohyakit.lora.file import dtype_of
+    from kohyakit.cli.views.lora import chosen_rule, show_resized
     from kohyakit.lora.resize import resize as run
+    from kohyakit.lora.weights.file import dtype_of
 
     rule, amount = chosen_rule(rank=rank, sv_fro=keep, sv_cumulative=cumulative, sv_ratio=ratio, size=size)
     done = run(file, target, rule=rule, amount=amount, dtype=dtype_of(precision), **asked)
@@ -179,7 +179,7 @@ def resize(
 @_OVERWRITE
 def extract(tuned: Path, base: Path, target: Path, **asked: object) -> None:
     """Write what the model TUNED adds to BASE as a LoRA."""
-    from kohyakit.cli.lora_view import show_errors
+    from kohyakit.cli.views.lora import show_errors
     from kohyakit.lora.extract import extract as run
 
     done = run(tuned, base, target, **asked)
@@ -220,7 +220,7 @@ def set_command(file: Path, changes: tuple[str, ...], target: Path, overwrite: b
 @click.argument("second", type=_FILE)
 def diff(first: Path, second: Path) -> None:
     """Show which settings differ, and how large the updates of FIRST and SECOND are by block."""
-    from kohyakit.cli.lora_view import show_difference
+    from kohyakit.cli.views.lora import show_difference
     from kohyakit.lora.compare import compare
 
     show_difference(first, second, compare(first, second))
@@ -231,7 +231,7 @@ def diff(first: Path, second: Path) -> None:
 @click.argument("second", type=_FILE)
 def pair(first: Path, second: Path) -> None:
     """Say how far FIRST and SECOND overlap, block by block, which foretells that they fight when used together."""
-    from kohyakit.cli.lora_view import show_pair
+    from kohyakit.cli.views.lora import show_pair
     from kohyakit.lora.compare import compare
 
     show_pair(compare(first, second))

@@ -38,7 +38,7 @@ def repair(
 
     Exit code 0: all is well, 1: something is left to do, 2: wrong use.
     """
-    from kohyakit.audit.repair import RepairOptions, repair_dataset, undo_repair
+    from kohyakit.audit.repair.run import RepairOptions, repair_dataset, undo_repair
 
     if undo:
         undone = undo_repair(dir)

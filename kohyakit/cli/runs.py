@@ -43,9 +43,9 @@ def list_command(project: Path, expression: str | None, as_json: bool) -> None:
     \b
         kohyakit runs list --filter "network_dim >= 32 and status == 'finished'"
     """
-    from kohyakit.cli import runs_view
-    from kohyakit.runs import filter as filters
-    from kohyakit.runs.data import run_data
+    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.runs.as_json import run_data
+    from kohyakit.runs.comparison import filter as filters
     from kohyakit.runs.registry import find_project, list_runs
 
     found = list(list_runs(find_project(project)))
@@ -66,9 +66,10 @@ def list_command(project: Path, expression: str | None, as_json: bool) -> None:
 @_JSON
 def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
     """Show one run: what changed, its curves and what they tell, its files."""
-    from kohyakit.cli import runs_view
-    from kohyakit.runs import compare, registry
-    from kohyakit.runs.data import run_data
+    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.runs import registry
+    from kohyakit.runs.as_json import run_data
+    from kohyakit.runs.comparison import compare
 
     every = registry.list_runs(registry.find_project(project))
     run = registry.find_run(every, version)
@@ -92,9 +93,9 @@ def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
 @_JSON
 def diff(versions: tuple[str, ...], project: Path, as_json: bool) -> None:
     """Show what differs between runs: settings, photos, captions. One alone is compared with its parent."""
-    from kohyakit.cli import runs_view
+    from kohyakit.cli.views import runs as runs_view
     from kohyakit.runs import registry
-    from kohyakit.runs.data import diff_data
+    from kohyakit.runs.as_json import diff_data
 
     every = registry.list_runs(registry.find_project(project))
     chosen = [registry.find_run(every, version) for version in versions]
@@ -113,10 +114,10 @@ def diff(versions: tuple[str, ...], project: Path, as_json: bool) -> None:
 @_JSON
 def best(metric: str | None, expression: str | None, project: Path, as_json: bool) -> None:
     """Say which run was best, by which number, and how sure that is."""
-    from kohyakit.cli import runs_view
-    from kohyakit.runs import best as ranking
-    from kohyakit.runs import filter as filters
-    from kohyakit.runs.data import ranking_data
+    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.runs.as_json import ranking_data
+    from kohyakit.runs.comparison import best as ranking
+    from kohyakit.runs.comparison import filter as filters
     from kohyakit.runs.registry import find_project, list_runs
 
     every = list(list_runs(find_project(project)))
@@ -154,7 +155,7 @@ def note(version: str, text: str, project: Path, as_json: bool) -> None:
 @_JSON
 def restore(version: str, project: Path, as_json: bool) -> None:
     """Put a run's files back under their names, where a later training of the same output_name moved them aside."""
-    from kohyakit.cli import runs_view
+    from kohyakit.cli.views import runs as runs_view
     from kohyakit.runs import earlier, registry
 
     run = registry.find_run(registry.list_runs(registry.find_project(project)), version)
@@ -175,10 +176,11 @@ def restore(version: str, project: Path, as_json: bool) -> None:
 @_JSON
 def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, project: Path, as_json: bool) -> None:
     """List states and in-between models that could go; --yes moves them to runs/trash, --undo brings them back."""
-    from kohyakit.cli import runs_view
-    from kohyakit.runs import best as ranking
-    from kohyakit.runs import data, registry
+    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.runs import as_json as data
     from kohyakit.runs import prune as pruning
+    from kohyakit.runs import registry
+    from kohyakit.runs.comparison import best as ranking
 
     place = registry.find_project(project)
     if undo:
@@ -215,10 +217,10 @@ def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, 
 @_JSON
 def import_command(folder: Path, into: Path | None, dry_run: bool, as_json: bool) -> None:
     """Read what Kohya's tools left below FOLDER: LoRA files, saved JSON and TOML, logs, samples. They are only read."""
-    from kohyakit.cli import runs_view
-    from kohyakit.planning.data import finding_data
-    from kohyakit.runs.data import run_data
-    from kohyakit.runs.importing import import_runs
+    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.planning.as_json import finding_data
+    from kohyakit.runs.as_json import run_data
+    from kohyakit.runs.old.importing import import_runs
 
     done = import_runs(folder, into=into, dry_run=dry_run)
     if as_json:
@@ -235,7 +237,7 @@ def import_command(folder: Path, into: Path | None, dry_run: bool, as_json: bool
 def _summary(run: Any) -> dict[str, Any]:
     """A run's metrics in numbers; {} where they cannot be read, so that a list is still a list."""
     from kohyakit.errors import MissingExtra
-    from kohyakit.runs.summary import run_summary
+    from kohyakit.runs.comparison.summary import run_summary
 
     try:
         return dict(run_summary(run))
@@ -246,9 +248,9 @@ def _summary(run: Any) -> dict[str, Any]:
 def _curves(run: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """What a run's curves tell, and what is wrong with its logs; a sentence instead where pandas is missing."""
     from kohyakit.errors import MissingExtra
-    from kohyakit.runs.best import scalars
-    from kohyakit.runs.insight import statements
-    from kohyakit.runs.summary import log_problems
+    from kohyakit.runs.comparison.best import scalars
+    from kohyakit.runs.comparison.insight import statements
+    from kohyakit.runs.comparison.summary import log_problems
 
     try:
         return statements(scalars(run)), log_problems(run)
@@ -259,7 +261,7 @@ def _curves(run: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 def _change(version: str, project: Path, as_json: bool, **values: str) -> None:
     from kohyakit.dataset.images import shown
     from kohyakit.runs import registry
-    from kohyakit.runs.data import run_data
+    from kohyakit.runs.as_json import run_data
 
     run = registry.find_run(registry.list_runs(registry.find_project(project)), version)
     run.update(**values)
@@ -270,8 +272,8 @@ def _change(version: str, project: Path, as_json: bool, **values: str) -> None:
 
 
 def _tell_moved(moved: Any, text: str, as_json: bool) -> None:
-    from kohyakit.cli import runs_view
-    from kohyakit.runs.data import moved_data
+    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.runs.as_json import moved_data
 
     if as_json:
         _print_json(moved_data(moved))

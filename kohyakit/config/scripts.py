@@ -54,7 +54,6 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 
 
-
 def model_family(script: str, *, v2: bool = False) -> str:
     """The model family that a script trains: sd1, sd2, sdxl, flux …; empty for a script nobody knows."""
     found = FAMILIES.get(script, "")
@@ -64,8 +63,10 @@ def model_family(script: str, *, v2: bool = False) -> str:
 # bucket_reso_steps must divide by this; sd-scripts stops otherwise.
 BUCKET_STEPS: Mapping[str, int] = MappingProxyType(
     {
-        **{script: {"sd": 64, "sdxl": 32, "hunyuan_image": 32, "anima": 16, "lumina": 16}.get(family, 32)
-           for script, family in FAMILIES.items()},
+        **{
+            script: {"sd": 64, "sdxl": 32, "hunyuan_image": 32, "anima": 16, "lumina": 16}.get(family, 32)
+            for script, family in FAMILIES.items()
+        },
         "flux_train.py": 16,
         "sd3_train.py": 8,
     }

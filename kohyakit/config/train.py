@@ -8,19 +8,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kohyakit.config.bucket import BucketConfig
-from kohyakit.config.dataset import DatasetConfig
-from kohyakit.config.families import FamiliesConfig
-from kohyakit.config.finetune import FinetuneConfig
-from kohyakit.config.launch import LaunchConfig
-from kohyakit.config.model import ModelConfig
-from kohyakit.config.network import NetworkConfig
-from kohyakit.config.noise_loss import NoiseLossConfig
-from kohyakit.config.optimizer import OptimizerConfig
 from kohyakit.config.param import Spec, specs
-from kohyakit.config.sampling import SamplingConfig
-from kohyakit.config.saving import SavingConfig
-from kohyakit.config.training import TrainingConfig
+from kohyakit.config.sections.bucket import BucketConfig
+from kohyakit.config.sections.dataset import DatasetConfig
+from kohyakit.config.sections.finetune import FinetuneConfig
+from kohyakit.config.sections.launch import LaunchConfig
+from kohyakit.config.sections.model import ModelConfig
+from kohyakit.config.sections.network import NetworkConfig
+from kohyakit.config.sections.noise_loss import NoiseLossConfig
+from kohyakit.config.sections.optimizer import OptimizerConfig
+from kohyakit.config.sections.other_families import FamiliesConfig
+from kohyakit.config.sections.sampling import SamplingConfig
+from kohyakit.config.sections.saving import SavingConfig
+from kohyakit.config.sections.training import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)

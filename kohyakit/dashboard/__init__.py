@@ -1,0 +1,1 @@
+"""The pages in the browser. They read files and never load torch."""

@@ -1,0 +1,1 @@
+"""Pictures and captions as they lie on disk."""

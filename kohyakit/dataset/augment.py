@@ -147,9 +147,7 @@ def split_tags(text: str, options: CaptionOptions) -> tuple[list[str], list[str]
     """A caption's tags: those that keep their place in front, those that move, those that stay at the end."""
     separator, barrier = options.caption_separator, options.keep_tokens_separator
     if barrier and barrier in text:
-        parts = [
-            [tag.strip() for tag in part.split(separator) if tag.strip()] for part in text.split(barrier, 2)
-        ]
+        parts = [[tag.strip() for tag in part.split(separator) if tag.strip()] for part in text.split(barrier, 2)]
         return parts[0], parts[1], parts[2] if len(parts) > 2 else []
     tags = [tag.strip() for tag in text.strip().split(separator)]
     return tags[: max(0, options.keep_tokens)], tags[max(0, options.keep_tokens) :], []

@@ -189,9 +189,7 @@ def mark_by_name(photos: Mapping[str, int], reg: Mapping[str, int]) -> str:
     return f"names-{_digest([json.dumps(sets, ensure_ascii=False)])}" if photos else ""
 
 
-def hash_files(
-    paths: Iterable[Path], *, cache: Path | None = None, keep: bool = True
-) -> dict[Path, tuple[str, int]]:
+def hash_files(paths: Iterable[Path], *, cache: Path | None = None, keep: bool = True) -> dict[Path, tuple[str, int]]:
     """SHA-256 and size in bytes of each file, read by several threads; ("", 0) for one that cannot be read."""
     known = _read_cache(cache)
     paths = list(paths)

@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from kohyakit.dataset.headers import BadImage, Header, parse
+from kohyakit.dataset.decode.headers import BadImage, Header, parse
 from kohyakit.files import open_regular
 
 # sd-scripts looks for these, all in lower or all in upper case, and on Linux for no other spelling.

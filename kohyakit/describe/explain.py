@@ -9,18 +9,23 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from kohyakit.config.arguments.optimizer_args import (
+    OPTIMIZER_ARG_HELP,
+    OPTIMIZER_ARGS,
+    SCHEDULER_ARG_HELP,
+    SCHEDULER_ARGS,
+)
 from kohyakit.config.meant import OTHER_NAMES
-from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS, parse_network_args
-from kohyakit.config.optimizer_args import OPTIMIZER_ARG_HELP, OPTIMIZER_ARGS, SCHEDULER_ARG_HELP, SCHEDULER_ARGS
 from kohyakit.config.param import Spec
 from kohyakit.config.rules import check_rules
 from kohyakit.config.rules.reading import optimizer_args, scheduler_args
 from kohyakit.config.scripts import ONLY_IN, default_in
+from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS, parse_network_args
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.describe.dataset_words import DATASET_WORDS
 from kohyakit.describe.gui_words import GUI_WORDS
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.formats.gui_fields import TABS, fields
+from kohyakit.formats.gui.fields import TABS, fields
 
 _KINDS = {"int": "whole number", "float": "number", "bool": "switch", "str": "text", "int_or_float": "number"}
 _TAB_NAMES = {"lora": "LoRA", "dreambooth": "Dreambooth", "finetune": "Finetune", "ti": "Textual Inversion"}

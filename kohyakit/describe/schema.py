@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from kohyakit.config.network import NETWORK_ARG_SPECS
 from kohyakit.config.param import Spec
 from kohyakit.config.scripts import NO_SCRIPT_READS
+from kohyakit.config.sections.network import NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS
 from kohyakit.describe.dataset_words import DATASET_WORDS
 from kohyakit.describe.gui_words import GUI_WORDS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.dataset_toml import DatasetTable, SubsetTable
-from kohyakit.formats.gui_fields import TABS, Field, fields
+from kohyakit.formats.gui.fields import TABS, Field, fields
 
 DIALECT = "http://json-schema.org/draft-04/schema#"
 KINDS = ("toml", "gui-json", "dataset")

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import fields as dataclass_fields
 from typing import Any, get_type_hints
 
-from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.param import Spec
 from kohyakit.config.scripts import ONLY_IN
+from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.describe.explain import bounds
-from kohyakit.formats.gui_fields import fields
+from kohyakit.formats.gui.fields import fields
 
 _HEAD = """# Parameters
 

@@ -146,8 +146,8 @@ def recognise(text: str, where: str = "") -> str:
 def _kind_of(values: Any, where: str, *, gui: bool = False) -> str:
     """The kind of a JSON or YAML, by its names. Raises ConfigError for one that holds no training's settings."""
     from kohyakit.formats import other
-    from kohyakit.formats.gui_fields import looks_like_preset
-    from kohyakit.formats.gui_legacy import OLD_KEYS
+    from kohyakit.formats.gui.fields import looks_like_preset
+    from kohyakit.formats.gui.legacy import OLD_KEYS
     from kohyakit.formats.other.named import what_is
 
     if not isinstance(values, (dict, list)) or (isinstance(values, list) and not what_is(values)):
@@ -173,7 +173,7 @@ def _kind_of(values: Any, where: str, *, gui: bool = False) -> str:
 
 def known_names(values: Mapping[str, Any]) -> set[str]:
     """The keys that are fields of the GUI or options of sd-scripts."""
-    from kohyakit.formats.gui_fields import known_keys
+    from kohyakit.formats.gui.fields import known_keys
 
     return {name for name in values if name in known_keys() or name in SPECS()}
 
@@ -243,8 +243,10 @@ def parse_preset(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
 def _preset(
     text: str, where: str, overrides: dict[str, Any], asked: Asked
 ) -> tuple[TrainConfig, list[Note], list[Problem]]:
-    from kohyakit.formats import gui_json, gui_launch, gui_notes
-    from kohyakit.formats.gui_fields import TABS, guess_tab
+    from kohyakit.formats.gui import launch as gui_launch
+    from kohyakit.formats.gui import notes as gui_notes
+    from kohyakit.formats.gui import read as gui_json
+    from kohyakit.formats.gui.fields import TABS, guess_tab
 
     preset, problems = parse_preset(text, where)
     tab = asked.tab
@@ -348,9 +350,9 @@ def gui_name(name: str, tab: str, preset: Mapping[str, Any]) -> str:
 
     An option that each family has a field of its own for means the field of the preset's family.
     """
-    from kohyakit.formats.gui_fields import fields
-    from kohyakit.formats.gui_keys import BY_FAMILY, FLAGS
-    from kohyakit.formats.gui_legacy import OLD_KEYS
+    from kohyakit.formats.gui.fields import fields
+    from kohyakit.formats.gui.keys import BY_FAMILY, FLAGS
+    from kohyakit.formats.gui.legacy import OLD_KEYS
 
     for family, key in BY_FAMILY[tab].get(name, ()):
         if any(preset.get(flag) for flag in FLAGS.get(family.partition("!")[0], ())):

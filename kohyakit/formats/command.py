@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kohyakit.config.key_values import KEY_VALUES, split_key_values
+from kohyakit.config.arguments.key_values import KEY_VALUES, split_key_values
 from kohyakit.config.param import Spec
 from kohyakit.config.read import nearest
 from kohyakit.config.scripts import reads

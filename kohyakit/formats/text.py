@@ -259,7 +259,7 @@ def _toml_cure(message: str, body: str) -> str:
     if re.match(r"\s*(//|/\*|--|;)", line) or rest.startswith(("//", "/*")):
         return "a comment begins with #"
     if "value" in message and re.match(r"[^\W\d]|[.~/\\]", rest):
-        return f"put the text in quotes: \"{_first_line(rest.partition('#')[0])}\""
+        return f'put the text in quotes: "{_first_line(rest.partition("#")[0])}"'
     if "value" in message and (not rest or rest.startswith(("#", "\r"))):
         return "the value is missing; write one or take the line out"
     if rest.startswith(":") or re.match(r"\s*[\w\"'.-]+\s*:", line):

@@ -161,8 +161,8 @@ def script_for(values: Mapping[str, Any]) -> str:
 
     A LoRA program or not, then the one that reads most of its options, then the one for the model's family.
     """
-    from kohyakit.formats.gui_form import model_flags
-    from kohyakit.formats.model_kind import family_at
+    from kohyakit.formats.gui.form import model_flags
+    from kohyakit.formats.weights.model_kind import family_at
 
     flags = {key for key, on in model_flags(values.get("pretrained_model_name_or_path")).items() if on}
     family = next((name for name, flag in _FAMILY_FLAGS.items() if flag in flags), "")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kohyakit.config.named_code import package_of
+from kohyakit.config.arguments.named_code import package_of
 from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem, RunError

@@ -18,7 +18,7 @@ from kohyakit.formats import train_toml
 from kohyakit.launch import accelerate, checkout
 from kohyakit.launch.cause import cause
 from kohyakit.launch.stream import Ended, run_streamed
-from kohyakit.plan import Plan, make_plan
+from kohyakit.planning.make import Plan, make_plan
 from kohyakit.resources import safe_environment
 from kohyakit.runs import redact, registry
 from kohyakit.runs.earlier import keep_all_earlier
@@ -132,9 +132,7 @@ def _secrets(config: TrainConfig) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _stream(
-    config: TrainConfig, given: TrainConfig, words: list[str], started: Run, found: checkout.Checkout
-) -> Ended:
+def _stream(config: TrainConfig, given: TrainConfig, words: list[str], started: Run, found: checkout.Checkout) -> Ended:
     logging_dir = Path(given.saving.logging_dir or ".")
     there = set(logging_dir.glob("*/")) if logging_dir.is_dir() else set()
     values = redact.secret_values(config)

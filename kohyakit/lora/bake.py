@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.formats import model_kind, safetensors_header
-from kohyakit.formats.safetensors_header import TensorInfo
-from kohyakit.lora import file as lora_file
+from kohyakit.formats.weights import model_kind, safetensors_header
+from kohyakit.formats.weights.safetensors_header import TensorInfo
 from kohyakit.lora.merge import Source, check_sum
-from kohyakit.lora.names import PARTS, split_name
 from kohyakit.lora.relabel import entries_of, header_bytes
-from kohyakit.lora.updates import method_of
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.names import PARTS, split_name
+from kohyakit.lora.weights.updates import method_of
 from kohyakit.models import Family
 from kohyakit.models.base import Origin
 from kohyakit.models.single_file import UNET_PREFIX, unet_config

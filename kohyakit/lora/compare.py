@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora import file as lora_file
-from kohyakit.lora.file import LoraFile
-from kohyakit.lora.names import block_of
-from kohyakit.lora.updates import Factors, lora_factors, method_of, update_size
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.file import LoraFile
+from kohyakit.lora.weights.names import block_of
+from kohyakit.lora.weights.updates import Factors, lora_factors, method_of, update_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora import file as lora_file
-from kohyakit.lora.factors import take_apart_matrix
-from kohyakit.lora.file import LoraFile
 from kohyakit.lora.merge import plain_layer
-from kohyakit.lora.names import PARTS, split_name
-from kohyakit.lora.updates import method_of
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.factors import take_apart_matrix
+from kohyakit.lora.weights.file import LoraFile
+from kohyakit.lora.weights.names import PARTS, split_name
+from kohyakit.lora.weights.updates import method_of
 
 LAYOUTS = ("kohya", "diffusers", "peft")
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora import file as lora_file
-from kohyakit.lora.factors import Parts, take_apart_matrix
-from kohyakit.lora.file import LoraFile
 from kohyakit.lora.merge import plain_layer
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.factors import Parts, take_apart_matrix
+from kohyakit.lora.weights.file import LoraFile
 from kohyakit.models import Model, load_model
 
 _LEAST = 1e-6  # of a weight's norm; a smaller difference is rounding

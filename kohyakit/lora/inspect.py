@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import Problem
-from kohyakit.formats import safetensors_header
-from kohyakit.lora import file as lora_file
-from kohyakit.lora.file import LoraFile
-from kohyakit.lora.names import block_of, split_name
+from kohyakit.formats.weights import safetensors_header
 from kohyakit.lora.readers import Reading, readings
-from kohyakit.lora.updates import input_width, is_sound, lora_factors, method_of
-from kohyakit.planning.architecture import standard
-from kohyakit.planning.lora_size import lora_layers
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.file import LoraFile
+from kohyakit.lora.weights.names import block_of, split_name
+from kohyakit.lora.weights.updates import input_width, is_sound, lora_factors, method_of
+from kohyakit.planning.size.architecture import standard
+from kohyakit.planning.size.lora import lora_layers
 
 if TYPE_CHECKING:
     import pandas as pd

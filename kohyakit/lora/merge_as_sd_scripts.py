@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora import file as lora_file
-from kohyakit.lora.file import LoraFile
 from kohyakit.lora.merge import Source, check_sum
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.file import LoraFile
 
 _ENDINGS = {"lora_up.weight", "lora_down.weight", "alpha"}
 

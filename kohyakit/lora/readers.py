@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora.file import LoraFile
 from kohyakit.lora.seen import Seen, Whole, look
+from kohyakit.lora.weights.file import LoraFile
 
 READ, CHANGED, LOST = "read", "changed", "lost"
 

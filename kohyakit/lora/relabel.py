@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.formats import safetensors_header
-from kohyakit.lora.file import check_free
+from kohyakit.formats.weights import safetensors_header
+from kohyakit.lora.weights.file import check_free
 from kohyakit.networks.file import unwritable
 
 # What a program needs to load a file and a person to know what it is: neither folders nor captions nor settings.

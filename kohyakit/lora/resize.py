@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora import file as lora_file
-from kohyakit.lora.factors import Parts, take_apart, take_apart_matrix
-from kohyakit.lora.updates import lora_factors, method_of
+from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights.factors import Parts, take_apart, take_apart_matrix
+from kohyakit.lora.weights.updates import lora_factors, method_of
 
 _SMALLEST = 1e-6  # a layer whose largest singular value is below has learnt nothing; as sd-scripts
 

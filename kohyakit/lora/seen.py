@@ -10,9 +10,9 @@ from functools import cached_property
 
 from torch import Tensor
 
-from kohyakit.lora.file import LoraFile
-from kohyakit.lora.names import split_name
-from kohyakit.lora.updates import is_sound, method_of
+from kohyakit.lora.weights.file import LoraFile
+from kohyakit.lora.weights.names import split_name
+from kohyakit.lora.weights.updates import is_sound, method_of
 
 _LAYER = r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
 _TEXT = re.compile(rf"text_model\.{_LAYER}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.model import ModelConfig
+from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
 from kohyakit.models.text import TextEncoder

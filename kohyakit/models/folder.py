@@ -12,7 +12,7 @@ from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.files import read_text
-from kohyakit.formats import model_kind
+from kohyakit.formats.weights import model_kind
 from kohyakit.models.base import Family, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors

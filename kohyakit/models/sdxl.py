@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.model import ModelConfig
+from kohyakit.config.sections.model import ModelConfig
 from kohyakit.dataset.tokens import EOS
 from kohyakit.models import sd2
 from kohyakit.models.base import Family, Origin, TextKind

@@ -171,6 +171,7 @@ def read_text(path: Path, weights: WeightFile, kind: TextKind, dtype: torch.dtyp
 
 # --- VAE -----------------------------------------------------------------------------------------
 
+
 def vae_config(weights: WeightFile) -> dict[str, Any]:
     """The VAE's configuration, read from tensor shapes (original names)."""
     from kohyakit.models.sd15 import VAE

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.formats.weight_header import ENDINGS, PICKLED
+from kohyakit.formats.weights.header import ENDINGS, PICKLED
 
 
 class WeightFile:

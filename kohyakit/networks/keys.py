@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from kohyakit.planning.lora_size import sdxl_name
+from kohyakit.planning.size.lora import sdxl_name
 
 TEXT_ENCODER_PREFIX = "lora_te"
 UNET_PREFIX = "lora_unet"

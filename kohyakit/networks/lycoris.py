@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from kohyakit.config.adapters import AdapterSettings
+from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.models.base import Model
 from kohyakit.networks.base import Adapter, Fill, Network
-from kohyakit.networks.norm import NormLayer
-from kohyakit.planning.architecture import Architecture, Parameters, TextShape, unet_of_config
-from kohyakit.planning.targets import NORM, Target, targets
+from kohyakit.networks.methods.norm import NormLayer
+from kohyakit.planning.size.architecture import Architecture, Parameters, TextShape, unet_of_config
+from kohyakit.planning.size.targets import NORM, Target, targets
 from kohyakit.registry import ALGORITHMS
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kohyakit.config.adapters import AdapterSettings
-from kohyakit.networks import dora
+from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Adapter, Draw, shrinking
-from kohyakit.planning.targets import Target, rank_and_alpha, tensors_of
+from kohyakit.networks.methods import dora
+from kohyakit.planning.size.targets import Target, rank_and_alpha, tensors_of
 
 
 class Beside(Adapter):

@@ -1,0 +1,1 @@
+"""What a training will do, worked out before anything heavy is loaded."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kohyakit.config.named_code import NAMES_CODE, not_named
+from kohyakit.config.arguments.named_code import NAMES_CODE, not_named
 from kohyakit.config.rules.file_names import PARTS_OF_NAMES, name_faults
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem

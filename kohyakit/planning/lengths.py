@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kohyakit.config.network_modules import SEVERAL_TEXT_RATES
+from kohyakit.config.arguments.network_modules import SEVERAL_TEXT_RATES
 from kohyakit.config.rules.reading import relative_step
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket, CannotPlace, rounded_min_max, select_bucket

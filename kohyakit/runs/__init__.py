@@ -1,0 +1,1 @@
+"""What happened: each training's folder, its version, its record."""

@@ -20,7 +20,7 @@ from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import refuse_links
 from kohyakit.runs import redact
-from kohyakit.runs.compare import changes, same_images
+from kohyakit.runs.comparison.compare import changes, same_images
 from kohyakit.runs.earlier import with_version
 from kohyakit.runs.process import this_process
 from kohyakit.runs.record_file import unwritable, write_json, write_text

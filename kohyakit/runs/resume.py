@@ -20,17 +20,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kohyakit.config.network import NETWORK_ARG_SPECS, parse_network_args
 from kohyakit.config.rules.reading import optimizer
+from kohyakit.config.sections.network import NETWORK_ARG_SPECS, parse_network_args
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.dataset.fingerprint import fingerprint
 from kohyakit.dataset.images import shown
 from kohyakit.dataset.layout import Dataset, Scan, Subset
 from kohyakit.errors import Problem, RunError
-from kohyakit.formats import state_folder
-from kohyakit.formats.state_folder import StateFolder, standing_against
+from kohyakit.formats.weights import state_folder
+from kohyakit.formats.weights.state_folder import StateFolder, standing_against
 from kohyakit.planning.lengths import learning_rates
-from kohyakit.runs.compare import show
+from kohyakit.runs.comparison.compare import show
 from kohyakit.runs.registry import HASH_CACHE
 from kohyakit.runs.run import RUNS_DIR
 

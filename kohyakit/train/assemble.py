@@ -13,32 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.adapters import adapter_settings
-from kohyakit.config.network import NetworkArgs, NetworkConfig, parse_network_args
+from kohyakit.config.arguments.adapters import adapter_settings
 from kohyakit.config.scripts import model_family
+from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_network_args
+from kohyakit.config.sections.training import TrainingConfig
 from kohyakit.config.train import TrainConfig
-from kohyakit.config.training import TrainingConfig
 from kohyakit.dataset.augment import process_caption
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
 from kohyakit.networks.base import Network
-from kohyakit.networks.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
 from kohyakit.networks.lycoris import LycorisNetwork
+from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
 from kohyakit.planning.lengths import learning_rates, training_length
 from kohyakit.train.callbacks import Progress
-from kohyakit.train.data import TrainDataset
-from kohyakit.train.latents import LatentSource
-from kohyakit.train.losses import signal_to_noise
-from kohyakit.train.noise import scaled_linear_alphas_cumprod
-from kohyakit.train.npz_caches import SharedText
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
-from kohyakit.train.placing import brought
-from kohyakit.train.precision import Precision, precision_of
-from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
-from kohyakit.train.schedulers import build_scheduler
-from kohyakit.train.text_outputs import TextOutputs, weights_mark
+from kohyakit.train.optimizers.schedulers import build_scheduler
+from kohyakit.train.step.batches import TrainDataset
+from kohyakit.train.step.latents import LatentSource
+from kohyakit.train.step.losses import signal_to_noise
+from kohyakit.train.step.noise import scaled_linear_alphas_cumprod
+from kohyakit.train.step.npz_caches import SharedText
+from kohyakit.train.step.placing import brought
+from kohyakit.train.step.precision import Precision, precision_of
+from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.text_outputs import TextOutputs, weights_mark
 
 MAX_SEED = 2**32
 
@@ -189,7 +189,12 @@ def _cache(
 
 
 def _text_outputs(
-    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], accelerator: Any, echo: Echo, *,
+    config: TrainConfig,
+    model: Model,
+    datasets: Sequence[TrainDataset],
+    accelerator: Any,
+    echo: Echo,
+    *,
     progress: bool,
 ) -> TextOutputs | None:
     """Every caption encoded once, where that is asked for; the text encoders leave the device afterwards."""
@@ -223,9 +228,7 @@ def _text_outputs(
     return outputs
 
 
-def _shared_text(
-    config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], echo: Echo
-) -> SharedText | None:
+def _shared_text(config: TrainConfig, model: Model, datasets: Sequence[TrainDataset], echo: Echo) -> SharedText | None:
     """sd-scripts' own files of text outputs, which only models of two text encoders have."""
     if len(model.text_encoders) < 2:
         return None

@@ -15,7 +15,7 @@ from kohyakit.errors import RunError
 from kohyakit.planning.saves import epoch_interval, extension
 
 if TYPE_CHECKING:
-    from kohyakit.config.sampling import SamplingConfig
+    from kohyakit.config.sections.sampling import SamplingConfig
     from kohyakit.config.train import TrainConfig
     from kohyakit.runs.run import Run
 

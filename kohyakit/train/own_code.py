@@ -6,7 +6,7 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
-from kohyakit.config.named_code import is_known, must_be_named
+from kohyakit.config.arguments.named_code import is_known, must_be_named
 from kohyakit.errors import ConfigError, Problem
 
 

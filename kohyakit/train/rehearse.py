@@ -12,9 +12,9 @@ from torch.nn.utils import skip_init
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.networks.lora import LoraLayer, LoraNetwork, LoraSettings
+from kohyakit.networks.methods.lora import LoraLayer, LoraNetwork, LoraSettings
 from kohyakit.train.assemble import make_optimizer, parameter_groups
-from kohyakit.train.precision import precision_of
+from kohyakit.train.step.precision import precision_of
 
 
 def rehearse(config: TrainConfig, steps: int, device: Any) -> None:

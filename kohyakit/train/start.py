@@ -13,8 +13,8 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
 from kohyakit.dataset.images import shown
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError
-from kohyakit.plan import Plan, make_plan
 from kohyakit.planning.decoding import BAD_IMAGE, decoded
+from kohyakit.planning.make import Plan, make_plan
 from kohyakit.runs import registry
 from kohyakit.runs.resume import go_on_line
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run

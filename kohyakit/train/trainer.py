@@ -16,18 +16,18 @@ from torch import Tensor
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import ConfigError, Problem, RunError
-from kohyakit.formats.state_folder import Position, StateFolder, standing_against
+from kohyakit.formats.weights.state_folder import Position, StateFolder, standing_against
 from kohyakit.models.conditioning import Conditioning
 from kohyakit.runs.resume import DATA, Change, changes, group_settings, made_with, refusal
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
 from kohyakit.train.assemble import Parts, assemble, choose_seed
-from kohyakit.train.data import Batch, Example, build_datasets, draw_batch, load_pixels, prefetch
-from kohyakit.train.losses import batch_loss
-from kohyakit.train.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
+from kohyakit.train.output.state import load_state, restore_optimizer
+from kohyakit.train.output.writer import Writer
 from kohyakit.train.processes import Processes
-from kohyakit.train.state import load_state, restore_optimizer
-from kohyakit.train.writer import Writer
+from kohyakit.train.step.batches import Batch, Example, build_datasets, draw_batch, load_pixels, prefetch
+from kohyakit.train.step.losses import batch_loss
+from kohyakit.train.step.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
 

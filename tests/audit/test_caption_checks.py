@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kohyakit.audit.captions import co_occurrence, tag_table
 from kohyakit.audit.checks.balance import even_repeats
+from kohyakit.audit.report.caption_statistics import co_occurrence, tag_table
 from kohyakit.audit.run import audit_dataset
 
 from .conftest import found
@@ -240,7 +240,7 @@ def test_in_a_folder_of_regularisation_it_is_a_hint_and_not_passed_over(
     save("img/5_dog/a.png", DOT, caption="a dog")
     save("reg/1_dog/Case.png", DOT)
     (tmp_path / "reg/1_dog/case.txt").write_text("a dog", encoding="utf-8")
-    save(f"reg/1_dog/{os.fsdecode(b'B' + bytes([0xe9]))}.png", DOT, format="PNG")
+    save(f"reg/1_dog/{os.fsdecode(b'B' + bytes([0xE9]))}.png", DOT, format="PNG")
     (tmp_path / "reg/1_dog" / os.fsdecode(b"b\xe9.txt")).write_text("a dog", encoding="utf-8")
     report = quick(tmp_path, "captions")
     assert report.issues["issue"].tolist() == ["caption_misspelt"] * 2

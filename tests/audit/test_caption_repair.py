@@ -14,8 +14,8 @@ for _package in ("PIL", "pandas", "simplejpeg", "cv2"):
     pytest.importorskip(_package)
 from PIL import Image
 
-from kohyakit.audit.journal import UNDO_FOLDER
-from kohyakit.audit.repair import RepairOptions, repair_dataset, undo_repair
+from kohyakit.audit.repair.journal import UNDO_FOLDER
+from kohyakit.audit.repair.run import RepairOptions, repair_dataset, undo_repair
 
 WORDS = "女の子, 赤いドレス、笑顔"
 CODECS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "cp932", "euc_jp", "gb18030")

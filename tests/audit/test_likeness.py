@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kohyakit.audit import likeness, neighbours
-from kohyakit.audit.likeness import POSITIONS, WINDOWS, agreement, hashes, sketch, turn, turned_hashes
-from kohyakit.audit.neighbours import same_picture_groups
+from kohyakit.audit.alike import likeness, neighbours
+from kohyakit.audit.alike.likeness import POSITIONS, WINDOWS, agreement, hashes, sketch, turn, turned_hashes
+from kohyakit.audit.alike.neighbours import same_picture_groups
 
 from .conftest import scene
 

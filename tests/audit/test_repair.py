@@ -20,9 +20,9 @@ for _package in ("PIL", "pandas", "simplejpeg", "cv2"):
 from click.testing import CliRunner
 from PIL import Image, ImageCms, ImageOps
 
-from kohyakit.audit.journal import UNDO_FOLDER, runs
-from kohyakit.audit.repair import RepairOptions, repair_dataset, undo_repair
-from kohyakit.audit.repair_plan import plan_repairs
+from kohyakit.audit.repair.journal import UNDO_FOLDER, runs
+from kohyakit.audit.repair.plan import plan_repairs
+from kohyakit.audit.repair.run import RepairOptions, repair_dataset, undo_repair
 from kohyakit.errors import ConfigError, DatasetError
 
 
@@ -349,7 +349,7 @@ with repair._alone(plan.root):
 @pytest.mark.parametrize("then", ["undo", "go on"])
 @pytest.mark.parametrize("point", [0, 1, 2, 3, 4, 5, 8, 11, 14, 17, 20, 23, 10001, 10002, 10005])
 def test_killed_anywhere_it_goes_on_or_is_undone(messy: Path, tmp_path_factory, point: int, then: str) -> None:
-    from kohyakit.audit.repair import _audit
+    from kohyakit.audit.repair.run import _audit
 
     before = snapshot(messy)
     options = RepairOptions()
@@ -373,7 +373,7 @@ def test_killed_anywhere_it_goes_on_or_is_undone(messy: Path, tmp_path_factory, 
 
 
 def test_two_repairs_at_once_are_refused(messy: Path) -> None:
-    from kohyakit.audit.repair import _alone
+    from kohyakit.audit.repair.run import _alone
 
     with _alone(messy), pytest.raises(DatasetError, match="another repair is at work"):
         repair_dataset(messy, workers=1)

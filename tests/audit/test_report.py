@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from kohyakit.audit.html import as_html
-from kohyakit.audit.render import as_plain
+from kohyakit.audit.report.html import as_html
+from kohyakit.audit.report.render import as_plain
+from kohyakit.audit.report.table import as_text
 from kohyakit.audit.run import audit_dataset
-from kohyakit.audit.table import as_text
 from kohyakit.registry import CHECKS
 
 from .conftest import found, scene

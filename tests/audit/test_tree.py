@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.audit.pairing import pair
-from kohyakit.audit.tree import find_tree
+from kohyakit.audit.look.pairing import pair
+from kohyakit.audit.look.tree import find_tree
 from kohyakit.errors import DatasetError
 
 

@@ -19,7 +19,7 @@ from kohyakit.captioning.base import Rules
 from kohyakit.captioning.run import caption_folder, due
 from kohyakit.captioning.tagger import Tagger
 from kohyakit.cli import group
-from kohyakit.dataset import edit
+from kohyakit.dataset.editing import captions as edit
 from kohyakit.errors import DatasetError
 
 _spec = importlib.util.spec_from_file_location("test_tagger", Path(__file__).with_name("test_tagger.py"))

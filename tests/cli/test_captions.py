@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from kohyakit.cli import group
-from kohyakit.dataset import edit
+from kohyakit.dataset.editing import captions as edit
 
 CAPTIONS = {"10_dog/a": "sks dog, grass", "10_dog/b": "sks dog, Grass, grass", "3_town/c": "church,  sky"}
 

@@ -157,8 +157,8 @@ def test_check_loads_nothing_heavy(project: Path) -> None:
     code = (
         "import sys; from kohyakit.cli import group; "
         "group.main(['check', 'config.toml', '--json'], standalone_mode=False) if False else None\n"
-        "from kohyakit.formats import load; from kohyakit.plan import make_plan; import kohyakit.cli.check\n"
-        "import kohyakit.cli.plan_view; make_plan(load('config.toml'))\n"
+        "from kohyakit.formats import load; from kohyakit.planning.make import make_plan; import kohyakit.cli.check\n"
+        "import kohyakit.cli.views.plan; make_plan(load('config.toml'))\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'pandas', 'PIL', 'cv2'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -131,7 +131,8 @@ PROJECTS = {
     "truncated": (_truncated, "", [r"img/2_sks dog/a\.png: it breaks off before its end; .*--skip-bad-images"]),
     "web page": (_web_page, "", [r"img/2_sks dog/b\.png: it is a web page .*; .*--skip-bad-images"]),
     "caption": (
-        _latin_caption, "",
+        _latin_caption,
+        "",
         [r"img/2_sks dog/c\.txt: the caption is Windows-1252, not UTF-8 .*; kohyakit repair saves it as UTF-8"],
     ),
     "two at once": (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kohyakit.config.key_values import parse_key_values, split_key_values
-from kohyakit.config.optimizer_args import OPTIMIZER_ARGS, SCHEDULER_ARGS, wrong_kind
+from kohyakit.config.arguments.key_values import parse_key_values, split_key_values
+from kohyakit.config.arguments.optimizer_args import OPTIMIZER_ARGS, SCHEDULER_ARGS, wrong_kind
 from kohyakit.config.rules import check_rules
 from kohyakit.config.train import TrainConfig
 from kohyakit.formats import loads

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS, parse_network_args
-from kohyakit.config.optimizer import parse_key_values
+from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS, parse_network_args
+from kohyakit.config.sections.optimizer import parse_key_values
 from kohyakit.errors import ConfigError
 
 
@@ -70,5 +70,9 @@ def test_every_bad_key_value_with_its_cure():
     with pytest.raises(ConfigError) as caught:
         parse_key_values(("decouple=true", "a=b=c", "plain", "algo=adam", "betas=(1,"))
     assert [p.cure.split()[:2] for p in caught.value.problems] == [
-        ["write", "True"], ["write", "it"], ["write", "it"], ["put", "text"], ["write", "a"],
+        ["write", "True"],
+        ["write", "it"],
+        ["write", "it"],
+        ["put", "text"],
+        ["write", "a"],
     ]

@@ -110,7 +110,8 @@ CASES = {
     "adaptive_noise_scale_without_noise_offset": ({"adaptive_noise_scale": 0.05}, {"noise_offset": 0.05}),
     "v_loss_does_not_fit": ({"scale_v_pred_loss_like_noise_pred": True}, {"v_parameterization": True}),
     "huber_threshold_zero": (
-        {"loss_type": "huber", "huber_schedule": "exponential", "huber_c": 0.0}, {"huber_schedule": "snr"},
+        {"loss_type": "huber", "huber_schedule": "exponential", "huber_c": 0.0},
+        {"huber_schedule": "snr"},
     ),
     "huber_snr_on_flow_model": (FLUX | {"loss_type": "huber"}, {"huber_schedule": "constant"}),
     "block_lr_count_wrong": (TUNE | {"block_lr": "1e-4,1e-4"}, {"block_lr": ",".join(["1e-5"] * 23)}),
@@ -149,7 +150,8 @@ CASES = {
         {"lr_scheduler_args": None},
     ),
     "short_name_of_ours": (
-        {"optimizer_type": "AdEMAMix8bit"}, {"optimizer_type": "bitsandbytes.optim.AdEMAMix8bit"},
+        {"optimizer_type": "AdEMAMix8bit"},
+        {"optimizer_type": "bitsandbytes.optim.AdEMAMix8bit"},
     ),
     "weights_decide_the_network": (
         {"dim_from_weights": True, "network_weights": "a.safetensors", "network_args": ("module_dropout=0.1",)},

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from kohyakit.dashboard.project import PROJECT_VARIABLE
+from kohyakit.dashboard.read.project import PROJECT_VARIABLE
 
 pytest.importorskip("streamlit")
 

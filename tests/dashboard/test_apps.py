@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kohyakit.dashboard.project import PROJECT_VARIABLE
+from kohyakit.dashboard.read.project import PROJECT_VARIABLE
 from kohyakit.resources import shared_dir
 from kohyakit.runs.process import this_process
 
@@ -233,7 +233,7 @@ def test_names_are_chosen_from_lists_or_written(project: Path) -> None:
 
 
 def test_a_damaged_photo_is_named_before_the_start(project: Path) -> None:
-    from kohyakit.dashboard.preset import Draft, judge
+    from kohyakit.dashboard.read.preset import Draft, judge
 
     photo = sorted((project / "img" / "10_sks lighthouse").glob("*.jpg"))[0]
     whole = photo.read_bytes()

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from kohyakit.dashboard import svg
-from kohyakit.dashboard.charts import bar_chart, curve_chart, scatter_chart
-from kohyakit.dashboard.curves import Line, calm_top, drawn, tag_title
+from kohyakit.dashboard.draw import svg
+from kohyakit.dashboard.draw.charts import bar_chart, curve_chart, scatter_chart
+from kohyakit.dashboard.draw.curves import Line, calm_top, drawn, tag_title
 
 
 def lines() -> list[Line]:

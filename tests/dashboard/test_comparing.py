@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from kohyakit.dashboard import report, store
-from kohyakit.dashboard.comparing import _first_tags
+from kohyakit.dashboard.pages.compare import _first_tags
+from kohyakit.dashboard.read import report, store
 
 LOSS, VALIDATION = "loss/average", "loss/validation/step_average"
 RATES = ["lr/textencoder", "lr/unet"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kohyakit.dashboard.curves import Line, Pace, active_hours, axis_values, drawn, smoothed, tag_group, thin
+from kohyakit.dashboard.draw.curves import Line, Pace, active_hours, axis_values, drawn, smoothed, tag_group, thin
 
 
 def by_hand(values: list[float], weight: float) -> list[float]:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kohyakit.dashboard import export_page, report, store, svg
-from kohyakit.dashboard.curves import Line
-from kohyakit.dashboard.page import Opened
-from kohyakit.dashboard.project import Project
+from kohyakit.dashboard.draw import export_page, svg
+from kohyakit.dashboard.draw.curves import Line
+from kohyakit.dashboard.pages.page import Opened
+from kohyakit.dashboard.read import report, store
+from kohyakit.dashboard.read.project import Project
 from kohyakit.runs.run import Run, open_run
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kohyakit.dashboard.guard import Guard, is_loopback
+from kohyakit.dashboard.serve.guard import Guard, is_loopback
 
 
 async def app(scope: dict, receive: Any, send: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kohyakit.dashboard.head import Head
+from kohyakit.dashboard.serve.head import Head
 
 PAGE = b"<!DOCTYPE html><html><head><title>t</title></head><body><p>a</p></body></html>"
 

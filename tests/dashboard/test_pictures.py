@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from kohyakit.dashboard import pictures
-from kohyakit.dashboard.project import Outside, Project
+from kohyakit.dashboard.read import pictures
+from kohyakit.dashboard.read.project import Outside, Project
 from kohyakit.errors import KohyakitError
 
 

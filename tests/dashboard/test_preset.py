@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.dashboard import forms, preset
-from kohyakit.dashboard.preset import Draft, judge
-from kohyakit.dashboard.project import Project
+from kohyakit.dashboard.pages import forms
+from kohyakit.dashboard.read import preset
+from kohyakit.dashboard.read.preset import Draft, judge
+from kohyakit.dashboard.read.project import Project
 from kohyakit.errors import ConfigError
 from kohyakit.formats import load
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohyakit.dashboard import store
-from kohyakit.dashboard.family import tree
-from kohyakit.dashboard.page import parse_pick
-from kohyakit.dashboard.rows import rows_text, table_rows
-from kohyakit.dashboard.search import filtered
+from kohyakit.dashboard.pages.page import parse_pick
+from kohyakit.dashboard.read import store
+from kohyakit.dashboard.read.family import tree
+from kohyakit.dashboard.read.rows import rows_text, table_rows
+from kohyakit.dashboard.read.search import filtered
 
 
 def test_a_chain_stays_in_its_column() -> None:

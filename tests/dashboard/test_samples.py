@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from kohyakit.dashboard import samples
-from kohyakit.dashboard.samples import last_sample, position, prompts, samples_of, wall
+from kohyakit.dashboard.read import samples
+from kohyakit.dashboard.read.samples import last_sample, position, prompts, samples_of, wall
 from kohyakit.runs.run import open_run
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.dashboard import server, theme
-from kohyakit.dashboard.server import Address
+from kohyakit.dashboard.draw import theme
+from kohyakit.dashboard.serve import server
+from kohyakit.dashboard.serve.server import Address
 from kohyakit.errors import KohyakitError
 
 

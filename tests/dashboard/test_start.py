@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kohyakit.dashboard.project import PROJECT_VARIABLE, Project
-from kohyakit.dashboard.start import STARTS_DIR, memory_of, start, starts, tail
+from kohyakit.dashboard.read.project import PROJECT_VARIABLE, Project
+from kohyakit.dashboard.serve.start import STARTS_DIR, memory_of, start, starts, tail
 from kohyakit.resources import shared_dir
 from kohyakit.runs.process import this_process
 

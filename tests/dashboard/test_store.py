@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kohyakit.dashboard import store
-from kohyakit.dashboard.memo import Memo
+from kohyakit.dashboard.read import store
+from kohyakit.dashboard.read.memo import Memo
 from kohyakit.runs.process import this_process
 from kohyakit.runs.run import LOST, UNREADABLE, open_run
 

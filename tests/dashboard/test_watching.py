@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from kohyakit.dashboard import gpu
-from kohyakit.dashboard.watching import progress_of, speed_text
+from kohyakit.dashboard.pages.live import progress_of, speed_text
+from kohyakit.dashboard.read import gpu
 from kohyakit.runs.process import this_process
 from kohyakit.runs.run import Run, open_run
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kohyakit.dashboard.words import count, duration, listed, number, plain, size, when
+from kohyakit.dashboard.draw.words import count, duration, listed, number, plain, size, when
 
 
 @pytest.mark.parametrize(

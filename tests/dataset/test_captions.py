@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kohyakit.dataset import edit
 from kohyakit.dataset.captions import operations as op
 from kohyakit.dataset.captions.bulk import find_change, preview, preview_encoding, preview_template
 from kohyakit.dataset.captions.choose import Selection, chosen
 from kohyakit.dataset.captions.expression import wanted
+from kohyakit.dataset.editing import captions as edit
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError
 
 CAPTIONS = {

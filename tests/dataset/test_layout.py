@@ -245,9 +245,7 @@ def test_a_dataset_config_with_several_data_sets(picture, tmp_path: Path) -> Non
     picture("a/a.png").with_suffix(".cap").write_text("tag", encoding="utf-8")
     picture("b/b.png")
     file = tmp_path / "data.toml"
-    file.write_text(
-        TOML.format(a=(tmp_path / "a").as_posix(), b=(tmp_path / "b").as_posix()), encoding="utf-8"
-    )
+    file.write_text(TOML.format(a=(tmp_path / "a").as_posix(), b=(tmp_path / "b").as_posix()), encoding="utf-8")
     found = scan(config(dataset_config=file, train_data_dir=tmp_path / "unused", train_batch_size=5, keep_tokens=1))
     assert names(found, "error") == []
     assert sorted(names(found, "warning")) == [

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.config.network import NETWORK_ARG_SPECS
+from kohyakit.config.sections.network import NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, Note, Source, TrainConfig
 from kohyakit.describe.explain import explain, explained_names
 from kohyakit.errors import ConfigError
-from kohyakit.formats.gui_fields import TABS, fields
+from kohyakit.formats.gui.fields import TABS, fields
 
 
 def words(text: str) -> list[str]:
@@ -103,12 +103,18 @@ def config(*notes: Note, **values) -> TrainConfig:
     ("name", "given", "origin"),
     [
         ("network_dim", config(Note("network_dim", "mapped"), network_dim=32), "from portrait.json"),
-        ("resolution", config(Note("max_resolution", "mapped", "resolution"), resolution="768,768"),
-         "from portrait.json as max_resolution"),
+        (
+            "resolution",
+            config(Note("max_resolution", "mapped", "resolution"), resolution="768,768"),
+            "from portrait.json as max_resolution",
+        ),
         ("network_dim", config(Note("network_dim", "set", "64"), network_dim=64), "given with --set"),
         ("seed", config(Note("seed", "repaired", '"4.0" is 4'), seed=4), 'from portrait.json, repaired ("4.0" is 4)'),
-        ("network_dim", config(Note("network_dim", "defaulted", "8, the GUI's default"), network_dim=8),
-         "8, the GUI's default"),
+        (
+            "network_dim",
+            config(Note("network_dim", "defaulted", "8, the GUI's default"), network_dim=8),
+            "8, the GUI's default",
+        ),
         ("max_train_steps", config(), "portrait.json does not say; sd-scripts' default"),
         ("unet_lr", config(learning_rate=1e-4), "not given, so learning_rate counts: 0.0001"),
         ("discrete_flow_shift", config(script="flux_train_network.py"), "not given; flux_train_network.py takes 3.0"),

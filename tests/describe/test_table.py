@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kohyakit.config.network import NETWORK_ARG_SPECS
+from kohyakit.config.sections.network import NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS
 from kohyakit.describe.table import parameters_markdown
 from tests.conftest import ROOT

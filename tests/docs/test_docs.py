@@ -9,7 +9,7 @@ import pytest
 
 from kohyakit import registry
 from kohyakit.cli import COMMANDS, group
-from kohyakit.config import builtin
+from kohyakit.config.rules import not_in_process as builtin
 from kohyakit.describe.names import TABLES, names_markdown
 
 ROOT = Path(__file__).resolve().parents[2]

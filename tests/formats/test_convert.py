@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from kohyakit.config.train import SPECS
 from kohyakit.errors import ConfigError, KohyakitError
-from kohyakit.formats import carry, loads
-from kohyakit.formats.convert import Conversion, Options, convert, convert_folder
-from kohyakit.formats.gui_fields import TABS, fields
+from kohyakit.formats import loads
+from kohyakit.formats.convert import Conversion, Options, carry, convert, convert_folder
+from kohyakit.formats.gui.fields import TABS, fields
 
 PRESET = (
     '{\n    "network_dim": "32",\n  "LoRA_type": "Standard", "my own": [1, {"x": null}],\n"epoch": 10,\t"seed": 0 }\n'

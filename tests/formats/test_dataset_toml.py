@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kohyakit.errors import DatasetError
-from kohyakit.formats import dataset_convert, dataset_toml
+from kohyakit.formats import dataset_toml
+from kohyakit.formats.convert import dataset as dataset_convert
 from kohyakit.formats.dataset_toml import DatasetTable, SubsetTable, loads
 
 TREE = """

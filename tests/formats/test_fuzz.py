@@ -16,10 +16,10 @@ from kohyakit.config.rules import check_rules
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import KohyakitError
 from kohyakit.formats import command, dataset_toml, loads, read, text
-from kohyakit.formats.gui_fields import TABS, fields
-from kohyakit.formats.gui_launch import as_gui
-from kohyakit.formats.gui_write import write
-from kohyakit.plan import make_plan
+from kohyakit.formats.gui.fields import TABS, fields
+from kohyakit.formats.gui.launch import as_gui
+from kohyakit.formats.gui.write import write
+from kohyakit.planning.make import make_plan
 
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2.5, 1e308, -1e-320, 10**30, -(10**400), float("nan"), float("inf"), "", " ", "0",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.formats.gui_launch import Folders, GuiResult, as_gui
+from kohyakit.formats.gui.launch import Folders, GuiResult, as_gui
 
 
 class Recorded(Folders):
@@ -114,7 +114,7 @@ def test_a_preset_that_holds_next_to_nothing(tab: str) -> None:
 
 @pytest.mark.shared
 def test_the_table_of_fields_is_the_guis_own(shared: Path) -> None:
-    from kohyakit.formats.gui_fields import TABS, fields
+    from kohyakit.formats.gui.fields import TABS, fields
 
     kinds = {
         "Textbox": "text",
@@ -136,7 +136,7 @@ def test_the_table_of_fields_is_the_guis_own(shared: Path) -> None:
 
 
 def test_every_field_of_the_lora_tab_has_a_case() -> None:
-    from kohyakit.formats.gui_fields import fields
+    from kohyakit.formats.gui.fields import fields
 
     covered = {key for tab, form, key, *_ in cases() if tab == "lora"} | {
         key for tab, _, group in groups() if tab == "lora" for key in group["form"]

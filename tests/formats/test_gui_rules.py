@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kohyakit.formats import loads
-from kohyakit.formats.gui_launch import Folders, GuiResult, as_gui
+from kohyakit.formats.gui.launch import Folders, GuiResult, as_gui
 
 BASE = {"optimizer": "AdamW8bit", "output_dir": "out", "train_data_dir": "img", "lr_warmup": 0}
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.formats import gui_write, loads
-from kohyakit.formats.gui_launch import as_gui
+from kohyakit.formats import loads
+from kohyakit.formats.gui import write as gui_write
+from kohyakit.formats.gui.launch import as_gui
 
 
 def written(text: str) -> gui_write.Preset:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit.errors import KohyakitError
-from kohyakit.formats import pickle_header
+from kohyakit.formats.weights import pickle_header
 
 
 def told(path: Path) -> str:

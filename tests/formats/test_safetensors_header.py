@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kohyakit.errors import KohyakitError
-from kohyakit.formats import safetensors_header
-from kohyakit.formats.safetensors_header import TensorInfo
+from kohyakit.formats.weights import safetensors_header
+from kohyakit.formats.weights.safetensors_header import TensorInfo
 
 ENTRY = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
 

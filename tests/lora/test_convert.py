@@ -15,7 +15,7 @@ from kohyakit.errors import ConfigError
 from kohyakit.lora.convert import convert
 from kohyakit.models import Model, load_model
 from kohyakit.networks.file import save_lora
-from kohyakit.networks.lora import LoraNetwork, LoraSettings
+from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.formats import loads
-from kohyakit.plan import Plan, make_plan
 from kohyakit.planning.effects import _NEEDS
+from kohyakit.planning.make import Plan, make_plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

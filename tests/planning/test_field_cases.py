@@ -11,7 +11,7 @@ import pytest
 
 from kohyakit.errors import Problem
 from kohyakit.formats import load
-from kohyakit.plan import Plan, check_plan
+from kohyakit.planning.make import Plan, check_plan
 
 pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.shared

@@ -15,11 +15,11 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket
 from kohyakit.dataset.layout import Dataset
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.planning.architecture import SDXL
-from kohyakit.planning.fitting import Asked, parse_memory, too_small
 from kohyakit.planning.lengths import BucketCount
-from kohyakit.planning.lora_size import lora_layers, lora_size
-from kohyakit.planning.memory import MemoryEstimate, estimate
+from kohyakit.planning.size.architecture import SDXL
+from kohyakit.planning.size.fitting import Asked, parse_memory, too_small
+from kohyakit.planning.size.lora import lora_layers, lora_size
+from kohyakit.planning.size.memory import MemoryEstimate, estimate
 
 GIB = 2**30
 SDXL_LORA = {"script": "sdxl_train_network.py", "mixed_precision": "bf16", "optimizer_type": "AdamW"}

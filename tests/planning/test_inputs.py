@@ -11,8 +11,9 @@ import pytest
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
-from kohyakit.formats import loads, model_kind
-from kohyakit.plan import Plan, make_plan
+from kohyakit.formats import loads
+from kohyakit.formats.weights import model_kind
+from kohyakit.planning.make import Plan, make_plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")
@@ -147,7 +148,7 @@ def test_foreign_files_are_named(project: Path, tensor: str, said: str) -> None:
 
 def without(path: Path, start: str) -> None:
     """Take tensors out of a file of zeros."""
-    from kohyakit.formats import safetensors_header
+    from kohyakit.formats.weights import safetensors_header
 
     tensors = safetensors_header.read(path).tensors
     stand_in.safetensors(path, {name: t.shape for name, t in tensors.items() if not name.startswith(start)})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.formats import safetensors_header
-from kohyakit.planning.architecture import SD1, SDXL, UnknownArchitecture, read_architecture
-from kohyakit.planning.lora_size import lora_layers, lora_size
+from kohyakit.formats.weights import safetensors_header
+from kohyakit.planning.size.architecture import SD1, SDXL, UnknownArchitecture, read_architecture
+from kohyakit.planning.size.lora import lora_layers, lora_size
 
 
 def compact(metadata: dict[str, str]) -> int:

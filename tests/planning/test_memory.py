@@ -10,10 +10,10 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket
 from kohyakit.dataset.layout import Dataset
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.planning.architecture import SD1, SDXL, Architecture
 from kohyakit.planning.lengths import BucketCount
-from kohyakit.planning.lora_size import lora_layers, lora_size
-from kohyakit.planning.memory import MemoryEstimate, estimate
+from kohyakit.planning.size.architecture import SD1, SDXL, Architecture
+from kohyakit.planning.size.lora import lora_layers, lora_size
+from kohyakit.planning.size.memory import MemoryEstimate, estimate
 
 
 def of(
@@ -129,7 +129,7 @@ def test_against_what_was_published(batches: tuple[int, int], gib: float) -> Non
 
 @pytest.mark.shared
 def test_parameters_are_read_from_the_weights(goldens: Path) -> None:
-    from kohyakit.planning.architecture import read_architecture
+    from kohyakit.planning.size.architecture import read_architecture
 
     got = read_architecture(goldens / "training/sd15-tiny").parameters
     assert 4 * got.unet == pytest.approx(3_388_048, rel=0.03)  # its .safetensors, header included

@@ -9,8 +9,8 @@ import pytest
 
 from kohyakit.dataset.project import make_project
 from kohyakit.formats import load
-from kohyakit.plan import Plan, make_plan
 from kohyakit.planning.inputs.missing import locate, looks_like_hub
+from kohyakit.planning.make import Plan, make_plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kohyakit.errors import RunError
-from kohyakit.runs.best import best
+from kohyakit.runs.comparison.best import best
 from kohyakit.runs.run import Checkpoint, Record, Run
 
 FILES = (

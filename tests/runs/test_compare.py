@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.runs.compare import NOT_RECORDED, changes, lineage, not_default, settings_table, show, story
+from kohyakit.runs.comparison.compare import NOT_RECORDED, changes, lineage, not_default, settings_table, show, story
 from kohyakit.runs.run import Record, Run
 
 

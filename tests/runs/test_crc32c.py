@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohyakit.runs.crc32c import crc32c, masked, masked_rows
+from kohyakit.runs.logs.crc32c import crc32c, masked, masked_rows
 
 
 @pytest.mark.parametrize(

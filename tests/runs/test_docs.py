@@ -10,7 +10,7 @@ import pytest
 
 from kohyakit.cli.runs import runs
 from kohyakit.runs import run as run_module
-from kohyakit.runs.filter import FIELDS, METRICS, STATISTICS, parse
+from kohyakit.runs.comparison.filter import FIELDS, METRICS, STATISTICS, parse
 
 PAGE = Path(__file__).parents[2] / "docs" / "runs.md"
 

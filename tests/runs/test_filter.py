@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kohyakit.errors import ConfigError
-from kohyakit.runs.filter import matching, parse
-from kohyakit.runs.metrics import Summary
+from kohyakit.runs.comparison.filter import matching, parse
+from kohyakit.runs.logs.metrics import Summary
 from kohyakit.runs.run import Record, Run
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from kohyakit.errors import RunError
 from kohyakit.runs import registry
-from kohyakit.runs.crc32c import crc32c, masked
-from kohyakit.runs.importing import import_runs
-from kohyakit.runs.metadata_settings import dataset_from, settings_from
+from kohyakit.runs.logs.crc32c import crc32c, masked
+from kohyakit.runs.old.importing import import_runs
+from kohyakit.runs.old.metadata_settings import dataset_from, settings_from
 from kohyakit.runs.run import Run, timestamp
 
 ZONE = timedelta(hours=5, minutes=30)  # of the machine that trained; not of the one that imports

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kohyakit.runs.insight import Curves, Statement, statements
+from kohyakit.runs.comparison.insight import Curves, Statement, statements
 
 STEPS = np.arange(1, 2001)
 VALIDATION = "loss/validation/epoch_average"

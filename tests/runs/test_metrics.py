@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kohyakit.errors import RunError
-from kohyakit.runs import event_file
-from kohyakit.runs.crc32c import crc32c, masked
-from kohyakit.runs.metrics import ScalarLog, continued, joined, read_scalars, summarize
+from kohyakit.runs.logs import event_file
+from kohyakit.runs.logs.crc32c import crc32c, masked
+from kohyakit.runs.logs.metrics import ScalarLog, continued, joined, read_scalars, summarize
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 TAGS = ("loss/current", "loss/average", "lr/textencoder", "lr/unet")
@@ -380,7 +380,7 @@ def test_hundreds_of_tags_of_one_length(tmp_path: Path) -> None:
 class TestCache:
     @pytest.fixture(autouse=True)
     def worth_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kohyakit.runs.scalar_cache._WORTH_BYTES", 0)
+        monkeypatch.setattr("kohyakit.runs.logs.scalar_cache._WORTH_BYTES", 0)
 
     def test_a_warm_read_equals_the_cold_one_and_opens_no_more_than_the_mark(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -423,7 +423,7 @@ class TestCache:
         assert list((tmp_path / "log").iterdir()) == [file]
 
     def test_what_nobody_used_for_a_month_goes(self, tmp_path: Path, own_cache: Path) -> None:
-        from kohyakit.runs.scalar_cache import tidy
+        from kohyakit.runs.logs.scalar_cache import tidy
 
         for number in range(2):
             new_file(tmp_path / f"log{number}", point("loss", 1, 1.0))

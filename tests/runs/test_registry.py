@@ -14,9 +14,9 @@ from PIL import Image
 from kohyakit.config.train import Source, TrainConfig
 from kohyakit.errors import RunError
 from kohyakit.formats import loads
-from kohyakit.plan import make_plan
+from kohyakit.planning.make import make_plan
 from kohyakit.runs import registry
-from kohyakit.runs.compare import story
+from kohyakit.runs.comparison.compare import story
 from kohyakit.runs.process import Process, this_process
 from kohyakit.runs.run import CONFIG_FILE, FINISHED, RUN_FILE, UNREADABLE, Run
 
@@ -201,8 +201,8 @@ def test_starting_reads_no_torch_pandas_or_numpy() -> None:
     import sys
 
     code = (
-        "import sys, kohyakit.runs.registry, kohyakit.runs.filter, kohyakit.runs.importing, kohyakit.runs.insight, "
-        "kohyakit.runs.best, kohyakit.runs.prune;"
+        "import sys, kohyakit.runs.registry, kohyakit.runs.prune, kohyakit.runs.old.importing, "
+        "kohyakit.runs.comparison.filter, kohyakit.runs.comparison.insight, kohyakit.runs.comparison.best;"
         "print([name for name in ('torch', 'pandas', 'numpy', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)

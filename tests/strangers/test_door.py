@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kohyakit.dashboard.guard import Guard
+from kohyakit.dashboard.serve.guard import Guard
 from tests.strangers.conftest import ROOT
 
 
@@ -119,7 +119,7 @@ def test_other_signs_in_a_token_address_stay_the_address(path: str, location: by
 _STARTED = """
 import json, os, sys, threading, time, urllib.request
 from kohyakit.dashboard import server
-from kohyakit.dashboard.project import Project
+from kohyakit.dashboard.read.project import Project
 listener = server._listen("127.0.0.1", 0)
 where = server.Address("127.0.0.1", listener.getsockname()[1])
 app = server.make_app(Project.open("."), where)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.dataset import edit
 from kohyakit.dataset.caption import BadCaption, read_lines
-from kohyakit.dataset.headers import BadImage
+from kohyakit.dataset.decode.headers import BadImage
+from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.images import read_header
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError
 from kohyakit.files import draft_for, link_on_the_way, read_bytes
-from kohyakit.formats import load, prompt_lines, safetensors_header
+from kohyakit.formats import load, prompt_lines
+from kohyakit.formats.weights import safetensors_header
 from kohyakit.runs.record_file import read_json
 from tests.strangers.conftest import MARK, snapshot
 
@@ -196,7 +197,7 @@ def test_weights_and_states_run_nothing(tmp_path: Path, shape: str) -> None:
     mark = tmp_path / MARK
     data = bombs(mark)[shape]
     from kohyakit.models.weights import WeightFile
-    from kohyakit.train.state import load_state
+    from kohyakit.train.output.state import load_state
 
     for ending in (".ckpt", ".pt", ".bin", ".safetensors"):
         path = tmp_path / f"model{ending}"

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.dataset import edit
+from kohyakit.dataset.editing import captions as edit
 from kohyakit.errors import KohyakitError
 from kohyakit.formats import load
-from kohyakit.plan import check_plan
+from kohyakit.planning.make import check_plan
 from kohyakit.runs.prune import bring_back, candidates, prune
 from kohyakit.runs.registry import list_runs
 from tests.strangers.conftest import MARK, snapshot
@@ -125,7 +125,7 @@ class Hostile:
 
 def journals(hostile: Hostile) -> None:
     """A repair's journal and lock, a history of captions, and both made use of."""
-    from kohyakit.audit.repair import repair_dataset, undo_repair
+    from kohyakit.audit.repair.run import repair_dataset, undo_repair
 
     draw, run = hostile.draw, ".kohyakit_undo/20260101-000000"
     hostile.photos()
@@ -202,7 +202,7 @@ def _zipped(mark: Path) -> bytes:
 def states(hostile: Hostile) -> None:
     """A training's state, a checkpoint and a LoRA with an order in their pickles, in a folder of links and pipes."""
     from kohyakit.models.weights import WeightFile
-    from kohyakit.train.state import load_state
+    from kohyakit.train.output.state import load_state
 
     draw = hostile.draw
     header = json.dumps({"__metadata__": hostile.maybe({"ss_x": "y"}), "a": hostile.value()}).encode()

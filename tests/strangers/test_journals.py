@@ -16,8 +16,8 @@ from kohyakit.errors import DatasetError
 pytest.importorskip("PIL")
 pytest.importorskip("pandas")
 
-from kohyakit.audit.journal import Journal, runs
-from kohyakit.audit.repair import repair_dataset, undo_repair
+from kohyakit.audit.repair.journal import Journal, runs
+from kohyakit.audit.repair.run import repair_dataset, undo_repair
 from tests.strangers.conftest import snapshot
 
 UNDO = ".kohyakit_undo"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.config.named_code import NAMES_CODE, package_of
+from kohyakit.config.arguments.named_code import NAMES_CODE, package_of
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError
 from kohyakit.formats import load
-from kohyakit.plan import make_plan
+from kohyakit.planning.make import make_plan
 from tests.strangers.conftest import MARK
 
 HOSTILE = """
@@ -77,9 +77,9 @@ def test_no_file_can_allow_anything(tmp_path: Path, key: str) -> None:
 
 def test_the_trainer_itself_imports_only_what_is_known_or_named(hostile: Path) -> None:
     torch = pytest.importorskip("torch")
-    from kohyakit.config.optimizer import OptimizerConfig
+    from kohyakit.config.sections.optimizer import OptimizerConfig
     from kohyakit.train.optimizers import build_optimizer
-    from kohyakit.train.schedulers import build_scheduler
+    from kohyakit.train.optimizers.schedulers import build_scheduler
 
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
     for name in NAMES:
@@ -93,9 +93,9 @@ def test_the_trainer_itself_imports_only_what_is_known_or_named(hostile: Path) -
 
 def test_what_is_allowed_is_imported_and_called_only_if_it_is_one(hostile: Path) -> None:
     torch = pytest.importorskip("torch")
-    from kohyakit.config.optimizer import OptimizerConfig
+    from kohyakit.config.sections.optimizer import OptimizerConfig
     from kohyakit.train.optimizers import build_optimizer
-    from kohyakit.train.schedulers import build_scheduler
+    from kohyakit.train.optimizers.schedulers import build_scheduler
 
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
     with pytest.raises(ConfigError, match=r"there is no optimizer 'hostile_module.Own'"):

@@ -10,7 +10,7 @@ import pytest
 from kohyakit.config.rules.file_names import PARTS_OF_NAMES
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
-from kohyakit.plan import make_plan
+from kohyakit.planning.make import make_plan
 
 PATHS = (
     "../../.ssh/authorized_keys", "/etc/cron.d/x", "..", ".", "a/b", "..\\..\\x", "C:\\Windows\\x", "C:x",

@@ -64,8 +64,8 @@ def test_the_trap_itself_works(mined: Path, home: Path) -> None:
 
 def test_a_training_started_from_the_dashboard(mined: Path, home: Path) -> None:
     pytest.importorskip("streamlit")
-    from kohyakit.dashboard.project import Project
-    from kohyakit.dashboard.start import start
+    from kohyakit.dashboard.read.project import Project
+    from kohyakit.dashboard.serve.start import start
 
     for name in BEFORE_US:
         shutil.copyfile(mined / "click.py", mined / f"{name}.py")

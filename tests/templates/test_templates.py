@@ -123,7 +123,9 @@ def test_show_prints_the_file():
 def test_copy_brings_what_the_toml_points_at(tmp_path):
     written = copy("sd15-subject", tmp_path / "portrait.toml")
     assert [path.relative_to(tmp_path).as_posix() for path in written] == [
-        "portrait.toml", FILE_NAME, "prompts/subject.txt",
+        "portrait.toml",
+        FILE_NAME,
+        "prompts/subject.txt",
     ]
     assert check_rules(load(written[0])) == ()
 

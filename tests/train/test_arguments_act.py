@@ -9,15 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kohyakit.config.optimizer_args import OPTIMIZER_ARG_HELP, SCHEDULER_ARG_HELP
+from kohyakit.config.arguments.optimizer_args import OPTIMIZER_ARG_HELP, SCHEDULER_ARG_HELP
 from kohyakit.config.rules import check_rules
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError
 from kohyakit.registry import OPTIMIZERS, SCHEDULERS
 from kohyakit.train import start
 from kohyakit.train.optimizers import build_optimizer
+from kohyakit.train.optimizers.schedulers import build_scheduler
 from kohyakit.train.rehearse import rehearse
-from kohyakit.train.schedulers import build_scheduler
 
 STEPS = 12
 # Another value than the default of every argument.

@@ -11,8 +11,8 @@ from torch import Tensor
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models import load_model
 from kohyakit.networks.file import save_lora
-from kohyakit.networks.lora import LoraNetwork, LoraSettings
-from kohyakit.train.sampling import build_sampler, sample_latents
+from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
+from kohyakit.train.output.sampling import build_sampler, sample_latents
 
 PROMPT = SamplePrompt("a photo of a cat", "blurry", width=128, height=64, sample_steps=4, scale=6.0, seed=7)
 

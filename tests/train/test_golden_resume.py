@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from kohyakit.config.read import read_values
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train.start import train_network
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]

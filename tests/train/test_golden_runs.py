@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from kohyakit.config.read import read_values
 from kohyakit.errors import DatasetError
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train import start
-from kohyakit.train.rng import SdScriptsOrder
+from kohyakit.train.step.rng import SdScriptsOrder
 from kohyakit.train.trainer import Trainer
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]

@@ -51,8 +51,8 @@ def test_half_precision_trains(make_config, tmp_path, precision, checkpointing, 
 def test_the_same_seed_draws_the_same_noise_as_on_the_cpu(make_config, monkeypatch):
     """In the default order only rounding differs between devices; convolutions use TF32 unless told otherwise."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    from kohyakit.train.noise import sample_noise
-    from kohyakit.train.rng import KohyakitOrder
+    from kohyakit.train.step.noise import sample_noise
+    from kohyakit.train.step.rng import KohyakitOrder
 
     config = make_config(noise_offset=0.1, multires_noise_iterations=2).noise_loss
     drawn = [

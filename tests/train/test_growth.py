@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from kohyakit.train.callbacks import LossAverage
-from kohyakit.train.rng import KohyakitOrder
+from kohyakit.train.step.rng import KohyakitOrder
 
 
 class Photos:

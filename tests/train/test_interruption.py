@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 from kohyakit.formats import load, train_toml
-from kohyakit.plan import check_plan
+from kohyakit.planning.make import check_plan
 from kohyakit.runs.registry import list_runs
 from kohyakit.train.callbacks import Quiet
 from kohyakit.train.interruption import Interruption

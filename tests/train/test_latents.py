@@ -12,9 +12,9 @@ from kohyakit.dataset import layout
 from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import RunError
 from kohyakit.models import load_model
-from kohyakit.train.data import build_datasets, load_pixels
-from kohyakit.train.latents import LatentSource
-from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.batches import build_datasets, load_pixels
+from kohyakit.train.step.latents import LatentSource
+from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
 
 
 @pytest.fixture(scope="module")

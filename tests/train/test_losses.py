@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kohyakit.config.noise_loss import NoiseLossConfig
-from kohyakit.train.losses import (
+from kohyakit.config.sections.noise_loss import NoiseLossConfig
+from kohyakit.train.step.losses import (
     batch_loss,
     debiased_weight,
     elementwise_loss,
@@ -19,7 +19,7 @@ from kohyakit.train.losses import (
     signal_to_noise,
     v_prediction_scale,
 )
-from kohyakit.train.noise import scaled_linear_alphas_cumprod
+from kohyakit.train.step.noise import scaled_linear_alphas_cumprod
 
 
 def reference_alphas() -> np.ndarray:

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kohyakit.config.noise_loss import NoiseLossConfig
-from kohyakit.train.noise import (
+from kohyakit.config.sections.noise_loss import NoiseLossConfig
+from kohyakit.train.step.noise import (
     add_noise,
     perturbed,
     pyramid_noise,
@@ -16,7 +16,7 @@ from kohyakit.train.noise import (
     scaled_linear_alphas_cumprod,
     velocity,
 )
-from kohyakit.train.rng import StepStream
+from kohyakit.train.step.rng import StepStream
 
 
 def stream(seed: int = 1) -> StepStream:
@@ -98,7 +98,7 @@ def test_input_perturbation_is_added_on_top():
 
 def test_the_state_of_the_sd_scripts_order_holds_the_gpus_stream_too(monkeypatch):
     """Noise is drawn on the GPU there: without its stream a resumed training would see other noise."""
-    from kohyakit.train.rng import SdScriptsOrder
+    from kohyakit.train.step.rng import SdScriptsOrder
 
     set_back = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)

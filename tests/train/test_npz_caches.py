@@ -16,10 +16,10 @@ torch = pytest.importorskip("torch")
 from kohyakit.config.read import read_values
 from kohyakit.dataset import layout
 from kohyakit.models import load_model
-from kohyakit.train.data import build_datasets
-from kohyakit.train.latents import LatentSource
-from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
 from kohyakit.train.start import train_network
+from kohyakit.train.step.batches import build_datasets
+from kohyakit.train.step.latents import LatentSource
+from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
 from tests.train.tiny_sdxl import write_tiny_sdxl
 
 SCRIPT = "sdxl_train_network.py"

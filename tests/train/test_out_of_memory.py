@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import RunError
-from kohyakit.train import sampling
 from kohyakit.train.out_of_memory import is_out_of_memory, out_of_memory
+from kohyakit.train.output import sampling
 from kohyakit.train.start import train_network
 from kohyakit.train.trainer import Trainer
 
@@ -70,7 +70,7 @@ def test_a_training_that_fills_the_memory_ends_with_a_sentence_and_keeps_its_ste
 
 
 def test_before_the_first_step_it_says_so(make_config, monkeypatch):
-    from kohyakit.train.latents import LatentSource
+    from kohyakit.train.step.latents import LatentSource
 
     def full(*args, **options):
         raise torch.OutOfMemoryError(CUDA)

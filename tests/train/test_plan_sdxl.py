@@ -12,7 +12,7 @@ from safetensors import safe_open
 torch = pytest.importorskip("torch")
 
 from kohyakit.models import load_model
-from kohyakit.plan import check_plan
+from kohyakit.planning.make import check_plan
 from kohyakit.train.start import train_network
 from tests.train.tiny_sdxl import write_single_file, write_tiny_sdxl
 
@@ -103,7 +103,7 @@ def test_where_models_lie_changes_nothing_in_the_lora(make_config, folder, tmp_p
 
 def test_a_module_is_brought_and_goes_back() -> None:
     """To the meta device, which every machine has; what is there already is not touched."""
-    from kohyakit.train.placing import brought
+    from kohyakit.train.step.placing import brought
 
     away, there = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta")
     with pytest.raises(NotImplementedError), brought([away, there], torch.device("meta")):

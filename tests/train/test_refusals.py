@@ -25,9 +25,9 @@ from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.demo.pictures import draw
 from kohyakit.errors import ConfigError, KohyakitError
-from kohyakit.formats import safetensors_header
+from kohyakit.formats.weights import safetensors_header
 from kohyakit.models import load_model
-from kohyakit.plan import check_plan
+from kohyakit.planning.make import check_plan
 from kohyakit.train.start import train_network
 from tests import stand_in
 from tests.conftest import ROOT

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file
 
 from kohyakit.errors import KohyakitError
-from kohyakit.plan import check_plan
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.planning.make import check_plan
+from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train.start import train_network
 
 BASE = {"network_dropout": 0.1, "shuffle_caption": True, "lr_scheduler": "cosine", "max_train_epochs": 2}

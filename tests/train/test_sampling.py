@@ -20,8 +20,8 @@ from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import encode_weighted
-from kohyakit.train import sampling
-from kohyakit.train.sampling import build_sampler, draw_samples, sample_latents
+from kohyakit.train.output import sampling
+from kohyakit.train.output.sampling import build_sampler, draw_samples, sample_latents
 
 # diffusers' schedulers hand torch tensors to numpy in a way that both mean to change
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -211,7 +211,7 @@ def test_samplers_have_sd_scripts_settings() -> None:
 
 def test_lms_is_adams_bashforth_on_an_even_grid() -> None:
     """Its classical coefficients: 1; 3/2, -1/2; 23/12, -16/12, 5/12; 55/24, -59/24, 37/24, -9/24."""
-    from kohyakit.train.linear_multistep import weights_of
+    from kohyakit.train.output.linear_multistep import weights_of
 
     grid = np.arange(9.0, 0, -1)
     for order, expected in (
@@ -243,7 +243,7 @@ def test_lms_equals_diffusers_own(prediction: str) -> None:
 @pytest.mark.parametrize("name", ["ddim", "euler", "euler_a", "ddpm", "dpmsolver++"])
 def test_zero_terminal_snr_begins_in_noise_alone(tiny_model: Path, name: str) -> None:
     """Lin et al. 2023: at the last timestep nothing of the picture is left, so there v = -picture."""
-    from kohyakit.config.model import ModelConfig
+    from kohyakit.config.sections.model import ModelConfig
 
     sampler = build_sampler(name, "v_prediction", zero_terminal_snr=True)
     sampler.set_timesteps(4)
@@ -262,7 +262,7 @@ def test_zero_terminal_snr_begins_in_noise_alone(tiny_model: Path, name: str) ->
 
 def test_one_step_from_noise_alone_is_what_the_u_net_says(tiny_model: Path) -> None:
     """With one DDIM step the picture is -v, whatever the noise; DDIM clips it to ±1, as in sd-scripts."""
-    from kohyakit.config.model import ModelConfig
+    from kohyakit.config.sections.model import ModelConfig
 
     model, prompt = load_model(tiny_model, v_parameterization=True), replace(SMALL, sample_steps=1, scale=1.0)
     torch.manual_seed(1)
@@ -280,7 +280,7 @@ def test_one_step_from_noise_alone_is_what_the_u_net_says(tiny_model: Path) -> N
 def test_v_prediction_of_sd2_is_what_diffusers_draws(goldens: Path, zero: bool) -> None:
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from kohyakit.config.model import ModelConfig
+    from kohyakit.config.sections.model import ModelConfig
 
     place = goldens / "training2/sd2-tiny"
     pipeline = StableDiffusionPipeline.from_pretrained(place, local_files_only=True, safety_checker=None)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.config.sections.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError
 from kohyakit.registry import SCHEDULERS
-from kohyakit.train.schedulers import Schedule, build_scheduler, factor
+from kohyakit.train.optimizers.schedulers import Schedule, build_scheduler, factor
 
 
 def options_of(row: dict) -> OptimizerConfig:
@@ -175,7 +175,7 @@ def test_a_curve_needs_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from kohyakit.train.schedulers import *; factor('cosine', Schedule(9))(3); "
+    code = "import sys; from kohyakit.train.optimizers.schedulers import *; factor('cosine', Schedule(9))(3); "
     code += "print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

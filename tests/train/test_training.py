@@ -22,7 +22,7 @@ except ImportError:  # Windows
 
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError, RunError
 from kohyakit.networks.file import unwritable
-from kohyakit.runs.metrics import read_scalars
+from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.runs.run import open_run
 from kohyakit.train.callbacks import Quiet
 from kohyakit.train.start import train_network
@@ -391,8 +391,8 @@ def first_loss(config_into, tiny_model, photos, tmp_path_factory) -> float:
 
     from kohyakit.dataset.layout import scan
     from kohyakit.dataset.tokens import encode
-    from kohyakit.train.data import build_datasets
-    from kohyakit.train.rng import KohyakitOrder
+    from kohyakit.train.step.batches import build_datasets
+    from kohyakit.train.step.rng import KohyakitOrder
 
     config = config_into(tmp_path_factory.mktemp("bare"))
     datasets = build_datasets(scan(config), 1.0)

@@ -15,7 +15,7 @@ import numpy as np
 from kohyakit.audit.check import Check, Issue, Picture, Threshold
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _TILE = 64
 _SURE = 0.5  # a sharpness that needs no further look

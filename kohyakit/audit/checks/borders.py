@@ -13,7 +13,7 @@ import numpy as np
 from kohyakit.audit.check import Check, Issue, Picture, Threshold
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _EVEN = 6  # grey levels that a bar may vary by, JPEG noise included
 _STEP = 12  # grey levels by which the picture differs from the bar beside it

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit import likeness
+from kohyakit.audit.alike import likeness
 from kohyakit.audit.check import Check, Issue, Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _ALIKE, _VERY_ALIKE = 24, 16  # bits of 63; two unrelated photos differ by about 31
 

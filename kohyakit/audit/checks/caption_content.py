@@ -12,7 +12,7 @@ from kohyakit.audit.check import Check, Issue, Threshold
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _WORD = re.compile(r"\w+")
 _COMMAS = re.compile("[，、﹐､]")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kohyakit.audit.check import Check, Issue, Threshold
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
-from kohyakit.audit.opening import MARKED
+from kohyakit.audit.look.opening import MARKED
 from kohyakit.dataset.caption import has_words
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:
@@ -58,7 +58,7 @@ def _faults(survey: Survey) -> Iterator[Issue]:
 
 def _misspelt(survey: Survey) -> Iterator[Issue]:
     """A warning where the caption would be trained, else a hint."""
-    from kohyakit.audit.survey import printable
+    from kohyakit.audit.look.survey import printable
 
     images = survey.images
     trained = set(images["path"][(images["repeats"] > 0) & ~images["is_reg"]])
@@ -74,7 +74,7 @@ def _missing(survey: Survey) -> Iterator[Issue]:
     images = survey.images[(survey.images["repeats"] > 0) & ~survey.images["is_reg"]]
     some = images.groupby("subset")["caption_path"].agg(lambda paths: (paths != "").any())
     names = {f.relative.replace(os.sep, "/") or ".": f.class_tokens for f in survey.tree.folders}
-    from kohyakit.audit.survey import printable
+    from kohyakit.audit.look.survey import printable
 
     extension, misspelt = survey.pairing.extension, set(map(printable, survey.pairing.misspelt))
     for row in images.loc[images["caption_path"] == "", ["path", "subset"]].itertuples():

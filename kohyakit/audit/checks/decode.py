@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kohyakit.audit.check import Check, Issue
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _ACTIONS = {
     "undecodable": "get it anew; kohyakit repair moves it out of the way",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from kohyakit.audit.alike.duplicates import Member, group_issues, members_of
 from kohyakit.audit.check import Check, Issue
-from kohyakit.audit.duplicates import Member, group_issues, members_of
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

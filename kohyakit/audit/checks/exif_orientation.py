@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kohyakit.audit.check import Check, Issue
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 # What the stored picture looks like to a trainer that ignores the tag.
 STORED_AS = {

@@ -11,7 +11,7 @@ from kohyakit.audit.check import Check, Issue, Picture, Threshold
 from kohyakit.dataset.decode.drawn import is_drawn
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _BLOWN = 250
 _EVEN, _BESIDE = 10, 12  # grey levels that a plain ground may vary by, and by which something stands out from it

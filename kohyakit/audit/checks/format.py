@@ -10,7 +10,7 @@ from kohyakit.audit.check import Check, Issue
 from kohyakit.dataset.images import EXTENSIONS, PLUGIN_EXTENSIONS
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _CONVERT = "kohyakit repair converts it"
 _LOOKED_AT = [

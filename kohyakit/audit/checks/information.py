@@ -10,7 +10,7 @@ import numpy as np
 from kohyakit.audit.check import Check, Issue, Picture, Threshold
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def measure(picture: Picture) -> dict[str, float]:

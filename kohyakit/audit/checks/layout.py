@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
-from kohyakit.audit.tree import Folder
+from kohyakit.audit.look.tree import Folder
 from kohyakit.dataset.folders import with_repeats
 from kohyakit.dataset.images import EXTENSIONS
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue, Threshold
-from kohyakit.audit.tree import Folder
+from kohyakit.audit.look.tree import Folder
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')

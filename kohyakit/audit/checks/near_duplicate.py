@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit import likeness
+from kohyakit.audit.alike import likeness
+from kohyakit.audit.alike.drawings import same_drawing, stands_alone
+from kohyakit.audit.alike.duplicates import Member, best_first, group_issues, members_of
+from kohyakit.audit.alike.neighbours import same_picture_groups
 from kohyakit.audit.check import Check, Issue, Threshold
-from kohyakit.audit.drawings import same_drawing, stands_alone
-from kohyakit.audit.duplicates import Member, best_first, group_issues, members_of
-from kohyakit.audit.neighbours import same_picture_groups
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

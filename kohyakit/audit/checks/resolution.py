@@ -10,7 +10,7 @@ from kohyakit.audit.check import Check, Issue, Threshold
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 
 def judge(survey: Survey) -> Iterable[Issue]:

@@ -17,7 +17,7 @@ import numpy as np
 from kohyakit.audit.check import Check, Issue, Picture, Threshold
 
 if TYPE_CHECKING:
-    from kohyakit.audit.survey import Survey
+    from kohyakit.audit.look.survey import Survey
 
 # Top against bottom eighths (outermost, second, third and fourth together) of: luma, blueness, greenness, saturation,
 # edges across, edges down. Then symmetry, edges across over down, change of luma down over across, edges top over

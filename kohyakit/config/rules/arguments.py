@@ -6,10 +6,8 @@ import difflib
 from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
-from kohyakit.config.key_values import parse_key_values
-from kohyakit.config.meant import meant_choice
-from kohyakit.config.network import MODULE_ARGS, NETWORK_ARG_SPECS
-from kohyakit.config.optimizer_args import (
+from kohyakit.config.arguments.key_values import parse_key_values
+from kohyakit.config.arguments.optimizer_args import (
     KIND_EXAMPLES,
     NUMBERS,
     OPTIMIZER_ARG_HELP,
@@ -19,6 +17,7 @@ from kohyakit.config.optimizer_args import (
     SCHEDULER_ARGS,
     wrong_kind,
 )
+from kohyakit.config.meant import meant_choice
 from kohyakit.config.rules.reading import (
     network_args,
     optimizer,
@@ -28,6 +27,7 @@ from kohyakit.config.rules.reading import (
     trains_lora,
 )
 from kohyakit.config.scripts import ONLY_IN, choices_in, default_in, reads
+from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import SCHEDULERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kohyakit.config.named_code import NAMES_CODE, is_known, not_named
+from kohyakit.config.arguments.named_code import NAMES_CODE, is_known, not_named
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from kohyakit.config.key_values import parse_key_values
-from kohyakit.config.network import NetworkArgs, parse_network_args
+from kohyakit.config.arguments.key_values import parse_key_values
 from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS
+from kohyakit.config.sections.network import NetworkArgs, parse_network_args
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem
 

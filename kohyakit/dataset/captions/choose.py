@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kohyakit.dataset.captions.expression import wanted
-from kohyakit.dataset.edit import CaptionFile, each_caption_file
+from kohyakit.dataset.editing.captions import CaptionFile, each_caption_file
 from kohyakit.dataset.folders import parse_folder_name
 from kohyakit.errors import DatasetError, Problem
 

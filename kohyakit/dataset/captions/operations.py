@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kohyakit.dataset.caption import Caption, has_words
 from kohyakit.dataset.captions.expression import has_tag
-from kohyakit.dataset.edit import by_line, each_line, replace_text
+from kohyakit.dataset.editing.captions import by_line, each_line, replace_text
 from kohyakit.errors import ConfigError, Problem
 
 Operation = Callable[[str], str]

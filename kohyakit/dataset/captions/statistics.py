@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kohyakit.dataset.caption import Caption, has_words
 from kohyakit.dataset.captions.alike import look_alike, shared
 from kohyakit.dataset.captions.choose import Home, home_of
-from kohyakit.dataset.edit import CaptionFile
+from kohyakit.dataset.editing.captions import CaptionFile
 from kohyakit.dataset.tokens import CHUNK, count_tokens_of, cut_off
 
 if TYPE_CHECKING:

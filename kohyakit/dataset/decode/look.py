@@ -10,10 +10,10 @@ from typing import Any
 from kohyakit.dataset.decode import breaks, containers, jpeg, webp
 from kohyakit.dataset.decode.drawn import is_drawn
 from kohyakit.dataset.decode.facts import exif_facts, header_facts, open_image, quietly
+from kohyakit.dataset.decode.headers import BadImage, parse
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
 from kohyakit.dataset.decode.signature import EXTENSIONS, NO_IMAGES, extension_ok, sniff
 from kohyakit.dataset.decode.source import read_bytes
-from kohyakit.dataset.headers import BadImage, parse
 
 READ_SIDE = 1000  # the longer side that a reduced decode keeps at least: enough to judge sharpness at training size
 _WALKS = {"PNG": containers.check_png, "WEBP": containers.check_webp, "GIF": containers.check_gif}

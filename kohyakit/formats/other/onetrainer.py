@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kohyakit.config.optimizer_args import OPTIMIZER_ARGS
+from kohyakit.config.arguments.optimizer_args import OPTIMIZER_ARGS
 from kohyakit.formats.other.carrying import Reading, Rule, Trainer, number, size
 from kohyakit.formats.text import names
 

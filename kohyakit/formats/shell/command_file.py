@@ -82,9 +82,7 @@ def read(text: str, where: str, *, folder: Path | None = None, chosen: str | Non
     try:
         commands = Lexer(text, dialect, lambda line, what: said.append((line, what))).commands()
     except OpenQuote as error:
-        raise ConfigError(
-            Problem(where, f"is no command line ({error})", "close the quote", name="bad_args")
-        ) from None
+        raise ConfigError(Problem(where, f"is no command line ({error})", "close the quote", name="bad_args")) from None
     walk = _Walk(Variables(dialect, folder))
     for command in commands:
         walk.take(command)

@@ -237,4 +237,3 @@ def _apart(text: str) -> list[str]:
 def missing(text: str) -> tuple[str, list[str]]:
     """Text without what has no value, and the names of that."""
     return MISSING.sub("", text), MISSING.findall(text)
-

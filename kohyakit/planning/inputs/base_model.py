@@ -12,13 +12,14 @@ from kohyakit.config.scripts import FAMILIES, FINETUNE_SCRIPTS, LORA_SCRIPTS, SC
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.formats import model_kind, weight_header
-from kohyakit.formats.model_kind import TITLES, ModelKind
-from kohyakit.formats.weight_header import Shapes, WeightHeader, below
-from kohyakit.planning import architecture as arch
-from kohyakit.planning.architecture import Architecture
+from kohyakit.formats.weights import header as weight_header
+from kohyakit.formats.weights import model_kind
+from kohyakit.formats.weights.header import Shapes, WeightHeader, below
+from kohyakit.formats.weights.model_kind import TITLES, ModelKind
 from kohyakit.planning.inputs import model_tensors
 from kohyakit.planning.inputs.model_tensors import Wanted
+from kohyakit.planning.size import architecture as arch
+from kohyakit.planning.size.architecture import Architecture
 
 OPTION = "pretrained_model_name_or_path"
 AGAIN = "take the full model, or download it again"

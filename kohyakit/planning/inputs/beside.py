@@ -9,14 +9,14 @@ from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.formats import weight_header
-from kohyakit.formats.weight_header import below
-from kohyakit.planning import architecture as arch
+from kohyakit.formats.weights import header as weight_header
+from kohyakit.formats.weights.header import below
 from kohyakit.planning.inputs import network_weights
 from kohyakit.planning.inputs.base_model import missing_in_vae, missing_in_vae_folder
 from kohyakit.planning.inputs.missing import files_beside_model, locate
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.inputs.state import network_in_state, state_problems
+from kohyakit.planning.size import architecture as arch
 
 
 def beside_the_model(

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 
-from kohyakit.planning.architecture import TextShape, UNetShape, VaeShape
 from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
-from kohyakit.planning.lora_size import Layer, text_layers, unet_layers
+from kohyakit.planning.size.architecture import TextShape, UNetShape, VaeShape
+from kohyakit.planning.size.lora import Layer, text_layers, unet_layers
 
 Shape = tuple[int, ...]
 Wanted = Iterator[tuple[str, Shape | None]]  # (name, shape; None where the model's shape does not say)

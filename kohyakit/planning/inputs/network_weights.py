@@ -11,11 +11,12 @@ from kohyakit.config.rules.reading import network_args, trains_lora
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.formats import safetensors_header, weight_header
-from kohyakit.formats.weight_header import Shapes
-from kohyakit.planning.architecture import Architecture
+from kohyakit.formats.weights import header as weight_header
+from kohyakit.formats.weights import safetensors_header
+from kohyakit.formats.weights.header import Shapes
 from kohyakit.planning.inputs.missing import exists
-from kohyakit.planning.lora_size import Layer, Rank, lora_layers, lora_shapes, ranks
+from kohyakit.planning.size.architecture import Architecture
+from kohyakit.planning.size.lora import Layer, Rank, lora_layers, lora_shapes, ranks
 
 MODULES = ("networks.lora", "networks.lora_fa")  # whose layers and tensors are known here
 _DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"

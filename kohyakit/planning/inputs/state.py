@@ -10,10 +10,10 @@ from pathlib import Path
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.formats import safetensors_header, state_folder
-from kohyakit.planning.architecture import Architecture
+from kohyakit.formats.weights import safetensors_header, state_folder
 from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.inputs.network_weights import NetworkWeights, adapted, fitting, of_known_layers, rank_of
+from kohyakit.planning.size.architecture import Architecture
 
 _THEIRS = ("random_states_0.pkl", "optimizer.bin")  # accelerate's, in a state of sd-scripts
 _CURE = "give a folder whose name ends in -state"

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from kohyakit.config.key_values import parse_key_values
-from kohyakit.config.named_code import package_of
-from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.config.arguments.key_values import parse_key_values
+from kohyakit.config.arguments.named_code import package_of
+from kohyakit.config.sections.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError, MissingExtra, Problem
 from kohyakit.registry import OPTIMIZERS
 from kohyakit.train.optimizers.recipe import Recipe

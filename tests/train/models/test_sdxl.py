@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kohyakit.config.model import ModelConfig
+from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError
 from kohyakit.formats.prompt_lines import SamplePrompt, parse_line
 from kohyakit.models import Model, build_meta, load_model
 from kohyakit.networks.file import save_lora
-from kohyakit.networks.lora import LoraNetwork, LoraSettings
-from kohyakit.train.sampling import build_sampler, draw_samples, sample_latents
+from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
+from kohyakit.train.output.sampling import build_sampler, draw_samples, sample_latents
 
 _spec = importlib.util.spec_from_file_location("tiny_sdxl", Path(__file__).parents[1] / "tiny_sdxl.py")
 tiny_sdxl = importlib.util.module_from_spec(_spec)

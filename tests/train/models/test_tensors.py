@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("torch")
 
 from kohyakit.models import build_meta
-from kohyakit.planning.architecture import VaeShape, standard
 from kohyakit.planning.inputs import model_tensors as wanted
+from kohyakit.planning.size.architecture import VaeShape, standard
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])

@@ -14,7 +14,7 @@ from torch import nn
 from kohyakit.errors import ConfigError
 from kohyakit.models import build_meta, load_model
 from kohyakit.networks.keys import unet_layers
-from kohyakit.networks.lora import LoraLayer, LoraNetwork, LoraSettings, sizes_in
+from kohyakit.networks.methods.lora import LoraLayer, LoraNetwork, LoraSettings, sizes_in
 
 
 def _layer(module: nn.Module, **settings) -> LoraLayer:

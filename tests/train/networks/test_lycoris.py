@@ -11,21 +11,21 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from kohyakit.config.adapters import PRESETS, AdapterSettings, adapter_settings
-from kohyakit.config.builtin import unsupported
-from kohyakit.config.network_modules import MODULE_ARGS
+from kohyakit.config.arguments.adapters import PRESETS, AdapterSettings, adapter_settings
+from kohyakit.config.arguments.network_modules import MODULE_ARGS
+from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.train import TrainConfig
-from kohyakit.lora.updates import method_of
+from kohyakit.lora.weights.updates import method_of
 from kohyakit.models import load_model
 from kohyakit.networks.base import Adapter
 from kohyakit.networks.file import to_file_tensors
 from kohyakit.networks.lycoris import LycorisNetwork, architecture_of
-from kohyakit.networks.norm import NormLayer
-from kohyakit.plan import make_plan
-from kohyakit.planning.lora_size import Layer
-from kohyakit.planning.targets import NORM, Target, factors, targets, tensors_of
+from kohyakit.networks.methods.norm import NormLayer
+from kohyakit.planning.make import make_plan
+from kohyakit.planning.size.lora import Layer
+from kohyakit.planning.size.targets import NORM, Target, factors, targets, tensors_of
 from kohyakit.registry import ALGORITHMS, NETWORKS
-from kohyakit.train.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
 
 IN, OUT = 12, 18
 PLACES = {
@@ -254,7 +254,7 @@ def test_the_presets_name_the_layers_of_the_model(tiny_model):
 
 
 def test_sdxl_has_no_outer_layers_and_the_original_names():
-    from kohyakit.planning.architecture import SDXL
+    from kohyakit.planning.size.architecture import SDXL
 
     names = {target.name for target in targets(SDXL, AdapterSettings(norms=True))}
     assert {"lora_unet_input_blocks_1_0_in_layers_0", "lora_unet_output_blocks_8_0_skip_connection"} <= names
@@ -414,7 +414,7 @@ def test_lycoris_crossed_gradients_are_for_its_own_order_only():
 @pytest.mark.parametrize("algo", ["loha", "lokr"])
 def test_networks_of_sd_scripts_itself(algo):
     """networks.loha and networks.lokr: convolutions only with conv_dim, patterns over names, ranks by pattern."""
-    from kohyakit.planning.architecture import SDXL
+    from kohyakit.planning.size.architecture import SDXL
 
     def made(*args: str) -> dict[str, Target]:
         config = TrainConfig().with_values(network_module=f"networks.{algo}", network_dim=4, network_args=args)

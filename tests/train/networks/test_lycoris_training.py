@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file
 
-from kohyakit.formats import safetensors_header
-from kohyakit.plan import make_plan
+from kohyakit.formats.weights import safetensors_header
+from kohyakit.planning.make import make_plan
 from kohyakit.train.start import train_network
 
 CASES = {

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from kohyakit.config.optimizer import OptimizerConfig
+from kohyakit.config.sections.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError, MissingExtra
 from kohyakit.registry import OPTIMIZERS
 from kohyakit.train.optimizers import build_optimizer, chosen_type
-from kohyakit.train.schedulers import build_scheduler
+from kohyakit.train.optimizers.schedulers import build_scheduler
 
 MODULES = {"lion-pytorch": "lion_pytorch"}
 

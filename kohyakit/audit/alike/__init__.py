@@ -1,0 +1,1 @@
+"""Which pictures of a set show the same."""

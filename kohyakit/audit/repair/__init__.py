@@ -1,0 +1,1 @@
+"""What an audit found, mended with a way back for every byte."""

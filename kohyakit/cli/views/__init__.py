@@ -1,0 +1,1 @@
+"""How commands show on a terminal what the library found."""

@@ -1,0 +1,124 @@
+"""What the built-in trainer does not do, said before a training starts instead of being ignored in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, adapter_settings
+from kohyakit.config.rules.reading import network_args
+from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
+from kohyakit.config.train import SPECS, TrainConfig
+from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry import ALGORITHMS, NETWORKS
+
+_ELSEWHERE = "train with --backend sd-scripts; taken out, it gives another LoRA"
+_OTHER_BACKEND = "train with --backend sd-scripts"
+
+# Parameters that change the result and that the built-in trainer has no code for.
+_CHANGES_RESULT = (
+    "alpha_mask", "base_weights", "conditioning_data_dir", "dataset_class",
+    "debug_dataset", "face_crop_aug_range", "fp8_base", "fp8_base_unet", "in_json", "masked_loss",
+    "resume_from_huggingface", "validation_split",
+)  # fmt: skip
+# What sd-scripts needs to find its place again after an interruption.
+_NOT_NEEDED = ("initial_epoch", "initial_step", "skip_until_initial_step")
+# Parameters about speed, memory or uploads: a training without them gives the same LoRA.
+_CHANGES_COMFORT = (
+    "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "huggingface_repo_id",
+    "mem_eff_attn", "save_state_to_huggingface", "torch_compile", "xformers",
+)  # fmt: skip
+SCRIPTS = ("train_network.py", "sdxl_train_network.py")
+FAMILIES = "Stable Diffusion 1.x, 2.x and XL"
+
+
+def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
+    """Every setting that the built-in trainer cannot honour: errors where the LoRA would differ, else hints.
+
+    Where it does not train this at all, that alone is said: the rest holds for the program that does.
+    """
+    if config.launch.script not in SCRIPTS:
+        what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {FAMILIES}"
+        return (Problem("script", what, _OTHER_BACKEND, "family_not_built_in"),)
+    module = config.network.network_module or "networks.lora"
+    if module not in NETWORKS:
+        what = f"{module} is not trained in process; the built-in trainer does {', '.join(NETWORKS)}"
+        return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)
+    found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].arguments)
+    return (*found, *_named(config), *_not_needed(config))
+
+
+def _arguments(config: TrainConfig, taken: tuple[str, ...]) -> Iterator[Problem]:
+    for name in NETWORK_ARG_SPECS():
+        if name not in taken and getattr(network_args(config), name) is not None:
+            yield Problem("network_args", f"the built-in trainer cannot do {name}", _ELSEWHERE, "not_built_in")
+    yield from _settings(config)
+
+
+def _settings(config: TrainConfig) -> Iterator[Problem]:
+    """What reads these arguments and cannot, and a rank from a file."""
+    network, module = config.network, config.network.network_module
+    if network.dim_from_weights and (module in NATIVE or module == LYCORIS):
+        what = f"{module} takes its ranks from network_dim only in the built-in trainer"
+        yield Problem("dim_from_weights", what, "give network_dim and conv_dim as the file has them", "not_built_in")
+    try:
+        settings = adapter_settings(network)
+    except ConfigError as error:
+        yield from error.problems
+        return
+    if settings is None or not network.network_dropout:
+        return
+    if settings.native or "dropout" not in ALGORITHMS[settings.algo].arguments:
+        what = f"{module} has no dropout of single values" + ("" if settings.native else f" with algo={settings.algo}")
+        yield Problem("network_dropout", what, "take it out, or use module_dropout", "network_arg_ignored", "warning")
+
+
+def _lycoris(config: TrainConfig) -> Iterator[Problem]:
+    """An algorithm of LyCORIS that is not trained here, and arguments that the chosen one does not look at."""
+    args = network_args(config)
+    algo = args.algo or "lora"
+    if algo not in ALGORITHMS:
+        what = f"algo={algo} is not trained in process; the built-in trainer does {', '.join(ALGORITHMS)}"
+        yield Problem("network_args", what, _OTHER_BACKEND, "not_built_in")
+        return
+    for name in sorted(MODULE_ARGS[LYCORIS].difference(ALGORITHMS[algo].arguments)):
+        value, default = getattr(args, name), name == "wd_on_output"  # the only one that is on by itself
+        if value is None or value == default:
+            continue
+        what = f"algo={algo} does not look at {name}"
+        yield Problem("network_args", what, "take it out", "network_arg_ignored", "warning")
+    dora = args.dora_wd and "dora_wd" in ALGORITHMS[algo].arguments
+    if dora and not args.bypass_mode and args.wd_on_output is not False:
+        what = "DoRA on the output axis, LyCORIS' default, is drawn otherwise by ComfyUI up to mid 2026"
+        yield Problem("network_args", what, "add wd_on_output=False if it is to be drawn there", "dora_axis", "hint")
+    if dora and args.bypass_mode:
+        what = "dora_wd has no effect with bypass_mode, in LyCORIS too"
+        yield Problem("network_args", what, "take one of the two out", "network_arg_ignored", "warning")
+    yield from _settings(config)
+
+
+def _named(config: TrainConfig) -> Iterator[Problem]:
+    for names, severity, consequence, cure in (
+        (_CHANGES_RESULT, "error", "the built-in trainer cannot do this", _ELSEWHERE),
+        (_CHANGES_COMFORT, "hint", "the built-in trainer goes without; the LoRA is the same", ""),
+    ):
+        for name in names:
+            if config[name] not in (SPECS()[name].default, None, False, 0, ()):
+                yield Problem(name, consequence, cure, "not_built_in", severity)
+    if config.saving.log_with in ("wandb", "all"):
+        cure = "train with --backend sd-scripts for Weights & Biases"
+        yield Problem("log_with", "the built-in trainer logs to TensorBoard only", cure, "not_built_in", "warning")
+
+
+def _not_needed(config: TrainConfig) -> Iterator[Problem]:
+    """sd-scripts counts and skips batches with these; here a state knows the very batch at which it stopped."""
+    for name in _NOT_NEEDED:
+        if config[name] in (None, False, 0) or (name == "initial_epoch" and config[name] == 1):
+            continue
+        if config.training.resume_as == "sd-scripts" and name != "initial_step":
+            continue  # then they act as there
+        if config.training.resume:
+            what = "it can go: a training that resumes here goes on at the very batch where its state stopped"
+            yield Problem(name, what, "", "not_needed", "hint")
+        else:
+            what = "it is not looked at: without resume a training here begins at its first step"
+            yield Problem(name, what, "take it out, or name a state in resume", "not_needed", "warning")

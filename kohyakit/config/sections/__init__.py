@@ -1,0 +1,1 @@
+"""The parameters, declared once each, by what they are about."""

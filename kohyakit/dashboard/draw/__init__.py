@@ -1,0 +1,1 @@
+"""Curves, colours, words and the exported page; nothing of Streamlit."""

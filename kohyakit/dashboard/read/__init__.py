@@ -1,0 +1,1 @@
+"""What the pages show, read from files and read again only when these change."""

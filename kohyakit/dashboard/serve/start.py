@@ -1,0 +1,134 @@
+"""Start a training as a process of its own: it outlives the page, the browser and the dashboard."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kohyakit.dashboard.read.project import Project
+from kohyakit.errors import Problem, RunError
+from kohyakit.files import open_regular
+from kohyakit.resources import safe_environment
+from kohyakit.runs.process import Process, birth, is_alive, this_host
+from kohyakit.runs.record_file import read_json, write_json
+
+STARTS_DIR = ".kohyakit/starts"
+_children: dict[int, subprocess.Popen] = {}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A training that was started here. log: what it printed before its run had a log of its own, and after.
+
+    file: the preset's path, "" in notes of older dashboards.
+    """
+
+    name: str
+    preset: str
+    time: float
+    process: Process
+    log: Path
+    file: str = ""
+
+    @property
+    def alive(self) -> bool:
+        child = _children.get(self.process.pid)
+        if child is not None:
+            child.poll()
+        return bool(is_alive(self.process))
+
+    @property
+    def exit_code(self) -> int | None:
+        """Known only of a training that this very dashboard started and that has ended."""
+        child = _children.get(self.process.pid)
+        return child.poll() if child is not None else None
+
+
+def start(project: Project, preset: Path, *, skip_bad_images: bool = False) -> Start:
+    """Run `kohyakit train PRESET` in the project's folder, detached. Raises RunError when it cannot be started.
+
+    skip_bad_images: leave out images that do not decode instead of stopping at them.
+    """
+    folder = project.inside(STARTS_DIR)
+    name = time.strftime("%Y%m%d-%H%M%S")
+    command = [sys.executable, "-P", "-m", "kohyakit", "train", str(preset)]
+    command += ["--skip-bad-images"] if skip_bad_images else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while (folder / f"{name}.json").exists():
+            name += "a"
+        log = folder / f"{name}.log"
+        with log.open("xb") as out:
+            child = subprocess.Popen(
+                command, cwd=project.root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, **_detached()
+            )
+        _children[child.pid] = child
+        process = Process(child.pid, birth(child.pid) or "", this_host())
+        begun = Start(name, preset.name, time.time(), process, log, str(preset))
+        write_json(folder / f"{name}.json", {**asdict(begun), "log": log.name})
+    except OSError as error:
+        raise RunError(
+            Problem(
+                "the training", f"could not be started ({error.strerror})", "start it in a terminal: kohyakit train"
+            )
+        ) from error
+    return begun
+
+
+def _detached() -> dict[str, Any]:
+    """So that neither closing the terminal nor Ctrl+C in it reaches the training. UTF-8 for what it prints."""
+    environment = {**os.environ, **safe_environment(), "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    if sys.platform == "win32":
+        flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
+        return {"env": environment, "creationflags": flags, "close_fds": True}
+    return {"env": environment, "start_new_session": True}
+
+
+def starts(project: Project, most: int = 8) -> tuple[Start, ...]:
+    """The newest trainings that were started from the dashboard, newest first. What cannot be read is passed over."""
+    folder = project.inside(STARTS_DIR)
+    found = []
+    try:
+        files = sorted(folder.glob("*.json"), reverse=True)[:most]
+    except OSError:
+        return ()
+    for file in files:
+        data = read_json(file)
+        try:
+            log = project.inside(folder / Path(data["log"]).name)
+            process, file = Process(**data["process"]), str(data.get("file") or "")
+            found.append(Start(data["name"], data["preset"], float(data["time"]), process, log, file))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return tuple(found)
+
+
+def tail(path: Path, lines: int = 30, most_bytes: int = 32_768) -> str:
+    """The end of a text file; of a progress bar that redraws its line only the last state. Empty when there is none."""
+    try:
+        with open_regular(path) as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - most_bytes))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    kept = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+    return "\n".join([line for line in kept if line.strip()][-lines:])
+
+
+def memory_of(process: Process) -> int | None:
+    """Bytes of main memory that a process holds now; None where the system does not tell without further packages."""
+    if is_alive(process) is not True:
+        return None
+    try:
+        for line in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None

@@ -1,0 +1,1 @@
+"""Captions changed with a history and a way back."""

@@ -1,0 +1,1 @@
+"""A LoRA file's layers: their names, their factors, their updates."""

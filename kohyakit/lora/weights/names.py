@@ -1,0 +1,99 @@
+"""How a layer is called: Kohya's name in one word (`lora_unet_down_blocks_0_…`), diffusers' path with dots."""
+
+from __future__ import annotations
+
+import re
+
+from kohyakit.planning.size.lora import sdxl_name
+
+# Words of module names that hold an underscore themselves; the rest of a Kohya name is dots.
+_WORDS = (
+    "add_embedding", "conv_in", "conv_norm_out", "conv_out", "conv_shortcut", "down_blocks", "downsamplers",
+    "emb_layers", "final_layer_norm", "fc1", "in_layers", "input_blocks", "label_emb", "layer_norm1", "layer_norm2",
+    "linear_1", "linear_2", "mid_block", "middle_block", "out_layers", "out_proj", "output_blocks",
+    "position_embedding", "proj_in", "proj_out", "k_proj", "q_proj", "v_proj", "self_attn", "skip_connection",
+    "text_model", "text_projection", "time_emb_proj", "time_embed", "time_embedding", "to_k", "to_out", "to_q",
+    "to_v", "token_embedding", "transformer_blocks", "up_blocks",
+)  # fmt: skip
+_WORD = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + r"|[^_]+")
+
+# Kohya's prefix -> the part of a diffusers pipeline.
+PARTS = {
+    "lora_unet": "unet", "lora_te": "text_encoder", "lora_te1": "text_encoder", "lora_te2": "text_encoder_2",
+    "oft_unet": "unet",
+}  # fmt: skip
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """("lora_te1", "text_model.encoder.layers.0.mlp.fc1") of a Kohya name; None where it is none.
+
+    The U-Net's path is diffusers', also where the file has the original (SAI) names of SDXL.
+    """
+    for prefix in sorted(PARTS, key=len, reverse=True):
+        if name.startswith(f"{prefix}_"):
+            path = ".".join(_WORD.findall(name.removeprefix(f"{prefix}_")))
+            return prefix, diffusers_path(path) if PARTS[prefix] == "unet" else path
+    return None
+
+
+def join_name(part: str, path: str, *, sdxl: bool) -> str:
+    """The Kohya name of a layer of a diffusers pipeline's part."""
+    if part == "unet":
+        prefix, path = "lora_unet", sdxl_name(path) if sdxl and _is_inner(path) else path
+    else:
+        path = path if path.startswith(("text_model.", "text_projection")) else f"text_model.{path}"
+        prefix = f"lora_te{2 if part.endswith('_2') else 1}" if sdxl else "lora_te"
+    return f"{prefix}_{path}".replace(".", "_")
+
+
+def _is_inner(path: str) -> bool:
+    return path.startswith(("down_blocks.", "up_blocks.", "mid_block."))
+
+
+_RESNET = {
+    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
+    "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
+}  # fmt: skip
+
+
+def diffusers_path(path: str) -> str:
+    """The original name of a layer of SDXL's U-Net -> diffusers'; any other stays as it is."""
+    match = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d+)\.(.+)", path)
+    if match:
+        return _outer_path(match[1], int(match[2]), int(match[3]), match[4])
+    match = re.fullmatch(r"middle_block\.(\d)\.(.+)", path)
+    if match:
+        number, inner = int(match[1]), match[2]
+        return f"mid_block.attentions.0.{inner}" if number == 1 else f"mid_block.resnets.{number // 2}.{_resnet(inner)}"
+    return path
+
+
+def _resnet(inner: str) -> str:
+    return _RESNET.get(inner, inner)
+
+
+def _outer_path(section: str, block: int, number: int, inner: str) -> str:
+    if section == "input_blocks":
+        level, place = divmod(block - 1, 3)
+        if place == 2:
+            return f"down_blocks.{level}.downsamplers.0.conv"
+        way = "down_blocks"
+    else:
+        level, place = divmod(block, 3)
+        if inner == "conv":
+            return f"up_blocks.{level}.upsamplers.0.conv"
+        way = "up_blocks"
+    part = f"attentions.{place}.{inner}" if number == 1 else f"resnets.{place}.{_resnet(inner)}"
+    return f"{way}.{level}.{part}"
+
+
+def block_of(name: str) -> str:
+    """Which block a layer belongs to, for sums by block: `te1`, `down 1`, `mid`, `up 0`."""
+    found = split_name(name)
+    if found is None:
+        return "other"
+    prefix, path = found
+    if PARTS[prefix] != "unet":
+        return prefix.removeprefix("lora_")
+    match = re.match(r"(down|up)_blocks\.(\d+)\.", path)
+    return f"{match[1]} {match[2]}" if match else "mid" if path.startswith("mid_block.") else "ends"

@@ -1,0 +1,165 @@
+"""What a layer of a LoRA file adds to its weight, from the tensors as the file has them: the networks' own formulas.
+
+Sources: sd-scripts 0.10.1 `networks/lora.py`; LyCORIS 3.4 `modules/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kohyakit.networks.methods import loha, lokr
+
+Tensors = Mapping[str, Tensor]
+_ONE = torch.ones(())
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """An update as a product: up [out, rank] (with every scale in it) times down [rank, in × kernel].
+
+    shape: of the weight that it is added to.
+    """
+
+    up: Tensor
+    down: Tensor
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def matrix(self) -> Tensor:
+        return (self.up @ self.down).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How one method's tensors are known and what they add. marks: endings that all must be there.
+
+    update: the tensors -> what is added to the weight, in its shape, or None where the base weight is needed too.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    update: Callable[[Tensors], Tensor] | None
+
+
+def scale_of(tensors: Tensors, rank: int) -> float:
+    """alpha over rank; 1 without an alpha."""
+    alpha = tensors.get("alpha")
+    return 1.0 if alpha is None else float(alpha) / rank
+
+
+def lora_factors(tensors: Tensors) -> Factors:
+    """networks.lora and LoCon, with LyCORIS' core tensor (`lora_mid`) where there is one."""
+    up, down = tensors["lora_up.weight"].float(), tensors["lora_down.weight"].float()
+    rank = down.shape[0]
+    if "lora_mid.weight" in tensors:
+        middle = tensors["lora_mid.weight"].float()
+        down = torch.einsum("mnkl,ni->mikl", middle, down.flatten(1))
+    shape = (up.shape[0], *down.shape[1:])
+    return Factors(up.flatten(1) * scale_of(tensors, rank), down.flatten(1), shape)
+
+
+def _lora(tensors: Tensors) -> Tensor:
+    return lora_factors(tensors).matrix()
+
+
+def _loha(tensors: Tensors) -> Tensor:
+    found = _floats(tensors)
+    return loha.matrix(found) * scale_of(tensors, found["hada_w1_b"].shape[0])
+
+
+def _lokr(tensors: Tensors) -> Tensor:
+    found = _floats(tensors)
+    rank = next((found[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in found), None)
+    return lokr.matrix(found) * (1.0 if rank is None else scale_of(tensors, rank))
+
+
+def _floats(tensors: Tensors) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _full(tensors: Tensors) -> Tensor:
+    return tensors["diff"].float()
+
+
+def input_width(name: str, tensors: Tensors) -> int:
+    """How wide the layer's input is, by the shapes of its tensors; 0 where they do not tell.
+
+    OFT knows only the output, which is as wide as the input in a text encoder's attention.
+    """
+    for ending in ("lora_down.weight", "hada_w1_b", "diff", "a1.weight", "q_layer.weight"):
+        if ending in tensors and tensors[ending].ndim > 1:
+            return tensors[ending].shape[1]
+    right = [next((tensors[end].shape[1] for end in (f"lokr_w{number}", f"lokr_w{number}_b")
+                   if end in tensors and tensors[end].ndim > 1), 0) for number in (1, 2)]  # fmt: skip
+    if all(right):
+        return right[0] * right[1]
+    if "_te" in name and "weight" in tensors:
+        return len(tensors["weight"]) if tensors["weight"].ndim else 0
+    blocks = next((tensors[end] for end in ("oft_blocks", "oft_diag") if end in tensors), None)
+    return blocks.shape[-3] * blocks.shape[-1] if "_te" in name and blocks is not None and blocks.ndim > 2 else 0
+
+
+# The order is that of looking: a mark that others share stands last.
+METHODS = (
+    Method("loha", ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), _loha),
+    Method("lokr", ("lokr_w1",), _lokr),
+    Method("lokr", ("lokr_w1_a", "lokr_w1_b"), _lokr),
+    Method("oft", ("oft_blocks",), None),
+    Method("oft", ("oft_diag",), None),
+    Method("glora", ("a1.weight", "a2.weight", "b1.weight", "b2.weight"), None),
+    Method("ia3", ("weight", "on_input"), None),
+    Method("tlora", ("p_layer.weight", "q_layer.weight"), None),
+    Method("full", ("diff",), _full),
+    Method("norm", ("w_norm",), None),
+    Method("lora", ("lora_up.weight", "lora_down.weight"), _lora),
+)
+
+
+def method_of(tensors: Tensors) -> Method | None:
+    """The method whose marks a layer bears; None for a broken or an unknown one."""
+    return next((method for method in METHODS if all(mark in tensors for mark in method.marks)), None)
+
+
+# Methods that need the base weight: the axes that their tensors have.
+_AXES = {"oft_blocks": (3, 4), "oft_diag": (3, 4), "a1.weight": (2, 4), "a2.weight": (2, 4), "b1.weight": (2, 4),
+         "b2.weight": (2, 4), "weight": (1,)}  # fmt: skip
+
+
+def update_size(tensors: Tensors) -> tuple[int, int] | None:
+    """Outputs and inputs of what a layer adds, told from shapes alone; None where that needs the base weight.
+
+    Raises ValueError for tensors that make no layer: none at all in one, sizes that do not fit, alphas of many numbers.
+    """
+    if any(tensor.numel() == 0 for tensor in tensors.values()) or tensors.get("alpha", _ONE).numel() != 1:
+        raise ValueError("its tensors make no layer")
+    method = method_of(tensors)
+    if method is None:
+        return None
+    if method.update is None:
+        if any(tensors[mark].ndim not in _AXES.get(mark, (tensors[mark].ndim,)) for mark in method.marks):
+            raise ValueError("its tensors have other axes than their method")
+        return None
+    bare = {name: tensor if name == "alpha" else tensor.to("meta") for name, tensor in tensors.items()}
+    try:
+        shape = method.update(bare).shape
+    except (RuntimeError, LookupError, TypeError) as error:
+        raise ValueError("its tensors do not fit each other") from error
+    if len(shape) < 2:
+        raise ValueError("its tensors make no matrix")
+    return shape[0], shape.numel() // shape[0]
+
+
+def is_sound(tensors: Tensors) -> bool:
+    """Whether a layer's tensors fit each other; one of an unknown kind is not judged."""
+    try:
+        update_size(tensors)
+    except ValueError:
+        return False
+    return True

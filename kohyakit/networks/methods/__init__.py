@@ -1,0 +1,1 @@
+"""One file a method: what it adds to a layer, and under which names."""

@@ -1,0 +1,1 @@
+"""How large things become: the model, the LoRA file, the memory."""

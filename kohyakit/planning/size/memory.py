@@ -1,0 +1,170 @@
+"""An estimate of the GPU memory that training takes, part by part. Nothing is loaded or measured.
+
+Weights, adapter, gradients and optimizer are counted. Activations are counted too, from the tensors that the true
+SD 1.5 and SDXL U-Nets keep for the backward pass per latent pixel (with memory-saving attention, in half precision)
+and those of the text encoders that are trained; a half more is added for what autocast keeps in single precision.
+Pictures that the VAE encodes or decodes, and captions that are encoded ahead, take what they need for a while and
+give it back. The allocator's own waste is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kohyakit.config.rules.reading import optimizer
+from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.layout import Dataset
+from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.planning.lengths import BucketCount
+from kohyakit.planning.size.architecture import Architecture
+from kohyakit.planning.size.lora import LoraSize
+from kohyakit.registry import OPTIMIZERS
+
+Loads = list[tuple[Dataset, tuple[BucketCount, ...]]]
+
+# KiB a latent pixel (1/64 of an image pixel) that the U-Net keeps for the backward pass; with gradient
+# checkpointing the inputs of its blocks only, and the largest block once more.
+_KEPT = {"sd1": 221, "sd2": 221, "sdxl": 406}
+_KEPT_WITH_CHECKPOINTING = {"sd1": 37 + 28, "sd2": 37 + 28, "sdxl": 34 + 41}
+_AUTOCAST = 1.5
+_DECODING = 2900  # bytes a pixel that the VAE needs to decode a picture in half precision, measured
+_ENCODING = 2200  # the same to encode one, measured
+_HEAD = 64  # width of an attention head of a text encoder
+_RUNTIME = 600 * 2**20  # CUDA context and libraries
+
+# Bytes of optimizer state a trained number, of classes that the registry does not have.
+_OTHER_OPTIMIZERS = {"sgd": 0, "prodigyplus.prodigyplusschedulefree": 12}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes on the GPU, an estimate.
+
+    weights: of the frozen models that stay there while training. activations: of the largest step. samples and
+    caching: what the largest sample picture, and encoding pictures and captions ahead of the first step, take in
+    their turn. caches: what is kept of that in main memory, no part of the total.
+    """
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    samples: int = 0
+    caching: int = 0
+    caches: int = 0
+    runtime: int = _RUNTIME
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """What is in use at the highest in a step, while a sample is drawn, and while caches are made."""
+        trained = self.adapter + self.optimizer
+        return {
+            "step": self.runtime + self.weights + trained + self.gradients + self.activations,
+            "sample": self.runtime + self.weights + trained + self.samples if self.samples else 0,
+            "caching": self.runtime + self.caching if self.caching else 0,
+        }
+
+    @property
+    def total(self) -> int:
+        return max(self.phases.values())
+
+    @property
+    def highest(self) -> str:
+        """The phase that needs the most: step, sample or caching."""
+        return max(self.phases, key=lambda name: self.phases[name])
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """Bytes a number: of the models in general, of the U-Net, of the VAE."""
+
+    half: bool
+    model: int
+    unet: int
+    vae: int
+
+
+def _widths(config: TrainConfig) -> _Widths:
+    training, model = config.training, config.model
+    half = training.mixed_precision != "no" or training.full_fp16 or training.full_bf16
+    width = 2 if half else 4
+    fp8 = model.fp8_base or model.fp8_base_unet
+    return _Widths(half, width, 1 if fp8 else width, 4 if model.no_half_vae else width)
+
+
+def _state_bytes(name: str) -> int:
+    return OPTIMIZERS[name].state_bytes if name in OPTIMIZERS else _OTHER_OPTIMIZERS.get(name, 8)
+
+
+def estimate(
+    config: TrainConfig, model: Architecture, lora: LoraSize, loads: Loads, samples: Iterable[SamplePrompt] = ()
+) -> MemoryEstimate:
+    """The estimate for the largest batch of the training and the largest sample that it draws."""
+    training, widths, dataset = config.training, _widths(config), config.dataset
+    latents_cached = dataset.cache_latents or dataset.cache_latents_to_disk
+    text_cached = dataset.cache_text_encoder_outputs or dataset.cache_text_encoder_outputs_to_disk
+    unet, text = model.parameters.unet * widths.unet, model.parameters.text * widths.model
+    vae = model.parameters.vae * widths.vae
+    leave = not training.highvram  # the models that caching has made idle
+    vae_away, text_away = vae * (latents_cached and leave), text * (text_cached and leave)
+    encoding = _encoding(loads, dataset.vae_batch_size if latents_cached else 1) * widths.vae // 2
+    pixels = max((prompt.size[0] * prompt.size[1] for prompt in samples), default=0)
+    decoding = pixels * _DECODING * widths.vae // 2
+    trained = lora.parameters * (2 if training.full_fp16 or training.full_bf16 else 4)
+    activations = _activations(config, model, loads, half=widths.half)
+    before = unet + text if training.lowram else 0
+    return MemoryEstimate(
+        weights=unet + text - text_away + vae - vae_away,
+        adapter=trained,
+        gradients=trained,
+        optimizer=lora.parameters * _state_bytes(optimizer(config)),
+        activations=activations if latents_cached else max(activations, encoding),
+        samples=vae_away + max(text_away, decoding) if pixels else 0,
+        caching=max((before + vae + encoding) * latents_cached, max(before, text + vae - vae_away) * text_cached),
+        caches=_caches(model, loads, widths.model, latents=latents_cached, text=text_cached),
+    )
+
+
+def _encoding(loads: Loads, at_once: int) -> int:
+    """Bytes to encode the largest pictures, `at_once` of them, in half precision."""
+    return max((row.bucket.area * min(row.files, at_once) for _, rows in loads for row in rows), default=0) * _ENCODING
+
+
+def _activations(config: TrainConfig, model: Architecture, loads: Loads, *, half: bool) -> int:
+    checkpointing = config.training.gradient_checkpointing
+    table = _KEPT_WITH_CHECKPOINTING if checkpointing else _KEPT
+    latent_pixels = max(
+        (row.bucket.area // 64 * min(row.images, dataset.batch_size) for dataset, rows in loads for row in rows),
+        default=0,
+    )
+    width = model.unet.channels[0] / 320
+    kept = latent_pixels * table[model.family] * 1024 * width
+    if not config.network.network_train_unet_only:
+        captions = max((min(row.images, data.batch_size) for data, rows in loads for row in rows), default=0)
+        kept += captions * _text_activations(model, config.model.max_token_length or 75, checkpointing=checkpointing)
+    return int(kept * (_AUTOCAST if half else 2))
+
+
+def _text_activations(model: Architecture, tokens: int, *, checkpointing: bool) -> int:
+    """Bytes that the text encoders keep of one caption, in half precision.
+
+    A layer keeps 34 bytes of each number of its states and 5 of each number of its attention (Korthikanti et al. 2022,
+    eq. 2); with checkpointing its input only, and one layer is worked out anew.
+    """
+    total = 0
+    for shape in model.text_encoders:
+        states = 77 * (tokens // 75) * shape.hidden
+        attention = 77 * 77 * (tokens // 75) * max(1, shape.hidden // _HEAD)
+        layer = 34 * states + 5 * attention
+        total += 2 * states * shape.layers + layer if checkpointing else layer * shape.layers
+    return total
+
+
+def _caches(model: Architecture, loads: Loads, width: int, *, latents: bool, text: bool) -> int:
+    """Bytes of main memory that kept latents and text outputs take: 4 channels, 77 states a caption."""
+    files = sum(row.files for _, rows in loads for row in rows)
+    area = sum(row.files * row.bucket.area for _, rows in loads for row in rows)
+    pooled = model.text_encoders[-1].hidden if model.family == "sdxl" else 0
+    return area // 64 * 4 * width * latents + files * (77 * model.unet.context + pooled) * width * text

@@ -1,0 +1,1 @@
+"""What Kohya's tools left behind, taken up as runs."""

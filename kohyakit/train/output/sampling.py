@@ -1,0 +1,304 @@
+"""Pictures drawn from the sample prompts while training, as sd-scripts draws them.
+
+The mathematics and the random numbers are sd-scripts'; better than there, the LoRA's dropout is off while drawing
+(the trainer sees to it), a prompt that fails does not end the training, and every picture carries its settings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kohyakit.config.sections.model import ModelConfig
+from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.files import draft_for, is_link
+from kohyakit.formats.prompt_lines import SamplePrompt
+from kohyakit.models.base import Model
+from kohyakit.train.out_of_memory import is_out_of_memory
+from kohyakit.train.step.placing import brought
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FOLDER = "sample"
+INDEX = "samples.jsonl"
+_PLAIN = ModelConfig()
+
+# sample_sampler -> the scheduler's class, diffusers' save for LMS, and what it needs beyond the noise schedule.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "pndm": ("PNDMScheduler", {}),
+    "lms": ("LinearMultistepScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpm_2": ("KDPM2DiscreteScheduler", {}),
+    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    # diffusers takes dpmsolver (without ++) only with this last sigma
+    "dpmsolver": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpmsingle": ("DPMSolverSinglestepScheduler", {}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One line of `samples.jsonl` beside the pictures; seed is the one that was used, given or not."""
+
+    file: str
+    epoch: int | None
+    step: int
+    index: int
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    sample_steps: int
+    scale: float
+    seed: int
+    sampler: str
+    time: str
+    run: str
+    network_multiplier: float = 1.0
+
+
+def draw_samples(
+    model: Model,
+    prompts: Iterable[SamplePrompt],
+    *,
+    epoch: int | None,
+    step: int,
+    output_dir: Path,
+    output_name: str,
+    sampler: str = "ddim",
+    asked: ModelConfig = _PLAIN,
+    run: str = "",
+    network: nn.Module | None = None,
+    echo: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Draw every prompt into `output_dir/sample` and return the files made.
+
+    epoch: the epoch just ended (0 before the first), or None within an epoch, which puts the step into the name.
+    sampler: for prompts without one of their own. network: what is attached to the model, for prompts that want a
+    strength of their own. echo takes a line for each prompt that failed; the others are
+    drawn all the same. torch's random generators and the models' modes are afterwards as they were.
+    """
+    echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
+    folder = output_dir / FOLDER
+    made = []
+    with _as_found(model), torch.no_grad():
+        for index, prompt in enumerate(prompts):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                chosen = prompt.sampler or sampler
+                seed = _seed(prompt.seed)
+                with _strength(network, prompt.network_multiplier):
+                    image = _decode(model, sample_latents(model, prompt, chosen, asked))
+                now = time.localtime()
+                name = _file_name(output_name, epoch, step, index, now, prompt.seed)
+                record = SampleRecord(
+                    file=name, epoch=epoch, step=step, index=index,
+                    prompt=prompt.prompt, negative_prompt=prompt.negative_prompt or "",
+                    width=prompt.size[0], height=prompt.size[1],
+                    sample_steps=prompt.sample_steps, scale=prompt.scale, seed=seed, sampler=chosen,
+                    time=time.strftime("%Y-%m-%dT%H:%M:%S%z", now), run=run,
+                    network_multiplier=1.0 if prompt.network_multiplier is None else prompt.network_multiplier,
+                )  # fmt: skip
+                _save(image, folder / name, record)
+                _note(folder / INDEX, record)
+                made.append(folder / name)
+            except Exception as error:  # a picture is not worth a training
+                echo(f"warning: sample {index} was not drawn ({_in_a_line(error)}); the training goes on")
+    return made
+
+
+def _in_a_line(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "the GPU's memory is full; smaller pictures, by --w and --h, need less"
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def _as_found(model: Model) -> Iterator[None]:
+    """Evaluation mode, the VAE on the U-Net's device, and afterwards everything as before, random numbers too."""
+    modules = [module for part in model.parts for module in part.modules()]
+    training = [module.training for module in modules]
+    device, vae_device = _device(model.unet), _device(model.vae)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for part in model.parts:
+                part.eval()
+            model.vae.to(device)
+            yield
+    finally:
+        model.vae.to(vae_device)
+        torch.cuda.empty_cache()  # decoding takes more than a step, in other sizes
+        for module, was in zip(modules, training, strict=True):
+            module.training = was
+
+
+@contextmanager
+def _strength(network: nn.Module | None, multiplier: float | None) -> Iterator[None]:
+    """Every layer of the network at this strength, and afterwards as before."""
+    if network is None or multiplier is None:
+        yield
+        return
+    before = [(layer, layer.multiplier) for layer in network.modules() if hasattr(layer, "multiplier")]
+    try:
+        for layer, _ in before:
+            layer.multiplier = multiplier
+        yield
+    finally:
+        for layer, was in before:
+            layer.multiplier = was
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _seed(seed: int | None) -> int:
+    """Seed torch, by chance without a seed, and return the seed."""
+    if seed is None:
+        return torch.seed()
+    torch.manual_seed(seed)
+    return seed
+
+
+def build_sampler(name: str, prediction_type: str = "epsilon", *, zero_terminal_snr: bool = False) -> Any:
+    """diffusers' scheduler for a sampler's name, on Stable Diffusion's noise schedule, set as sd-scripts sets it.
+
+    Names may carry the `k_` of old presets. DDIM and DDPM clip the picture they foresee to ±1. zero_terminal_snr: begin
+    at the last timestep, on the schedule rescaled to end in noise alone where the sampler can. Raises ConfigError.
+    """
+    key = name.lower().removeprefix("k_")
+    if key not in SAMPLERS:
+        cure = f"choose one of {', '.join(SAMPLERS)}"
+        raise ConfigError(Problem("sample_sampler", f"there is no sampler '{name}'", cure))
+    kind, settings = SAMPLERS[key]
+    sampler = _sampler_class(kind)
+    if zero_terminal_snr:
+        ending = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        settings = settings | {key: ending[key] for key in ending.keys() & inspect.signature(sampler).parameters}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # diffusers would rather have dpmsolver++
+        scheduler = sampler(
+            num_train_timesteps=1000,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type=prediction_type,
+            **settings,
+        )
+    if scheduler.config.get("clip_sample") is False:
+        scheduler.register_to_config(clip_sample=True)
+    return scheduler
+
+
+def _sampler_class(name: str) -> Any:
+    if name == "LinearMultistepScheduler":
+        from kohyakit.train.output.linear_multistep import LinearMultistepScheduler
+
+        return LinearMultistepScheduler
+    import diffusers
+
+    return getattr(diffusers, name)
+
+
+def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: ModelConfig = _PLAIN) -> Tensor:
+    """Denoise from torch's generator as it stands: [1, 4, height / 8, width / 8], float32, in the U-Net's scale.
+
+    Guided where `scale` is above 1; then the negative prompt counts. Raises RunError when they are not finite.
+    """
+    device, dtype = _device(model.unet), next(model.unet.parameters()).dtype
+    guided = prompt.scale > 1.0
+    to_noise_alone = asked.zero_terminal_snr and model.prediction_type == "v_prediction"
+    scheduler = build_sampler(sampler, model.prediction_type, zero_terminal_snr=to_noise_alone)
+    scheduler.set_timesteps(prompt.sample_steps, device=device)
+    wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
+    width, height = prompt.size
+    with brought(model.text_encoders, device):  # they leave the GPU where their outputs are cached
+        told = model.family.condition_sample(model.text_encoders, wanted, asked, (width, height)).to(device, dtype)
+    latents = torch.randn((1, 4, height // 8, width // 8), device=device) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(torch.cat([latents] * len(wanted)), timestep)
+        prediction = model.family.predict(model.unet, noisy.to(dtype), timestep, told).float()
+        if guided:
+            without, with_prompt = prediction.chunk(2)
+            prediction = without + prompt.scale * (with_prompt - without)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    _check_finite(latents, "the picture became NaN", "a lower learning rate, or bf16 in place of fp16, may help")
+    return latents
+
+
+def _check_finite(numbers: Tensor, what: str, cure: str) -> None:
+    """A black picture tells nobody anything. Raises RunError."""
+    if not torch.isfinite(numbers).all():
+        raise RunError(Problem("", what, cure, "not_finite"))
+
+
+def _decode(model: Model, latents: Tensor) -> Image:
+    """Latents -> an RGB picture, in the VAE's own precision whatever autocast is on."""
+    from PIL import Image
+
+    device, dtype = _device(model.vae), next(model.vae.parameters()).dtype
+    with torch.autocast(device.type, enabled=False):
+        pixels = model.vae.decode(latents.to(device, dtype) / model.vae_scale).sample
+    _check_finite(pixels, "the VAE gave NaN", "set no_half_vae = true, or give another vae")
+    pixels = (pixels.float() / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).cpu()
+    return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
+
+
+def _file_name(
+    output_name: str, epoch: int | None, step: int, index: int, now: time.struct_time, seed: int | None
+) -> str:
+    """`name_e000001_00_20260131120000_42.png`; the step without e within an epoch, no seed when none was asked for."""
+    when = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
+    seed_part = "" if seed is None else f"_{seed}"
+    start = f"{output_name}_" if output_name else ""
+    return f"{start}{when}_{index:02d}_{time.strftime('%Y%m%d%H%M%S', now)}{seed_part}.png"
+
+
+def _save(image: Image, path: Path, record: SampleRecord) -> None:
+    """Write the PNG whole or not at all, with the prompt as A1111 writes it and the record as JSON."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("parameters", _parameters(record))
+    text.add_text("kohyakit", json.dumps(asdict(record), ensure_ascii=False))
+    temporary = draft_for(path)
+    try:
+        image.save(temporary, format="PNG", pnginfo=text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parameters(record: SampleRecord) -> str:
+    negative = f"\nNegative prompt: {record.negative_prompt}" if record.negative_prompt else ""
+    return (
+        f"{record.prompt}{negative}\nSteps: {record.sample_steps}, Sampler: {record.sampler}, "
+        f"CFG scale: {record.scale:g}, Seed: {record.seed}, Size: {record.width}x{record.height}"
+        + (f", LoRA strength: {record.network_multiplier:g}" if record.network_multiplier != 1 else "")
+    )
+
+
+def _note(index: Path, record: SampleRecord) -> None:
+    if is_link(index):
+        return  # a list of somebody else's making; the pictures carry all of it themselves
+    with open(index, "a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

@@ -1,0 +1,120 @@
+"""The whole state of a training, from which it goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kohyakit.errors import Problem, RunError
+from kohyakit.formats.weights.state_folder import (
+    KEYS,
+    NETWORK_FILE,
+    POSITION_FILE,
+    TENSORS_FILE,
+    Position,
+    StateFolder,
+    read,
+)
+from kohyakit.networks.file import save_lora, unwritable, write_whole
+
+
+def save_state(
+    folder: Path,
+    position: Position,
+    network: Mapping[str, torch.Tensor],
+    rest: Mapping[str, Any],
+    origin: Mapping[str, Any],
+) -> None:
+    """Write a state folder, whole or not at all. rest: optimizer, scheduler, scaler and random state dicts.
+
+    origin: `run` and `made_with`, see StateFolder. Raises RunError naming the folder and the cause.
+    """
+    fresh = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        save_lora(fresh / NETWORK_FILE, network, None, {})
+        buffer = io.BytesIO()
+        torch.save(dict(rest), buffer)
+        write_whole(fresh / TENSORS_FILE, buffer.getbuffer())
+        write_whole(fresh / POSITION_FILE, json.dumps({**asdict(position), **origin}, indent=1).encode())
+        _put_in_place(fresh, folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """A folder cannot be replaced in one go: the earlier one waits as .old and comes back when it must."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_state(folder: Path) -> tuple[StateFolder, dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a state folder back: where it stands, network tensors, the rest. Raises RunError in one sentence."""
+    from safetensors.torch import load_file
+
+    state = read(folder)
+    try:
+        network = load_file(folder / NETWORK_FILE)
+        rest = torch.load(folder / TENSORS_FILE, weights_only=True, map_location="cpu")
+        missing = [key for key in KEYS if key not in rest]
+    except Exception as error:
+        why = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise _unusable(folder, f"the state cannot be read ({why})") from error
+    if missing:
+        raise _unusable(folder, f"{missing[0]} is missing from {TENSORS_FILE}")
+    return state, network, rest
+
+
+def _unusable(folder: Path, what: str) -> RunError:
+    cure = "take an older state, or start from its LoRA with network_weights"
+    return RunError(Problem(str(folder), what, cure, "state_unreadable"))
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, scheduler: Any, rest: Mapping[str, Any], fresh: Collection[str] | None
+) -> None:
+    """Give optimizer and schedule their state back. Raises RunError where it is another optimizer's.
+
+    fresh: settings of the optimizer's groups that stay as they are asked for now, and with them the schedule, as if
+    it had been in force from the beginning; None brings back everything as it was. What the optimizer has learnt
+    (moments, its own estimates) comes from the state in either case.
+    """
+    asked = [{name: group[name] for name in (fresh or ()) if name in group} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(rest["optimizer"])
+        if fresh is None:
+            scheduler.load_state_dict(rest["scheduler"])
+            return
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        why = str(error).partition("\n")[0][:200]
+        what = f"the state's optimizer does not fit {type(optimizer).__name__} ({why})"
+        raise RunError(Problem("resume", what, "resume with the settings that it was made with")) from error
+    for group, settings in zip(optimizer.param_groups, asked, strict=True):
+        group.update(settings)
+    done = int(rest["scheduler"].get("last_epoch", 0))
+    with warnings.catch_warnings():  # torch remarks on a schedule that moves before its optimizer
+        warnings.simplefilter("ignore")
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+            scheduler.last_epoch, done = done - 1, 1
+        for _ in range(done):
+            scheduler.step()

@@ -1,0 +1,231 @@
+"""From registered images to batches: which bucket, which draws, which pixels."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kohyakit.dataset.augment import ImageDraw, draw_image, process_caption
+from kohyakit.dataset.buckets import Bucket, CannotPlace, Placement, interpolation, select_bucket
+from kohyakit.dataset.images import ImageRecord, shown
+from kohyakit.dataset.layout import Dataset, Scan, Subset
+from kohyakit.dataset.sizes import size_condition
+from kohyakit.errors import DatasetError, Problem
+from kohyakit.train.step.rng import BatchSlot
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class TrainImage:
+    """An image with its place: how often an epoch shows it, the bucket it goes to, the weight of its loss."""
+
+    record: ImageRecord
+    subset: Subset
+    placement: Placement
+    repeats: int
+    weight: float
+    bucketed: bool = True
+
+    @property
+    def key(self) -> str:
+        """A name that is the same wherever the project lies."""
+        return f"{self.subset.image_dir.name}/{self.record.path.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image of one batch after every draw: what the pixels and the caption will be."""
+
+    index: int
+    image: TrainImage
+    draw: ImageDraw
+    caption: str
+
+    def sizes(self, bucket: Bucket) -> tuple[int, ...]:
+        """What a family that looks at sizes is told of it; see `size_condition`."""
+        image = self.image
+        return size_condition(image.record.size, bucket, bucketed=image.bucketed, flipped=self.draw.flip)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one step trains on. latents or pixels come from `load`; position counts from 0 within the epoch."""
+
+    dataset: int
+    bucket: Bucket
+    examples: list[Example]
+    epoch: int
+    position: int
+    pixels: list[Future[Tensor]] = field(default_factory=list)
+
+    def names(self) -> str:
+        return ", ".join(example.image.key for example in self.examples)
+
+
+class TrainDataset:
+    """One dataset's images in their buckets; buckets are sorted by (width, height)."""
+
+    def __init__(self, dataset: Dataset, prior_loss_weight: float) -> None:
+        self.source = dataset
+        self.batch_size = dataset.batch_size
+        problems: list[Problem] = []
+        images: list[TrainImage] = []
+        for entry in dataset.registered():
+            try:
+                cut = entry.subset.augment.random_crop
+                placement = select_bucket(entry.record.size, dataset.bucket_settings, random_crop=cut)
+            except CannotPlace as error:
+                problems.append(Problem(shown(entry.record.path), str(error), name="cannot_place"))
+                continue
+            weight = prior_loss_weight if entry.subset.is_reg else 1.0
+            images.append(
+                TrainImage(entry.record, entry.subset, placement, entry.repeats, weight, dataset.enable_bucket)
+            )
+        if problems:
+            raise DatasetError(problems)
+        self.images = tuple(images)
+        members: dict[Bucket, list[int]] = {}
+        for index, image in enumerate(images):
+            members.setdefault(image.placement.bucket, []).extend([index] * image.repeats)
+        self.buckets = tuple(sorted(members))
+        self.bucket_members: Sequence[Sequence[int]] = [members[bucket] for bucket in self.buckets]
+
+    @property
+    def batches(self) -> int:
+        return sum(-(-len(members) // self.batch_size) for members in self.bucket_members)
+
+
+def build_datasets(scan: Scan, prior_loss_weight: float) -> list[TrainDataset]:
+    """Every dataset of a scan. Raises DatasetError naming every image that has no bucket."""
+    return [TrainDataset(dataset, prior_loss_weight) for dataset in scan.datasets]
+
+
+def draw_batch(
+    slot: BatchSlot, datasets: Sequence[TrainDataset], position: int, step: int, max_train_steps: int
+) -> Batch:
+    """Make every random choice of a batch, image by image, on the streams that the order gave it."""
+    dataset = datasets[slot.dataset]
+    examples = []
+    for index, stream in zip(slot.images, slot.streams, strict=True):
+        image = dataset.images[index]
+        placement = image.placement
+        size = (placement.bucket.width, placement.bucket.height)
+        top_first = not dataset.source.enable_bucket
+        draw = draw_image(image.subset.augment, placement.resized, size, stream, top_first=top_first)
+        caption = process_caption(
+            image.record.caption, image.subset.captions, stream, slot.epoch, step, max_train_steps=max_train_steps
+        )
+        examples.append(Example(index, image, draw, caption))
+    return Batch(slot.dataset, dataset.buckets[slot.bucket], examples, slot.epoch, position)
+
+
+def prefetch(
+    batches: Iterable[Batch], load: Callable[[Example], Tensor] | None, threads: int, ahead: int
+) -> Iterator[Batch]:
+    """The same batches, each fetched `ahead` of its turn, its pixels loaded by `threads` threads (0: in turn).
+
+    load of None loads no pixels (the latents are cached).
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="pixels") if threads and load else None
+    waiting: deque[Batch] = deque()
+    try:
+        for batch in batches:
+            if load:
+                batch.pixels = [pool.submit(load, e) if pool else _done(load, e) for e in batch.examples]
+            waiting.append(batch)
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        if pool:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _done(load: Callable[[Example], Tensor], example: Example) -> Future[Tensor]:
+    future: Future[Tensor] = Future()
+    try:
+        future.set_result(load(example))
+    except DatasetError as error:
+        future.set_exception(error)
+    return future
+
+
+def load_pixels(image: TrainImage, draw: ImageDraw, resize_interpolation: str | None = None) -> Tensor:
+    """The image as the VAE sees it: [3, H, W] in [-1, 1], scaled, cropped, coloured and flipped as drawn.
+
+    Raises DatasetError naming the file when it does not decode.
+    """
+    pixels = read_rgb(image.record)
+    pixels = resize(pixels, image.placement.resized, image.subset.resize_interpolation or resize_interpolation)
+    bucket = image.placement.bucket
+    pixels = pixels[draw.crop_top : draw.crop_top + bucket.height, draw.crop_left : draw.crop_left + bucket.width]
+    if draw.hue_shift is not None or draw.gamma is not None:
+        pixels = recolour(pixels, draw)
+    if draw.flip:
+        pixels = pixels[:, ::-1]
+    return (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0 - 0.5) / 0.5
+
+
+def read_rgb(record: ImageRecord) -> np.ndarray:
+    """Decode to [H, W, 3] uint8: alpha dropped without compositing (as sd-scripts), 16 bits reduced to 8, upright.
+
+    Raises DatasetError naming the file when it does not decode.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from kohyakit.dataset.decode import upright
+
+    try:
+        with Image.open(record.path) as image:
+            if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it to white
+                grey = (np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
+                pixels = np.stack([grey] * 3, axis=-1)
+            else:
+                pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
+            # by the record, which its bucket was chosen by, and not by a second reading of the tag
+            return np.ascontiguousarray(upright(pixels, record.orientation)) if record.upright else pixels
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        what = f"it does not decode ({error})"
+        cure = "replace it, or leave it out with --skip-bad-images"
+        raise DatasetError(Problem(shown(record.path), what, cure, name="undecodable")) from error
+
+
+_OPENCV = {"nearest": "INTER_NEAREST_EXACT", "bilinear": "INTER_LINEAR", "linear": "INTER_LINEAR",
+           "bicubic": "INTER_CUBIC", "cubic": "INTER_CUBIC", "area": "INTER_AREA"}  # fmt: skip
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int], how: str | None = None) -> np.ndarray:
+    """Scale [H, W, 3] uint8 to (width, height): by area (OpenCV) where no side grows, else Lanczos (Pillow)."""
+    have = (pixels.shape[1], pixels.shape[0])
+    if have == size:
+        return pixels
+    how = how or interpolation(have, size)
+    if how in _OPENCV:
+        import cv2
+
+        return cv2.resize(pixels, size, interpolation=getattr(cv2, _OPENCV[how]))
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def recolour(pixels: np.ndarray, draw: ImageDraw) -> np.ndarray:
+    """color_aug as sd-scripts does it: a hue shift (red and blue swapped, as there) or a gamma."""
+    import cv2
+    import numpy as np
+
+    if draw.gamma is not None:
+        return np.clip(pixels**draw.gamma, 0, 255).astype(np.uint8)
+    hsv = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_BGR2HSV)
+    hsv[:, :, 0] = (hsv[:, :, 0] + draw.hue_shift % 180) % 180
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
