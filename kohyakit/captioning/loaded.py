@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -64,7 +64,8 @@ def load(name: str, *, download: bool = False, device: str = "auto", kinds: tupl
         what = f"cannot be loaded ({str(error).strip().splitlines()[0]})"
         cure = "take a model that transformers knows by itself, complete with its processor"
         raise ConfigError(Problem(str(folder), what, cure, "model_unreadable")) from error
-    return Loaded(model.to(place).eval(), processor, folder, place, dtype)
+    cast(Any, model).to(place)
+    return Loaded(model.eval(), processor, folder, place, dtype)
 
 
 def _check(folder: Path, kinds: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ def find(name: str, *, download: bool = False, files: tuple[str, ...] | None = N
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=files))
+        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=list(files or ()) or None))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         if download:
             what = f"could not be fetched from the hub ({str(error).splitlines()[0]})"

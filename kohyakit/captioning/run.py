@@ -37,7 +37,8 @@ def due(folder: Path, rules: Rules, extension: str | None = None) -> tuple[list[
     """(the pictures to caption, those that are left as they are). A picture whose caption cannot be read is left."""
     files = edit.caption_files(folder, extension)
     done = set(_done(folder, rules))
-    asked, left = [], []
+    asked: list[CaptionFile] = []
+    left: list[CaptionFile] = []
     for file in files:
         has = bool(file.text.strip()) or bool(file.problem)
         skip = (has and rules.mode == "skip") or file.problem or _name(file, folder) in done

@@ -68,7 +68,7 @@ def _print(report: Any, everything: bool) -> None:
 
     from kohyakit.audit.report.table import as_text
 
-    colours = {
+    colours: dict[str, dict[str, Any]] = {
         "error": {"fg": "red", "bold": True},
         "warning": {"fg": "yellow"},
         "hint": {"fg": "cyan"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -155,7 +156,7 @@ def resize(
     size: str | None,
     target: Path,
     precision: str | None,
-    **asked: object,
+    **asked: Any,
 ) -> None:
     """Write FILE with fewer directions in each layer; what is kept of the updates is told."""
     from kohyakit.cli.views.lora import chosen_rule, show_resized
@@ -177,7 +178,7 @@ def resize(
 @click.option("--clamp", type=click.FloatRange(0, 1), help="Cut numbers at this quantile; sd-scripts takes 0.99.")
 @_OUTPUT
 @_OVERWRITE
-def extract(tuned: Path, base: Path, target: Path, **asked: object) -> None:
+def extract(tuned: Path, base: Path, target: Path, **asked: Any) -> None:
     """Write what the model TUNED adds to BASE as a LoRA."""
     from kohyakit.cli.views.lora import show_errors
     from kohyakit.lora.extract import extract as run

@@ -218,9 +218,10 @@ def interpolation(size: tuple[int, int], resized: tuple[int, int]) -> str:
 def crop_ltrb(bucket: Bucket, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """The crop that SDXL is told (left, top, right, bottom) in the bucket's pixels, by sd-scripts' formula."""
     ratio = size[0] / size[1]
-    if bucket.width / bucket.height > ratio:
-        width, height = bucket.height * ratio, bucket.height
+    width, height = float(bucket.width), float(bucket.height)
+    if width / height > ratio:
+        width = height * ratio
     else:
-        width, height = bucket.width, bucket.width / ratio
+        height = width / ratio
     left, top = (bucket.width - width) // 2, (bucket.height - height) // 2
     return left, top, left + width, top + height

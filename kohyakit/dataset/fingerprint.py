@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kohyakit.files import draft_for, open_regular, read_bytes, read_text, refuse_links
 
@@ -296,7 +296,7 @@ def _digest(lines: Iterable[str]) -> str:
 def _sha256(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     except OSError:
         return ""
 

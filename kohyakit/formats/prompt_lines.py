@@ -215,7 +215,7 @@ def _option_starts(line: str) -> Iterator[tuple[re.Match[str], str]]:
         value = line[match.end() :]
         known = _OPTIONS.get(match["name"].lower())
         spaced = not before or before[-1].isspace()
-        numeric = bool(known) and known[1] != _TEXT
+        numeric = known is not None and known[1] != _TEXT
         fits = bool(re.match(r"-?\d", value)) if numeric else bool(known and match["join"])
         shown = match["dash"] + match["name"]
         if match["dash"] != "--":
@@ -251,7 +251,9 @@ def _set(values: dict[str, Any], name: str, text: str, notes: list[str]) -> None
         values.pop(field, None)
         return
     try:
-        number = match[0].replace(",", ".") if match else ""
+        if match is None:
+            raise ValueError(text)
+        number = match[0].replace(",", ".")
         values[field] = int(number) if kind == _INT else float(number)
     except ValueError:
         notes.append(f"--{name} has no number ('{text}'), so it is dropped")

@@ -22,7 +22,7 @@ from kohyakit.lora.merge import Source, check_sum
 from kohyakit.lora.relabel import entries_of, header_bytes
 from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.names import PARTS, split_name
-from kohyakit.lora.weights.updates import method_of
+from kohyakit.lora.weights.updates import update_of
 from kohyakit.models import Family
 from kohyakit.models.base import Origin
 from kohyakit.models.single_file import UNET_PREFIX, unet_config
@@ -226,7 +226,7 @@ def _edited(path: Path, data: bytes, info: TensorInfo, edits: Sequence[Edit]) ->
     for edit in edits:
         place = weight if edit.origin.third is None else weight.chunk(3)[edit.origin.third]
         for strength, layer in edit.terms:
-            update = method_of(layer).update(layer)
+            update = update_of(layer)
             update = update.T if edit.origin.transposed else update
             if update.numel() != place.numel() or update.shape[0] != place.shape[0]:
                 what = f"{edit.name} changes a weight of {tuple(update.shape)}, the model has {tuple(place.shape)}"

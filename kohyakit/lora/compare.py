@@ -13,7 +13,7 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.file import LoraFile
 from kohyakit.lora.weights.names import block_of
-from kohyakit.lora.weights.updates import Factors, lora_factors, method_of, update_size
+from kohyakit.lora.weights.updates import Factors, is_plain, lora_factors, method_of, update_of, update_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,10 @@ def _measure(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[float
 
 
 def _factors(layer: dict[str, Tensor]) -> Factors:
-    method = method_of(layer)
-    if method.name == "lora":
+    if is_plain(layer):
         found = lora_factors(layer)
         return Factors(found.up.double(), found.down.double(), found.shape)
-    matrix = method.update(layer).double().flatten(1)
+    matrix = update_of(layer).double().flatten(1)
     return Factors(torch.eye(len(matrix), dtype=torch.float64), matrix, tuple(matrix.shape))
 
 

@@ -55,8 +55,9 @@ def extract(
     done = []
     for name, (new, old) in _pairs(after, before, convolutions=conv_rank is not None).items():
         progress(name)
-        difference = new.weight.detach().float() - old.weight.detach().float()
-        if float(difference.norm()) <= _LEAST * float(old.weight.detach().float().norm()):
+        before_it = _weight(old)
+        difference = _weight(new) - before_it
+        if float(difference.norm()) <= _LEAST * float(before_it.norm()):
             continue
         parts = take_apart_matrix(difference)
         count = _count(
@@ -84,6 +85,12 @@ def _pairs(after: Model, before: Model, *, convolutions: bool) -> dict[str, tupl
         what = f"has another shape than the base ({len(wrong)} layers, such as {wrong[0]})"
         raise ConfigError(Problem(after.source.name, what, "give the model that it was made from", "shapes_differ"))
     return {name: (layer, found[1][name]) for name, layer in found[0].items()}
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().float()
 
 
 def _layers(model: Model, *, convolutions: bool) -> Mapping[str, nn.Module]:

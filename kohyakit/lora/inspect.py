@@ -20,7 +20,7 @@ from kohyakit.lora.readers import Reading, readings
 from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.file import LoraFile
 from kohyakit.lora.weights.names import block_of, split_name
-from kohyakit.lora.weights.updates import input_width, is_sound, lora_factors, method_of
+from kohyakit.lora.weights.updates import input_width, is_sound, lora_factors, method_of, update_of
 from kohyakit.planning.size.architecture import standard
 from kohyakit.planning.size.lora import lora_layers
 
@@ -123,7 +123,7 @@ def _facts(name: str, layer: dict[str, Tensor]) -> LayerFacts:
 def _norm(layer: dict[str, Tensor], method: str) -> float:
     """Frobenius norm of the update; of a low-rank one without multiplying it out."""
     if method != "lora":
-        return float(method_of(layer).update(layer).norm())
+        return float(update_of(layer).norm())
     factors = lora_factors(layer)
     up, down = factors.up.double(), factors.down.double()
     return float(((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt())

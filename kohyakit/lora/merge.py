@@ -15,7 +15,7 @@ from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.factors import add, take_apart, take_apart_matrix
 from kohyakit.lora.weights.file import LoraFile
 from kohyakit.lora.weights.names import block_of
-from kohyakit.lora.weights.updates import Factors, lora_factors, method_of, update_size
+from kohyakit.lora.weights.updates import Factors, is_plain, lora_factors, method_of, update_of, update_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +138,9 @@ def _sum(
 
 
 def _factors(layer: dict[str, Tensor]) -> Factors:
-    method = method_of(layer)
-    if method.name == "lora":
+    if is_plain(layer):
         return lora_factors(layer)
-    parts = take_apart_matrix(method.update(layer))
+    parts = take_apart_matrix(update_of(layer))
     rank = int((parts.values > parts.values[0] * 1e-6).sum()) or 1
     return parts.cut(rank)
 

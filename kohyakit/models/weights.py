@@ -62,9 +62,12 @@ class WeightFile:
     def _renamed(self, names: dict[str, str]) -> WeightFile:
         seen = WeightFile.__new__(WeightFile)
         seen.path = self.path
-        seen._readers = {new: lambda _, old=old: self._readers[old](old) for new, old in names.items()}
+        seen._readers = {new: self._reader(old) for new, old in names.items()}
         seen._shapes = {new: self._shapes[old] for new, old in names.items()}
         return seen
+
+    def _reader(self, key: str) -> Callable[[str], torch.Tensor]:
+        return lambda _: self._readers[key](key)
 
     def _open(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open

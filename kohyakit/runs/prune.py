@@ -116,9 +116,10 @@ def bring_back(project: Path, trash: Path | None = None) -> Moved:
     data = read_json(trash / LIST_FILE) if trash is not None else None
     if trash is None or data is None:
         raise RunError(Problem(str(project), "nothing was pruned that could be brought back"))
+    moved = data.get("moved")
     files, left, skipped, size = [], [], [], 0
-    for entry in data["moved"] if isinstance(data.get("moved"), list) else [None]:
-        if not _is_sound(project, trash, entry):
+    for entry in moved if isinstance(moved, list) else [None]:
+        if entry is None or not _is_sound(project, trash, entry):
             what = "holds an entry that no pruning of this project wrote, and that was not followed"
             skipped.append(Problem(str(trash / LIST_FILE), what, "look at the files beside it by hand"))
             left.append(entry)

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from kohyakit import files
 from kohyakit.dataset.fingerprint import Fingerprint
@@ -148,7 +148,7 @@ def _known(cls: type[Any], data: Mapping[str, Any]) -> Any:
 
 def _checked(value: Any) -> Any:
     """The value, each field of the kind that it is declared as. Raises TypeError."""
-    for name, kinds in _kinds(type(value)).items():
+    for name, kinds in _kinds(cast(Any, type(value))).items():
         if not isinstance(getattr(value, name), kinds):
             raise TypeError(f"{name} is {str(getattr(value, name))[:60]!r}")
     return value

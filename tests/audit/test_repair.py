@@ -316,7 +316,7 @@ def test_the_command_tells_of_edits(tmp_path: Path) -> None:
 # Kills itself at the given rename, before it (even numbers) or after it (odd ones); 10000 + n tears journal line n.
 _KILLED = """
 import os, pickle, signal, sys
-from kohyakit.audit import journal, repair
+from kohyakit.audit.repair import journal, run as repair
 plan, options, point = pickle.load(open(sys.argv[1], "rb"))
 count = 0
 rename, write = os.rename, journal.Journal._write

@@ -277,7 +277,7 @@ def test_a_caption_whose_name_differs_unseen_is_named_and_not_doubled(tmp_path: 
 EDITOR = """
 import sys
 from pathlib import Path
-from kohyakit.dataset import edit
+from kohyakit.dataset.editing import captions as edit
 folder, mine, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for number in range(count):
     while True:

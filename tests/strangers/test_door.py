@@ -118,7 +118,7 @@ def test_other_signs_in_a_token_address_stay_the_address(path: str, location: by
 
 _STARTED = """
 import json, os, sys, threading, time, urllib.request
-from kohyakit.dashboard import server
+from kohyakit.dashboard.serve import server
 from kohyakit.dashboard.read.project import Project
 listener = server._listen("127.0.0.1", 0)
 where = server.Address("127.0.0.1", listener.getsockname()[1])

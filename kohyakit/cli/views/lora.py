@@ -54,11 +54,14 @@ def show_errors(layers: Sequence[tuple[str, float]], what: str) -> None:
 def check_merge(**given: Any) -> None:
     """What `merge` was told that does not go together. Raises ConfigError with all of it."""
     if given["model"] is not None:
-        way, others = "--into", ("rank", "conv_rank", "precision", "as_sd_scripts", "concat")
+        way = "--into"
+        others: tuple[str, ...] = ("rank", "conv_rank", "precision", "as_sd_scripts", "concat")
     elif given["as_sd_scripts"]:
-        way, others = "--as-sd-scripts", ("rank", "conv_rank")
+        way = "--as-sd-scripts"
+        others = ("rank", "conv_rank")
     else:
-        way, others = "a true sum", ("concat",)
+        way = "a true sum"
+        others = ("concat",)
     wrong = [
         f"--{'save-precision' if name == 'precision' else name.replace('_', '-')}" for name in others if given[name]
     ]

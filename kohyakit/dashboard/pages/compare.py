@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -231,7 +231,7 @@ def export(opened: Opened, runs: Sequence[Run]) -> None:
 
 def _download(label: str, make: Callable[[], str], name: str, media_type: str, *, main: bool = False) -> None:
     """The file is made when it is asked for, not on every look at the page."""
-    kind = "primary" if main else "secondary"
+    kind: Literal["primary", "secondary"] = "primary" if main else "secondary"
     st.download_button(
         label, make, name, media_type, on_click="ignore", type=kind, icon=":material/download:", key=name
     )

@@ -85,7 +85,11 @@ def report_of(folder: Path, resolution: int) -> AuditReport | None:
             )
             return None
         bar = st.progress(0.0, text="Opening every picture once …")
-        report = audit_dataset(folder, progress=lambda done, total: bar.progress(done / max(1, total)))
+
+        def show(done: int, total: int) -> None:
+            bar.progress(done / max(1, total))
+
+        report = audit_dataset(folder, progress=show)
         bar.empty()
         _reports.put(key, stamp, report)
     size = (resolution, resolution)

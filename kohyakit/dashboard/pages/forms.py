@@ -155,12 +155,12 @@ def _shown(value: Any) -> str:
 
 def _whole(spec: Spec, value: Any, key: str, label: str) -> Any:
     about = spec.about
-    low = None if about.ge is None and about.gt is None else int(about.ge if about.ge is not None else about.gt + 1)
+    low = int(about.ge) if about.ge is not None else int(about.gt + 1) if about.gt is not None else None
     high = int(about.le) if about.le is not None else None
     if value is not None and not _fits(value, low, high):
         return _text(spec, value, key, label)
-    empty = {"placeholder": "not set"} if spec.optional else {}
-    return st.number_input(label, low, high, value, 1, key=key, help=help_of(spec), **empty)
+    empty = "not set" if spec.optional else None
+    return st.number_input(label, low, high, value, 1, key=key, help=help_of(spec), placeholder=empty)
 
 
 def _fits(value: Any, low: int | None, high: int | None) -> bool:
@@ -172,7 +172,7 @@ def _text(spec: Spec, value: Any, key: str, label: str) -> Any:
     text = _as_text(spec, value)
     draw: Callable[..., str | None] = st.text_area if spec.name in _LONG else st.text_input
     if spec.about.secret:
-        typed = st.text_input(label, text, key=key, help=help_of(spec), type="password")
+        typed: str | None = st.text_input(label, text, key=key, help=help_of(spec), type="password")
     else:
         typed = draw(
             label,

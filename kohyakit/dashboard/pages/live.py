@@ -133,11 +133,8 @@ def _stop(run: Run) -> None:
 
 def _curves(run: Run) -> None:
     scalars = store.scalars_of(run)
-    shown = [
-        tag
-        for tag in ("loss/average", "loss/validation/step_average", "loss/validation/epoch_average")
-        if tag in scalars.tags
-    ]
+    wanted: tuple[str, ...] = ("loss/average", "loss/validation/step_average", "loss/validation/epoch_average")
+    shown = [tag for tag in wanted if tag in scalars.tags]
     if not shown and scalars.tags:
         shown = [scalars.tags[0]]
     for tag in shown:

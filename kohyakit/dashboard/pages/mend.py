@@ -56,7 +56,7 @@ def _options() -> RepairOptions:
         upright = st.toggle("Turn photos upright", True, key="mend_upright")
         formats = st.toggle("Names and formats", True, key="mend_formats")
         copies = st.segmented_control(
-            "Set copies aside", list(_COPIES), default="exact", required=True, format_func=_COPIES.get,
+            "Set copies aside", list(_COPIES), default="exact", required=True, format_func=_COPIES.__getitem__,
             key="mend_copies", label_visibility="collapsed",
         )  # fmt: skip
     return RepairOptions(

@@ -190,7 +190,7 @@ def save_and_start(project: Project, draft: Draft, judged: Judged) -> None:
             ["toml", "json"],
             default="toml",
             required=True,
-            format_func={"toml": "TOML", "json": "kohya_ss JSON"}.get,
+            format_func={"toml": "TOML", "json": "kohya_ss JSON"}.__getitem__,
         )
         there = (project.root / preset.PRESET_DIR / f"{name.removesuffix('.' + kind)}.{kind}").exists()
         again = there and st.checkbox("Replace the file of that name (it is kept as .old)")

@@ -45,7 +45,7 @@ def _over(runs: Sequence[Run]) -> str:
         return "step"
     words = {"step": "Steps", "epoch": "Epochs"}
     return st.segmented_control(
-        "Slider", list(words), default="epoch", required=True, format_func=words.get,
+        "Slider", list(words), default="epoch", required=True, format_func=words.__getitem__,
         key="slider_over", bind="query-params", label_visibility="collapsed",
         help="These runs' epochs are of different lengths.",
     )  # fmt: skip

@@ -36,10 +36,14 @@ def _asked() -> tuple[Load, ...]:
     tool = _tool()
     if tool is None:
         return ()
-    hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
+    flags = 0
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NO_WINDOW
     command = [str(tool), _ASK, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=2, **hidden)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=2, creationflags=flags
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return parse(done.stdout) if done.returncode == 0 else ()

@@ -229,7 +229,8 @@ def slots(runs: Sequence[Run]) -> list[int]:
     whatever else is picked; where two of the picked ones would share one, the later takes the next that is free.
     """
     places = {run.folder: at for folder in {run.project for run in runs} for at, run in enumerate(runs_of(folder))}
-    many, taken = len(theme.RUN_COLOURS), {}
+    many = len(theme.RUN_COLOURS)
+    taken: dict[Path, int] = {}
     for run in sorted(dict.fromkeys(runs), key=lambda run: places.get(run.folder, len(places))):
         own = places.get(run.folder, 0) % many
         order = [turn * many + (own + step) % many for turn in range(len(runs) // many + 1) for step in range(many)]
@@ -248,7 +249,8 @@ def broken_off(run: Run, value: np.ndarray) -> str:
 
 def lines_of(runs: Sequence[Run], tag: str, axis: str) -> tuple[list[Line], list[Problem]]:
     """One line a run for a chart, and in words which runs have none and why."""
-    lines, problems = [], []
+    lines: list[Line] = []
+    problems: list[Problem] = []
     for slot, run in zip(slots(runs), runs, strict=True):
         scalars = scalars_of(run)
         step, value, wall = series(scalars, tag)

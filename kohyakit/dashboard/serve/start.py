@@ -98,11 +98,11 @@ def starts(project: Project, most: int = 8) -> tuple[Start, ...]:
     except OSError:
         return ()
     for file in files:
-        data = read_json(file)
+        data = read_json(file) or {}
         try:
             log = project.inside(folder / Path(data["log"]).name)
-            process, file = Process(**data["process"]), str(data.get("file") or "")
-            found.append(Start(data["name"], data["preset"], float(data["time"]), process, log, file))
+            process, preset = Process(**data["process"]), str(data.get("file") or "")
+            found.append(Start(data["name"], data["preset"], float(data["time"]), process, log, preset))
         except (KeyError, TypeError, ValueError):
             continue
     return tuple(found)

@@ -85,8 +85,8 @@ def _is_file(file: CaptionFile, subset: str, selection: Selection) -> bool:
             return False
     if not selection.files:
         return True
-    names = (file.image.name, file.path.name)
-    names += tuple(f"{subset}/{name}" for name in names)
+    bare = (file.image.name, file.path.name)
+    names = (*bare, *(f"{subset}/{name}" for name in bare))
     return any(fnmatchcase(name, pattern) for pattern in selection.files for name in names)
 
 

@@ -104,10 +104,14 @@ def remove(tags: Iterable[str] = (), *, at: int | None = None, regex: bool = Fal
             replace_text(tag, "", pattern=True)
     if regex:
         patterns = [re.compile(tag, re.IGNORECASE) for tag in unwanted]
-        fits = [lambda tag, one=one: one.fullmatch(tag) is not None for one in patterns]
+        fits: list[Callable[[str], bool]] = [_matches(one) for one in patterns]
     else:
         fits = [has_tag(tag) for tag in unwanted]
     return by_line(lambda caption: replace(caption, tags=tuple(t for t in caption.tags if not any(f(t) for f in fits))))
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda tag: pattern.fullmatch(tag) is not None
 
 
 def _without_place(tags: tuple[str, ...], at: int) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def _opening(found: Statistics) -> str:
 
 def _tables(found: Statistics, most: int | None) -> Iterator[Table]:
     tags, captions = found.tags, found.captions
-    heads = ("tag", "images", "weighted", "share", "first", "only_in")
+    heads: tuple[str, ...] = ("tag", "images", "weighted", "share", "first", "only_in")
     yield _table("Tags, by images times repeats", tags, most, heads)
     often = found.pairs.loc[found.pairs["images"] > 1]
     yield _table("Stand together", often, most, ("a", "b", "images", "share"))
@@ -80,7 +80,7 @@ def _tables(found: Statistics, most: int | None) -> Iterator[Table]:
 
 def _table(title: str, frame: pd.DataFrame, most: int | None, heads: Sequence[str]) -> Table:
     kept = frame if most is None else frame.head(most)
-    body = [[_cell(head, value) for head, value in zip(heads, row, strict=True)]
+    body: list[Sequence[Any]] = [[_cell(head, value) for head, value in zip(heads, row, strict=True)]
             for row in kept[list(heads) if len(frame) else []].itertuples(index=False)]  # fmt: skip
     return title, [head.replace("_", " ") for head in heads], body, len(frame)
 

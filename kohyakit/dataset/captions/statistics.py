@@ -113,8 +113,8 @@ def _count(seen: _Seen, folder: Path, batch: list[CaptionFile]) -> None:
         else:
             seen.without[subset] = seen.without.get(subset, 0) + 1
     tokens = count_tokens_of([line for _, line, _ in kept])
-    for (file, line, lines), many in zip(kept, tokens, strict=True):
-        _add(seen, folder, file, line, lines, many)
+    for (file, first, count), many in zip(kept, tokens, strict=True):
+        _add(seen, folder, file, first, count, many)
 
 
 def _add(seen: _Seen, folder: Path, file: CaptionFile, line: str, lines: int, tokens: int) -> None:
@@ -141,7 +141,7 @@ def _entries(seen: _Seen) -> tuple[Any, Any]:
 
     held = np.frombuffer(seen.held, dtype=np.intc) if seen.held else np.zeros(0, np.intc)
     ends = held < 0
-    rows = np.cumsum(ends) - ends
+    rows: np.ndarray = np.cumsum(ends) - ends
     return rows[~ends], held[~ends]
 
 

@@ -95,13 +95,13 @@ def grey_tail(rgb: np.ndarray, least: int) -> float:
     import numpy as np
 
     def grey(part: np.ndarray) -> np.ndarray:
-        return (np.abs(part.astype(np.int16) - _GREY) <= 2).all(axis=-1)
+        return np.asarray((np.abs(part.astype(np.int16) - _GREY) <= 2).all(axis=-1))
 
     if rgb.shape[0] < 2 or any(abs(value - _GREY) > 2 for value in rgb[-1, 0].tolist()):
         return 0.0
     if not grey(rgb[-1]).all() or grey(rgb[0]).mean() > 0.5:
         return 0.0
-    painted = ~grey(rgb).all(axis=1)
+    painted = np.asarray(~grey(rgb).all(axis=1))
     rows = int(np.argmax(painted[::-1])) if painted.any() else 0
     return rows / rgb.shape[0] if rows >= max(2, least) else 0.0
 
@@ -132,8 +132,8 @@ def repeated_unit(rgb: np.ndarray, height: int, width: int) -> int | None:
     alive = runs.any(axis=1)
     where, starts = where[alive], runs[alive].argmax(axis=1)
     strong = np.zeros(len(where), bool)
-    for at, line in lines:
-        first = line[np.searchsorted(at, where), starts]
+    for among, line in lines:
+        first = line[np.searchsorted(among, where), starts]
         strong |= np.ptp(first, axis=1) >= 8  # most are a plain sky; a pattern has strength
     return int(where[strong.argmax()]) if strong.any() else None
 

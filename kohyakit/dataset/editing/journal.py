@@ -196,7 +196,8 @@ def _parse(folder: Path, data: dict[str, Any]) -> Change:
     words = [data["id"], data["time"], data["what"], data.get("undoes", "")]
     if not all(isinstance(word, str) for word in words):
         raise TypeError("a journal of another kind")
-    return Change(*words[:3], edits, words[3])
+    number, time, what, undoes = words
+    return Change(number, time, what, edits, undoes)
 
 
 def _relative(path: Path, folder: Path) -> str:

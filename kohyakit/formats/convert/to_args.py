@@ -30,7 +30,8 @@ def to_args(work: Work) -> Conversion:
     config, problems = work.config()
     if work.options.as_gui and work.kind == "gui-json":
         return _gui_command(work, config, problems)
-    notes, written = [], []
+    notes: list[Note] = []
+    written: list[Path] = []
     prompts = prompts_file_for(work, config)
     config = with_dataset(work, config, notes)
     if prompts:

@@ -217,7 +217,9 @@ class Variables:
                 if value is None:
                     value = f"{_OPEN}{self.shown(piece.text)}{_CLOSE}"
                 splits = not piece.quoted and isinstance(value, str)
-                yield value, splits and (self.dialect.name != "PowerShell" or value.startswith("--"))
+                if splits and self.dialect.name == "PowerShell":
+                    splits = str(value).startswith("--")
+                yield value, splits
 
 
 _CONSTANTS = {"true": "True", "false": "False", "null": ""}

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from kohyakit.errors import KohyakitError, Problem
 
@@ -165,7 +165,7 @@ class _Machine:
     """The stack of one pickle. Every operation moves values about; none calls anything that the file names."""
 
     def __init__(self, file: IO[bytes], storage: Callable[[_Storage], None] | None = None) -> None:
-        self._ops = pickletools.genops(_Short(file))
+        self._ops = pickletools.genops(cast("IO[bytes]", _Short(file)))
         self._seen = storage or (lambda storage: None)
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}

@@ -77,7 +77,8 @@ def read(folder: Path) -> StateFolder:
         data = json.loads((folder / POSITION_FILE).read_text(encoding="utf-8"))
         return StateFolder(folder, _position(data), _mapping(data.get("made_with", {})), str(data.get("run", "")))
     except (OSError, ValueError, RecursionError) as error:
-        what = "it is no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError)) else error
+        no_json = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
+        what = "it is no JSON" if no_json else str(error)
         raise _wrong(folder, f"{POSITION_FILE} cannot be read ({what})", _DAMAGED) from error
 
 

@@ -176,7 +176,7 @@ def _foreign(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]
     for (name, tensor), plain in zip(tensors.items(), names, strict=True):
         match = _FOREIGN.fullmatch(plain.replace(".processor.", ".").replace("_lora.", ".lora."))
         part, dot, layer = match[1].partition(".") if match else ("", "", "")
-        if not dot or part not in ("unet", "text_encoder", "text_encoder_2"):
+        if match is None or not dot or part not in ("unet", "text_encoder", "text_encoder_2"):
             found.rest[name] = tensor
             continue
         kohya = join_name(part, layer, sdxl=sdxl)

@@ -127,6 +127,20 @@ def method_of(tensors: Tensors) -> Method | None:
     return next((method for method in METHODS if all(mark in tensors for mark in method.marks)), None)
 
 
+def is_plain(tensors: Tensors) -> bool:
+    """Whether a layer is a low-rank pair, of networks.lora or LoCon."""
+    method = method_of(tensors)
+    return method is not None and method.name == "lora"
+
+
+def update_of(tensors: Tensors) -> Tensor:
+    """What a layer adds to its weight. Raises ValueError for one that needs the weight itself, or is no layer."""
+    method = method_of(tensors)
+    if method is None or method.update is None:
+        raise ValueError("a layer whose update cannot be told from its tensors")
+    return method.update(tensors)
+
+
 # Methods that need the base weight: the axes that their tensors have.
 _AXES = {"oft_blocks": (3, 4), "oft_diag": (3, 4), "a1.weight": (2, 4), "a2.weight": (2, 4), "b1.weight": (2, 4),
          "b2.weight": (2, 4), "weight": (1,)}  # fmt: skip

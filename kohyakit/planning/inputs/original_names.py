@@ -29,9 +29,10 @@ def unet_origin(key: str, config: dict[str, Any]) -> str:
         part, number, inner = match.groups()
         place = "middle_block.1" if part == "attentions" else f"middle_block.{2 * int(number)}"
         return f"{place}.{_RESNET.get(inner, inner)}.{kind}"
-    way, block, part, layer, inner = re.fullmatch(
-        r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", module
-    ).groups()
+    match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", module)
+    if match is None:
+        raise ValueError(f"{key} is no key of a U-Net")
+    way, block, part, layer, inner = match.groups()
     layers, start = config["layers_per_block"], (config["layers_per_block"] + 1) * int(block)
     if part == "downsamplers":
         return f"input_blocks.{start + layers + 1}.0.op.{kind}"

@@ -194,8 +194,8 @@ def _kept(steps: np.ndarray, walls: np.ndarray, values: np.ndarray) -> np.ndarra
     for number, start in enumerate(first[:-1]):
         later = first[number + 1 :][walls[first[number + 1 :]] >= ends[number]]
         if len(later):
-            stretch = slice(start, first[number + 1])
-            keep[stretch] &= steps[stretch] < steps[later].min()
+            here = slice(start, first[number + 1])
+            keep[here] &= steps[here] < steps[later].min()
     return keep
 
 
