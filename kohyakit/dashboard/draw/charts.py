@@ -14,6 +14,26 @@ _CROSS = "path://M0,0L10,10M10,0L0,10"
 _DENSE = 80  # points from which a broken line is drawn thin instead: its many dashes cannot be seen, and take long
 
 
+_TOOLTIP = {
+    "trigger": "axis",
+    "confine": True,
+    "order": "valueAsc",
+    "valueFormatter": "%.5g",
+    "axisPointer": {"type": "line", "snap": True},
+    "padding": [6, 10],
+}
+_TOOLBOX = {
+    "right": 0,
+    "top": 2,
+    "itemSize": 12,
+    "itemGap": 10,
+    "feature": {
+        "dataZoom": {"title": {"zoom": "zoom: drag over the chart", "back": "zoom back"}},
+        "restore": {"title": "show all"},
+    },
+}
+
+
 def curve_chart(
     lines: Sequence[Line],
     *,
@@ -36,36 +56,9 @@ def curve_chart(
         },
         "grid": {"left": 4, "right": 18, "top": 44, "bottom": 22, "containLabel": True},
         "title": {"text": title, "left": 0, "top": 4, "textStyle": {"fontSize": 14, "fontWeight": 600}},
-        "legend": {
-            "show": legend,
-            "type": "scroll",
-            "icon": "roundRect",
-            "itemWidth": 14,
-            "itemHeight": 4,
-            "itemGap": 14,
-            "top": 5,
-            "right": 84,
-            "left": min(40 + 8 * len(title), 320),
-            "data": [line.run for line in lines],
-        },
-        "tooltip": {
-            "trigger": "axis",
-            "confine": True,
-            "order": "valueAsc",
-            "valueFormatter": "%.5g",
-            "axisPointer": {"type": "line", "snap": True},
-            "padding": [6, 10],
-        },
-        "toolbox": {
-            "right": 0,
-            "top": 2,
-            "itemSize": 12,
-            "itemGap": 10,
-            "feature": {
-                "dataZoom": {"title": {"zoom": "zoom: drag over the chart", "back": "zoom back"}},
-                "restore": {"title": "show all"},
-            },
-        },
+        "legend": _legend([line.run for line in lines], min(40 + 8 * len(title), 320), shown=legend),
+        "tooltip": _TOOLTIP,
+        "toolbox": _TOOLBOX,
         "dataZoom": [{"type": "inside", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False, "filterMode": "none"}],
         "xAxis": {
             "type": "value",
@@ -82,6 +75,21 @@ def curve_chart(
         if log
         else {"type": "value", "scale": True, "splitNumber": 4, **({"max": float(f"{top:.2g}")} if top else {})},
         "series": [*behind, *(_series(line, place, log=log, far=far) for place, line in enumerate(lines))],
+    }
+
+
+def _legend(runs: list[str], left: int, *, shown: bool) -> dict[str, Any]:
+    return {
+        "show": shown,
+        "type": "scroll",
+        "icon": "roundRect",
+        "itemWidth": 14,
+        "itemHeight": 4,
+        "itemGap": 14,
+        "top": 5,
+        "right": 84,
+        "left": left,
+        "data": runs,
     }
 
 

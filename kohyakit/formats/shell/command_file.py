@@ -15,8 +15,9 @@ from kohyakit.config.scripts import SCRIPTS
 from kohyakit.config.train import Note
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.shell.dialect import dialect_of
+from kohyakit.formats.shell.pieces import Command, OpenQuote
 from kohyakit.formats.shell.variables import Variables, missing
-from kohyakit.formats.shell.words import Command, Lexer, OpenQuote
+from kohyakit.formats.shell.words import Lexer
 from kohyakit.formats.text import BOM, shorten
 
 LARGEST = 400_000  # characters; a command file has a few thousand

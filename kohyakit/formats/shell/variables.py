@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kohyakit.formats.shell.dialect import Dialect
-from kohyakit.formats.shell.words import HERE, Command, Word
+from kohyakit.formats.shell.pieces import HERE, Command, Word
 
 _LONGEST, _MOST = 32_000, 4_000  # characters of a value, words of a list: no shell's line is longer
 _OPEN, _CLOSE = "\ue000", "\ue001"  # around the name of what has no value

@@ -7,52 +7,9 @@ that would break what is plainly meant (a blank behind the sign that goes on, an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from kohyakit.formats.shell.dialect import Dialect
-
-HERE = "\x00here"  # the name of the variable that stands for the file's own folder
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a word. kind: text, variable, or unknown: what only a shell could work out."""
-
-    kind: str
-    text: str
-    quoted: bool = False
-    default: str | None = None
-
-
-@dataclass(slots=True)
-class Word:
-    """A word; items: what stands in brackets behind it, as in `X=(a b)`."""
-
-    pieces: list[Piece] = field(default_factory=list)
-    items: list[Word] | None = None
-
-    @property
-    def plain(self) -> str:
-        """The text in front of the first variable or quote."""
-        first = self.pieces[0] if self.pieces else None
-        return first.text if first and first.kind == "text" and not first.quoted else ""
-
-
-@dataclass(slots=True)
-class Command:
-    """One command of a file. line: where it begins, from 1; raw: as it stands there; before: what parts it from the
-    command before (a line end, `&&`, `|`)."""
-
-    line: int
-    words: list[Word] = field(default_factory=list)
-    raw: str = ""
-    before: str = "\n"
-
-
-class OpenQuote(ValueError):
-    """A quote that never closes; the text says where."""
-
+from kohyakit.formats.shell.expansions import Expansions
+from kohyakit.formats.shell.pieces import Command, OpenQuote, Word
 
 _RUN = re.compile(r"[^\s\"'`\\^$%!#;&|<>()@{}\xa0]+")
 _GOES_ON = re.compile(r"([\\^`])([ \t]*)(?:\n|\Z)")
@@ -60,34 +17,12 @@ _REDIRECT = re.compile(r"(?:\d|&|\*)?>{1,2}(?:&\d)?|<(?=\s)|<{2,3}")
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _SEPARATOR = re.compile(r"&&|\|\||;;|[;&|]")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_PS_NAME = re.compile(r"(?:(?:env|script|global|local):)?[A-Za-z_]\w*", re.IGNORECASE)
-_PERCENT = re.compile(r"%(~dp0|[A-Za-z_][\w.-]*)%?")
-_OWN_FOLDER = re.compile(
-    r"""(?:cd\s+(?:--\s+)?"?\$\(\s*)?dirname\s+(?:--\s+)?"?(?:\$0|\$\{0\}|\$\{BASH_SOURCE(?:\[0\])?\}|\$BASH_SOURCE)"?"""
-    r"""(?:\s*\)"?(?:\s*>\s*/dev/null)?\s*(?:&&|;)\s*pwd(?:\s+-P)?)?\s*"""
-)
-_BRACES = re.compile(r"(\w+)(?:\[[@*]\])?(?::?[-=](.*))?", re.DOTALL)
 _BLANKS = " \t\f\v\xa0"
 _OPTION_AHEAD = re.compile(r"(?:[ \t\xa0]*\n)*[ \t\xa0]*--[A-Za-z]")
 
 
-class Lexer:
-    """Reads one text. say: told (line, what) of each repair."""
-
-    def __init__(self, text: str, dialect: Dialect, say: Callable[[int, str], None] = lambda line, what: None) -> None:
-        self.text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if dialect.name == "PowerShell":
-            self.text = re.sub(r"<#.*?#>", lambda found: "\n" * found[0].count("\n"), self.text, flags=re.DOTALL)
-        self.dialect, self.say = dialect, say
-        self.delayed = "enabledelayedexpansion" in text.lower()
-        self.at, self.line = 0, 1
-        self.found: list[Command] = []
-        self.word: Word | None = None
-        self.words: list[Word] = []
-        self.start, self.start_line, self.before = 0, 1, "\n"
-        self.skip_next, self.heredoc = False, ""
-        self.commas = False
-        self.one_command = dialect.plain and self._begins_with_option()
+class Lexer(Expansions):
+    """Reads one text into its commands."""
 
     def commands(self) -> list[Command]:
         """Every command of the text. Raises OpenQuote."""
@@ -101,10 +36,6 @@ class Lexer:
         self.one_command, self.commas = True, self.dialect.name == "PowerShell"
         self.commands()
         return [word for command in self.found for word in command.words]
-
-    def _begins_with_option(self) -> bool:
-        lines = (line for line in self.text.split("\n") if line.strip() and not self.dialect.comment(line))
-        return next(lines, "").lstrip().startswith("-")
 
     # what stands at the place
 
@@ -167,34 +98,6 @@ class Lexer:
         if character == "(":
             return self._list()
         return character == "@" and name != "cmd" and self._at_sign()
-
-    def _put(self, text: str, kind: str = "text", quoted: bool = False, default: str | None = None) -> None:
-        if self.word is None:
-            self.word = Word()
-            if not self.words:
-                self.start_line = self.line
-        pieces = self.word.pieces
-        if pieces and kind == pieces[-1].kind == "text" and pieces[-1].quoted == quoted:
-            text = pieces.pop().text + text
-        pieces.append(Piece(kind, text, quoted, default))
-
-    def _end_word(self) -> None:
-        if self.word is None:
-            return
-        if self.skip_next:
-            self.skip_next = False
-        else:
-            self.words.append(self.word)
-        self.word = None
-
-    def _end_command(self, separator: str) -> None:
-        self._end_word()
-        self.skip_next = False
-        if self.words:
-            raw = self.text[self.start : self.at].strip()
-            self.found.append(Command(self.start_line, self.words, raw, self.before))
-        self.words, self.before = [], separator
-        self.start = self.at + len(separator)
 
     # lines
 
@@ -259,10 +162,6 @@ class Lexer:
         self.line += self.text.count("\n", match.start(), match.end())
         self._skip_comments()
         return True
-
-    def _is_path(self) -> bool:
-        """Does the word before hold a backslash already, so that one at its end may belong to it?"""
-        return self.word is not None and any("\\" in piece.text for piece in self.word.pieces)
 
     def _comment(self) -> bool:
         if self.word is not None or (self.dialect.name == "cmd" and not self.dialect.plain):
@@ -360,106 +259,6 @@ class Lexer:
             return False
         self._put(following, quoted=True)
         self.at += 2
-        return True
-
-    # variables
-
-    def _dollar(self, quoted: bool) -> bool:
-        text, at = self.text, self.at
-        following = text[at + 1 : at + 2]
-        if following == "(":
-            return self._substitution("(", quoted)
-        if following == "{":
-            return self._braced(quoted)
-        pattern = _PS_NAME if self.dialect.name == "PowerShell" else _NAME
-        match = pattern.match(text, at + 1)
-        if match:
-            self.at = match.end()
-            name = match[0].rpartition(":")[2]
-            self._put(HERE if name.lower() == "psscriptroot" else name, "variable", quoted)
-            return True
-        if following and following in "@*#?0123456789" and not self.dialect.plain:
-            self._put(f"${following}", "unknown", quoted)
-            self.at += 2
-            return True
-        return False
-
-    def _braced(self, quoted: bool) -> bool:
-        end = self._closing("{", "}", self.at + 1)
-        if end < 0:
-            return False
-        inner = self.text[self.at + 2 : end]
-        if self.dialect.name == "PowerShell":
-            inner = inner.rpartition(":")[2]
-        match = _BRACES.fullmatch(inner)
-        if match and not (match[2] and "$" in match[2]):
-            self._put(match[1], "variable", quoted, match[2])
-        else:
-            self._put(self.text[self.at : end + 1], "unknown", quoted)
-        self.line += self.text.count("\n", self.at, end)
-        self.at = end + 1
-        return True
-
-    def _substitution(self, opening: str, quoted: bool) -> bool:
-        """`$(…)` or backticks: what a command prints. No command is run, so it stays unknown."""
-        if opening == "`":
-            end = self.text.find("`", self.at + 1)
-            inner = self.text[self.at + 1 : end]
-        else:
-            end = self._closing("(", ")", self.at + 1)
-            inner = self.text[self.at + 2 : end]
-        if end < 0:
-            return False
-        only = _PS_NAME.fullmatch(inner[1:]) if inner.startswith("$") and self.dialect.name == "PowerShell" else None
-        if only:
-            self._put(only[0].rpartition(":")[2], "variable", quoted)
-        elif _OWN_FOLDER.fullmatch(inner.strip()):
-            self._put(HERE, "variable", quoted)
-        else:
-            self._put(self.text[self.at : end + 1], "unknown", quoted)
-        self.line += self.text.count("\n", self.at, end)
-        self.at = end + 1
-        return True
-
-    def _closing(self, opening: str, closing: str, at: int) -> int:
-        depth = 0
-        for match in re.compile(f"[{re.escape(opening + closing)}]").finditer(self.text, at, at + 4000):
-            depth += 1 if match[0] == opening else -1
-            if not depth:
-                return match.start()
-        return -1
-
-    def _percent(self, quoted: bool) -> bool:
-        if self.dialect.name != "cmd" and not self.dialect.plain:
-            return False
-        text, at = self.text, self.at
-        following = text[at + 1 : at + 2]
-        match = _PERCENT.match(text, at)
-        if match and match[1] == "~dp0":
-            self._put(HERE, "variable", quoted)
-            self.at = at + 5
-        elif match and match[0].endswith("%"):
-            self._put(match[1], "variable", quoted)
-            self.at = match.end()
-        elif self.dialect.plain:
-            return False
-        elif following == "%":
-            loop = re.match(r"%%~?[A-Za-z]\b", text[at : at + 5])
-            self._put(loop[0] if loop else "%", "unknown" if loop else "text", quoted)
-            self.at = at + (len(loop[0]) if loop else 2)
-        elif parameter := re.match(r"%(?:~[a-z]*)?[0-9*]|%\w+:[^%\n]*%", text[at : at + 200]):
-            self._put(parameter[0], "unknown", quoted)
-            self.at = at + len(parameter[0])
-        else:
-            return False
-        return True
-
-    def _exclamation(self, quoted: bool) -> bool:
-        match = re.compile(r"!([A-Za-z_]\w*)!").match(self.text, self.at)
-        if not match:
-            return False
-        self._put(match[1], "variable", quoted)
-        self.at = match.end()
         return True
 
     # lists, redirections, separators
