@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from kohyakit.dashboard.pages import caption_desk
 from kohyakit.dashboard.pages import captions as captioning
 from kohyakit.dashboard.pages.page import nothing, open_page
 from kohyakit.dataset.editing.captions import caption_files
@@ -17,6 +18,8 @@ if folder is None:
     st.stop()
 
 files = caption_files(folder)
+if caption_desk.take_edits(folder, files):
+    files = caption_files(folder)
 captioning.leftovers()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     words = st.text_input(
@@ -37,19 +40,23 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         width=220,
         format_func=lambda tag: tags[tag],
     )
-found = captioning.chosen_files(files, words or "", kind, tag)
-view = st.segmented_control(
-    "View",
-    ["One by one", "Many at once", "History"],
-    default="One by one",
-    required=True,
-    key="edit",
-    bind="query-params",
-    label_visibility="collapsed",
-)
-st.caption(f"{len(found)} of {len(files)} photos")
+asked = caption_desk.tag_filter()
+found = [file for file in captioning.chosen_files(files, words or "", kind, tag) if caption_desk.fits(file, asked)]
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    view = st.segmented_control(
+        "View",
+        ["One by one", "List", "Many at once", "History"],
+        default="One by one",
+        required=True,
+        key="edit",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    st.caption(f"{len(found)} of {len(files)} photos", width="content")
 if view == "One by one":
-    captioning.one_by_one(opened, folder, found)
+    caption_desk.desk(opened, folder, found, files)
+elif view == "List":
+    captioning.side_by_side(opened, folder, found)
 elif view == "Many at once":
     captioning.many_at_once(opened, folder, found)
 else:

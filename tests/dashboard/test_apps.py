@@ -260,7 +260,7 @@ def test_a_preset_that_cannot_be_read(project: Path, text: str) -> None:
 def test_a_caption_is_edited_and_taken_back(project: Path) -> None:
     caption = project / "img" / "10_sks lighthouse" / "beach-02.txt"
     before = caption.read_bytes()
-    app = open_page("captions")
+    app = open_page("captions", edit="List")
     field(app, "text_area", "10_sks lighthouse/beach-02.jpg").set_value("sks lighthouse, fog")
     field(app, "button", "Save captions").click().run()
     assert caption.read_text(encoding="utf-8") == "sks lighthouse, fog"
@@ -274,19 +274,20 @@ def test_a_caption_is_saved_when_its_field_is_left(project: Path) -> None:
     """No button needed: another page, a filter or a closed browser loses nothing."""
     caption = project / "img" / "10_sks lighthouse" / "beach-02.txt"
     before = caption.read_bytes()
-    app = open_page("captions")
+    app = open_page("captions", edit="List")
     field(app, "text_area", "10_sks lighthouse/beach-02.jpg").set_value("sks lighthouse, fog")
     app.run()  # the browser tells of a field when it is left
     assert caption.read_bytes() != before
     app.switch_page("views/runs.py").run()
     app.switch_page("views/captions.py").run()
+    app.segmented_control(key="edit").set_value("List").run()
     assert caption.read_text(encoding="utf-8") == "sks lighthouse, fog"
     assert field(app, "text_area", "10_sks lighthouse/beach-02.jpg").value == "sks lighthouse, fog"
 
 
 def test_what_was_typed_over_a_changed_file_stays_on_the_page(project: Path) -> None:
     caption = project / "img" / "10_sks lighthouse" / "beach-02.txt"
-    app = open_page("captions")
+    app = open_page("captions", edit="List")
     caption.write_text("from another editor", encoding="utf-8")
     field(app, "text_area", "10_sks lighthouse/beach-02.jpg").set_value("an hour's work").run()
     assert caption.read_text(encoding="utf-8") == "from another editor"

@@ -119,7 +119,7 @@ def tags_of(files: Sequence[CaptionFile]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def one_by_one(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> None:
+def side_by_side(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> None:
     """A page of pictures with their captions as fields. What is typed is written as soon as the field is left, so that
     no other page, filter or closed browser loses it; History takes each back.
     """

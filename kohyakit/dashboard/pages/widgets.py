@@ -1,4 +1,4 @@
-"""The three things Streamlit has not: a runs table with pictures and a tree, a gallery, a wall of samples.
+"""What Streamlit has not: a runs table with pictures and a tree, a gallery, a wall of samples, a desk for captions.
 
 Their scripts set every word as text; nothing that comes from a file is ever markup.
 """
@@ -49,3 +49,13 @@ def sample_wall(data: dict[str, Any], *, key: str) -> Any:
         data=data, default={"step": data.get("start")}, key=key, on_step_change=lambda: None
     )
     return result.step
+
+
+def caption_desk(data: dict[str, Any], *, key: str) -> None:
+    """Photos and captions by keys (the shape: components/caption_desk.js). What was typed stands in the session's
+    state under the key, as `edits` (number, edits as [photo, text as shown, text]) and `filter` (with, without).
+    """
+    _component("caption_desk")(
+        data=data, default={"edits": None, "filter": None}, key=key,
+        on_edits_change=lambda: None, on_filter_change=lambda: None,
+    )  # fmt: skip
