@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,35 +91,33 @@ def resize(
     lora_file.check_free(target, overwrite=overwrite)
     found = lora_file.read(path)
     dtype = dtype or found.dtype
-    apart = {name: parts for name, layer in found.layers.items() if (parts := _apart(layer)) is not None}
-    if not apart:
+    wide = {name for name, layer in found.layers.items() if _is_wide(layer)}
+    limit = {name: conv_rank or most if name in wide else most for name in found.layers}
+    if rule == "size":
+        ranks = _within(found.layers, limit, int(amount), torch.finfo(dtype).bits // 8)
+    done = []
+    for name, layer in found.layers.items():
+        if (parts := _apart(layer)) is None:
+            continue
+        if rule == "size":
+            rank = ranks[name]
+        else:
+            room = min(limit[name] or len(parts.values), len(parts.values))
+            asked = conv_rank if conv_rank and name in wide and rule == "rank" else amount
+            rank = chosen_rank(parts.values, rule, asked, most=room, as_sd_scripts=as_sd_scripts)
+        done.append(Resized(name, _rank(layer), rank, parts.kept(rank)))
+        found.layers[name] = {key: value.to(dtype) for key, value in _plain(layer, parts, rank).items()}
+    if not done:
         what = "holds no layer whose rank could be changed"
         raise ConfigError(Problem(str(path), what, "give a LoRA, LoHa or LoKr file", "nothing_to_resize"))
-    limits = {name: min(most or len(parts.values), len(parts.values)) for name, parts in apart.items()}
-    if rule == "size":
-        ranks = _within(apart, limits, int(amount), torch.finfo(dtype).bits // 8)
-    else:
-        ranks = {
-            name: chosen_rank(
-                parts.values, rule, conv_rank if conv_rank and _is_wide(parts) and rule == "rank" else amount,
-                most=min(limits[name], conv_rank) if conv_rank and _is_wide(parts) else limits[name],
-                as_sd_scripts=as_sd_scripts,
-            )
-            for name, parts in apart.items()
-        }  # fmt: skip
-    done = []
-    for name, parts in apart.items():
-        layer = found.layers[name]
-        done.append(Resized(name, _rank(layer), ranks[name], parts.kept(ranks[name])))
-        found.layers[name] = _plain(layer, parts, ranks[name])
     found.metadata = _described(found.metadata, done, rule, amount)
     lora_file.write(target, found, dtype=dtype, overwrite=overwrite)
     return done
 
 
-def _is_wide(parts: Parts) -> bool:
-    """Whether it is a convolution of more than one pixel."""
-    return len(parts.shape) == 4 and parts.shape[2:] != (1, 1)
+def _is_wide(layer: Mapping[str, Tensor]) -> bool:
+    """Whether it is of a convolution of more than one pixel."""
+    return any(tensor.ndim == 4 and tensor.shape[2:] != (1, 1) for tensor in layer.values())
 
 
 def _apart(layer: dict[str, Tensor]) -> Parts | None:
@@ -151,20 +149,17 @@ def _plain(layer: dict[str, Tensor], parts: Parts, rank: int) -> dict[str, Tenso
     }
 
 
-def _within(apart: dict[str, Parts], most: dict[str, int], size: int, width: int) -> dict[str, int]:
+def _within(layers: lora_file.Layers, limit: Mapping[str, int | None], size: int, width: int) -> dict[str, int]:
     """Ranks whose tensors take `size` bytes at most: the directions that hold most for their bytes stay."""
-    costs = {name: (parts.shape[0] + parts.right.shape[1]) * width for name, parts in apart.items()}
-    ranks = dict.fromkeys(apart, 1)
+    costs: dict[str, int] = {}
+    candidates: list[tuple[float, str]] = []
+    for name, layer in layers.items():
+        if (parts := _apart(layer)) is not None:
+            costs[name] = (parts.shape[0] + parts.right.shape[1]) * width
+            candidates += ((float(value) ** 2 / costs[name], name) for value in parts.values[1 : limit[name]])
+    ranks = dict.fromkeys(costs, 1)
     spent = sum(costs.values())
-    candidates = sorted(
-        (
-            (float(value) ** 2 / costs[name], name)
-            for name, parts in apart.items()
-            for value in parts.values[1 : most[name]]
-        ),
-        reverse=True,
-    )
-    for _, name in candidates:
+    for _, name in sorted(candidates, reverse=True):
         if spent + costs[name] <= size:
             ranks[name] += 1
             spent += costs[name]
