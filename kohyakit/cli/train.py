@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from kohyakit.runs.run import Run
 
 
 @click.command()
@@ -99,3 +104,19 @@ def train(
             sys.exit(130)
     if run is not None and run.status == "interrupted":
         sys.exit(130)
+    if run is not None:
+        _judge(run)
+
+
+def _judge(run: Run) -> None:
+    """Say who reads what was trained; where torch is missing, as it may be beside sd-scripts, that is left out."""
+    from kohyakit.errors import KohyakitError
+    from kohyakit.runs.verdict import sentences
+
+    with contextlib.suppress(KohyakitError, ModuleNotFoundError):
+        from kohyakit.lora.verdict import judge_run
+
+        verdict = judge_run(run).record.verdict
+        for severity, sentence in sentences(verdict):
+            if severity != "good":
+                click.echo(f"{severity}: {verdict['file']}: {sentence}", err=True)

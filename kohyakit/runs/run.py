@@ -87,7 +87,8 @@ class Record:
     Times are ISO 8601 in UTC. logs: folders with event files, a further one for each time it was resumed.
     images, captions: fingerprints; images_by_name: what an imported run's files tell of its images.
     changes: what differs from the parent, in words. cwd: the folder that relative paths of the settings start from.
-    extra: keys that a newer kohyakit wrote, kept.
+    verdict: what was found in its LoRA when it had ended (see runs.verdict). extra: keys that a newer kohyakit wrote,
+    kept.
     """
 
     version: str
@@ -120,6 +121,7 @@ class Record:
     checkpoints: tuple[Checkpoint, ...] = ()
     process: Process | None = None
     imported: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

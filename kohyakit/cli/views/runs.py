@@ -20,6 +20,7 @@ from kohyakit.runs.comparison.summary import TRAINING, VALIDATION
 from kohyakit.runs.logs.metrics import Summary
 from kohyakit.runs.prune import Candidate
 from kohyakit.runs.run import Checkpoint, Run
+from kohyakit.runs.verdict import sentences
 
 _STATUS = {
     "finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow", "lost": "red",
@@ -128,6 +129,10 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
         heading("Files")
         for checkpoint in record.checkpoints:
             click.echo(f"  {shown(checkpoint.file)}  {size(checkpoint.bytes)}{_fate(run, checkpoint)}")
+    if record.verdict:
+        heading(f"Its LoRA (kohyakit lora check '{shown(str(record.verdict.get('file', '')))}')")
+        for severity, sentence in sentences(record.verdict):
+            click.echo(f"  {click.style('•', fg=_SEVERITY.get(severity))} {shown(sentence)}")
 
 
 def _fate(run: Run, checkpoint: Checkpoint) -> str:

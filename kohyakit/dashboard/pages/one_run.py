@@ -17,6 +17,7 @@ from kohyakit.dashboard.serve.start import tail
 from kohyakit.errors import KohyakitError
 from kohyakit.runs.comparison.compare import Row, settings_table, show
 from kohyakit.runs.run import Checkpoint, Run
+from kohyakit.runs.verdict import sentences
 
 
 def choose(opened: Opened) -> Run:
@@ -124,6 +125,9 @@ def files(run: Run) -> None:
         },
         hide_index=True,
     )
+    told = [(severity, "", plain(text)) for severity, text in sentences(run.record.verdict)]
+    if told:
+        st.html(sentence_list(told))
 
 
 def _fate(run: Run, one: Checkpoint) -> str:
