@@ -19,7 +19,7 @@ FLOORS = (
     ("formats", "dataset"),
     ("planning", "runs", "describe"),
     ("models", "networks"),
-    ("audit", "captioning", "train", "lora", "launch", "demo"),
+    ("audit", "captioning", "train", "lora", "launch", "doctor", "demo"),
     ("cli", "dashboard", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("kohyakit.cli.schema:schema", "Print a JSON Schema for editors."),
     "templates": ("kohyakit.cli.templates:templates", "List, show and copy presets to start from."),
     "runs": ("kohyakit.cli.runs:runs", "List, compare and import trainings: 1a, 1b, 2a."),
+    "doctor": ("kohyakit.cli.doctor:doctor", "Say what this machine has, and what stands in the way."),
     "dashboard": ("kohyakit.cli.dashboard:dashboard", "Compare runs, samples and data sets in the browser."),
 }
 
