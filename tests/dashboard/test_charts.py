@@ -9,7 +9,7 @@ import pytest
 
 from kohyakit.dashboard.draw import svg
 from kohyakit.dashboard.draw.charts import bar_chart, curve_chart, scatter_chart
-from kohyakit.dashboard.draw.curves import Line, calm_top, drawn, tag_title
+from kohyakit.dashboard.draw.curves import Line, calm_top, drawn, far_apart, tag_title
 
 
 def lines() -> list[Line]:
@@ -111,3 +111,15 @@ def test_a_wild_run_does_not_flatten_the_others() -> None:
 )
 def test_tags_in_words(tag: str, title: str) -> None:
     assert tag_title(tag) == title
+
+
+def test_rates_of_two_sizes_are_told_apart() -> None:
+    """1e-4 beside 1 (Prodigy's) lies on the ground of a linear chart; 1e-4 beside 5e-4 does not."""
+    steps = np.arange(4.0)
+
+    def rate(top: float) -> Line:
+        return Line("1a", "lr/unet", steps, np.array([0.0, top / 2, top, np.nan]), "#000")
+
+    assert far_apart([rate(1e-4), rate(1.0)])
+    assert not far_apart([rate(1e-4), rate(5e-4)])
+    assert not far_apart([rate(0.0)])

@@ -205,6 +205,13 @@ def calm_top(lines: list[Line]) -> tuple[float, tuple[Line, ...]] | None:
     return (max(calm) * 1.3, wild) if limit > 0 and wild and calm else None
 
 
+def far_apart(lines: list[Line]) -> bool:
+    """Whether some lines would lie flat on the ground beside the others: their tops differ more than tenfold."""
+    tops = [float(line.y[np.isfinite(line.y)].max(initial=0.0)) for line in lines]
+    above = [top for top in tops if top > 0]
+    return bool(above) and max(above) > 10 * min(above)
+
+
 def tag_group(tag: str) -> str:
     """loss | validation | lr | other: what belongs in one chart's neighbourhood."""
     name = tag.lower()

@@ -91,11 +91,13 @@ def _controls() -> Look:
 def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int, legend: bool = True) -> list[Problem]:
     drawn, problems = drawn_lines(runs, tag, look)
     if drawn:
-        calm = None if look.log or tag_group(tag) == "lr" else lines_as_drawn.calm_top(drawn)
+        rates = tag_group(tag) == "lr"
+        log = look.log or (rates and lines_as_drawn.far_apart(drawn))
+        calm = None if log or rates else lines_as_drawn.calm_top(drawn)
 
         def make() -> dict[str, Any]:
             top = calm[0] if calm else None
-            return charts.curve_chart(drawn, axis=look.axis, log=look.log, title=tag_title(tag), legend=legend, top=top)
+            return charts.curve_chart(drawn, axis=look.axis, log=log, title=tag_title(tag), legend=legend, top=top)
 
         key = ("option", *_key(runs, tag, look), look.log, legend)
         st.echarts_chart(_drawn.get(key, _stamp(runs), make), height=height, key=f"chart_{tag}")
