@@ -4,6 +4,7 @@ import streamlit as st
 
 from kohyakit.dashboard.pages import caption_desk
 from kohyakit.dashboard.pages import captions as captioning
+from kohyakit.dashboard.pages.caption_model import ask_a_model
 from kohyakit.dashboard.pages.page import nothing, open_page
 from kohyakit.dataset.editing.captions import caption_files
 
@@ -45,7 +46,7 @@ found = [file for file in captioning.chosen_files(files, words or "", kind, tag)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     view = st.segmented_control(
         "View",
-        ["One by one", "List", "Many at once", "History"],
+        ["One by one", "List", "Many at once", "Ask a model", "History"],
         default="One by one",
         required=True,
         key="edit",
@@ -59,5 +60,7 @@ elif view == "List":
     captioning.side_by_side(opened, folder, found)
 elif view == "Many at once":
     captioning.many_at_once(opened, folder, found)
+elif view == "Ask a model":
+    ask_a_model(opened, folder, files)
 else:
     captioning.past(folder)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from kohyakit.dashboard.read.project import PROJECT_VARIABLE, Project
-from kohyakit.dashboard.serve.start import STARTS_DIR, memory_of, start, starts, tail
+from kohyakit.dashboard.serve.start import CAPTIONS_DIR, STARTS_DIR, memory_of, start, starts, tail
 from kohyakit.resources import shared_dir
-from kohyakit.runs.process import this_process
+from kohyakit.runs.process import Process, birth, this_host, this_process
 
 
 def wait_for_end(one, seconds: float = 60) -> None:
@@ -99,3 +102,51 @@ def test_memory_of_this_process() -> None:
     memory = memory_of(this_process())
     assert memory is not None
     assert 10e6 < memory < 100e9
+
+
+def test_a_model_captions_from_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen on the page, run as a process of its own, watched, its captions in the files and in the history."""
+    from PIL import Image
+
+    from tests.captioning.test_server import Answering
+
+    folder = tmp_path / "img" / "1_door"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 48), (250, 10, 10)).save(folder / "door.png")
+    server = Answering()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv(PROJECT_VARIABLE, str(tmp_path))
+    app = AppTest.from_file(shared_dir("dashboards") / "app.py", default_timeout=60).run()
+    app.switch_page("views/captions.py").run()
+    app.segmented_control(key="edit").set_value("Ask a model").run()
+    next(box for box in app.selectbox if box.label == "Model").set_value("server").run()
+    next(box for box in app.text_input if box.label.startswith("Its folder")).set_value(server.address).run()
+    next(box for box in app.text_input if box.label == "Trigger word").set_value("sks").run()
+    next(button for button in app.button if button.label == "Caption 1 photo").click().run()
+    (begun,) = starts(Project.open(tmp_path), notes=CAPTIONS_DIR)
+    wait_for_end(begun)
+    server.shutdown()
+    assert (folder / "door.txt").read_text(encoding="utf-8") == "sks, a red door"
+    assert "1 of 1 captioned" in tail(begun.log)
+    app.run()
+    assert not app.exception
+    app.segmented_control(key="edit").set_value("History").run()
+    assert any(button.label == "Take back" for button in app.button)
+
+
+def test_only_what_this_dashboard_started_is_stopped(tmp_path: Path) -> None:
+    """A note names any process it likes, as a project from a stranger may."""
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    notes = tmp_path / CAPTIONS_DIR
+    notes.mkdir(parents=True)
+    process = asdict(Process(sleeper.pid, birth(sleeper.pid) or "", this_host()))
+    note = {"name": "x", "preset": "img", "time": 0, "process": process, "log": "x.log"}
+    (notes / "x.json").write_text(json.dumps(note), encoding="utf-8")
+    (one,) = starts(Project.open(tmp_path), notes=CAPTIONS_DIR)
+    assert one.alive
+    assert not one.is_ours
+    one.stop()
+    time.sleep(0.5)
+    assert sleeper.poll() is None
+    sleeper.kill()
+    sleeper.wait()

@@ -1,11 +1,14 @@
-"""Start a training as a process of its own: it outlives the page, the browser and the dashboard."""
+"""Start a training, or a model that captions, as a process of its own: it outlives page, browser and dashboard."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,15 @@ from kohyakit.runs.process import Process, birth, is_alive, this_host
 from kohyakit.runs.record_file import read_json, write_json
 
 STARTS_DIR = ".kohyakit/starts"
+CAPTIONS_DIR = ".kohyakit/captionings"
 _children: dict[int, subprocess.Popen] = {}
 
 
 @dataclass(frozen=True)
 class Start:
-    """A training that was started here. log: what it printed before its run had a log of its own, and after.
+    """What was started here. log: what it printed, of a training before its run had a log of its own, and after.
 
-    file: the preset's path, "" in notes of older dashboards.
+    preset, file: the preset's name and path, of a captioning the folder's; file is "" in notes of older dashboards.
     """
 
     name: str
@@ -48,16 +52,37 @@ class Start:
         child = _children.get(self.process.pid)
         return child.poll() if child is not None else None
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this very dashboard started it: no other process is ever stopped, whatever a note says."""
+        return self.process.pid in _children
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does, where the system can tell another process so; what is done is kept."""
+        with contextlib.suppress(OSError):
+            if self.is_ours and self.alive:
+                _children[self.process.pid].send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+
 
 def start(project: Project, preset: Path, *, skip_bad_images: bool = False) -> Start:
     """Run `kohyakit train PRESET` in the project's folder, detached. Raises RunError when it cannot be started.
 
     skip_bad_images: leave out images that do not decode instead of stopping at them.
     """
-    folder = project.inside(STARTS_DIR)
+    more = ["--skip-bad-images"] if skip_bad_images else []
+    return _begin(project, STARTS_DIR, ["train", str(preset), *more], preset)
+
+
+def start_captions(project: Project, folder: Path, options: Sequence[str]) -> Start:
+    """Run `kohyakit caption FOLDER` with these options, detached. Raises RunError when it cannot be started."""
+    return _begin(project, CAPTIONS_DIR, ["caption", str(folder), *options], folder)
+
+
+def _begin(project: Project, notes: str, arguments: Sequence[str], about: Path) -> Start:
+    """notes: the folder of the project in which the start is noted, and its log kept."""
+    folder = project.inside(notes)
     name = time.strftime("%Y%m%d-%H%M%S")
-    command = [sys.executable, "-P", "-m", "kohyakit", "train", str(preset)]
-    command += ["--skip-bad-images"] if skip_bad_images else []
+    command = [sys.executable, "-P", "-m", "kohyakit", *arguments]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while (folder / f"{name}.json").exists():
@@ -69,14 +94,11 @@ def start(project: Project, preset: Path, *, skip_bad_images: bool = False) -> S
             )
         _children[child.pid] = child
         process = Process(child.pid, birth(child.pid) or "", this_host())
-        begun = Start(name, preset.name, time.time(), process, log, str(preset))
+        begun = Start(name, about.name, time.time(), process, log, str(about))
         write_json(folder / f"{name}.json", {**asdict(begun), "log": log.name})
     except OSError as error:
-        raise RunError(
-            Problem(
-                "the training", f"could not be started ({error.strerror})", "start it in a terminal: kohyakit train"
-            )
-        ) from error
+        what, cure = f"could not be started ({error.strerror})", f"start it in a terminal: kohyakit {arguments[0]}"
+        raise RunError(Problem(about.name, what, cure)) from error
     return begun
 
 
@@ -89,9 +111,12 @@ def _detached() -> dict[str, Any]:
     return {"env": environment, "start_new_session": True}
 
 
-def starts(project: Project, most: int = 8) -> tuple[Start, ...]:
-    """The newest trainings that were started from the dashboard, newest first. What cannot be read is passed over."""
-    folder = project.inside(STARTS_DIR)
+def starts(project: Project, most: int = 8, notes: str = STARTS_DIR) -> tuple[Start, ...]:
+    """The newest trainings that were started from the dashboard, newest first; with CAPTIONS_DIR, what captions were.
+
+    What cannot be read is passed over.
+    """
+    folder = project.inside(notes)
     found = []
     try:
         files = sorted(folder.glob("*.json"), reverse=True)[:most]
