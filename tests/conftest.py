@@ -12,20 +12,43 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("KOHYAKIT_SHARED", ROOT.parent / "shared"))
+MOST_WORKERS = 8  # each loads torch: about a gigabyte
+
+# Read by torch when it is loaded, here and in the processes that tests start: with a worker on each core, threads of
+# its own would only be in the others' way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite, and a round that -m or -k chooses from it, is shared by a worker on each core.
+
+    What is named by its folder, file or name runs in this process, where a worker's start would take longer than it
+    saves; `-n 4` and `-n 0` decide it otherwise.
+    """
+    options = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ or config.args_source is pytest.Config.ArgsSource.ARGS:
+        return  # neither a worker nor what it starts has workers of its own
+    if config.pluginmanager.hasplugin("xdist") and options.numprocesses is None:
+        options.numprocesses, options.maxprocesses = "logical", options.maxprocesses or MOST_WORKERS
+        options.dist = "worksteal"
 
 
 def pytest_configure() -> None:
-    """A shell that starts tests in the background lets them ignore Ctrl-C; the tests of Ctrl-C need it heard."""
+    """CI may not leave out what needs ../shared.
+
+    A shell that starts tests in the background lets them ignore Ctrl-C; the tests of Ctrl-C need it heard.
+    """
+    if os.environ.get("CI") and not (SHARED / "goldens").is_dir():
+        raise pytest.UsageError(f"CI needs the recordings in {SHARED}")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without ../shared its tests are skipped by name; in CI that is a failure."""
+    """Without ../shared its tests are skipped by name."""
     if (SHARED / "goldens").is_dir():
         return
-    if os.environ.get("CI"):
-        raise pytest.UsageError(f"CI needs the recordings in {SHARED}")
     for item in items:
         if item.get_closest_marker("shared"):
             item.add_marker(pytest.mark.skip(reason=f"needs the recordings in {SHARED}"))
