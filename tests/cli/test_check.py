@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests import stand_in
+from tests.door import kohyakit as run
 
 pytest.importorskip("PIL.Image")
 
 
-def run(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def in_a_process(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kohyakit", *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd
     )
@@ -50,7 +51,7 @@ def model(project: Path) -> Path:
 
 
 def test_what_a_person_sees(project: Path, model: Path) -> None:
-    done = run("check", "config.toml", "--set", f"pretrained_model_name_or_path={model}", cwd=project)
+    done = in_a_process("check", "config.toml", "--set", f"pretrained_model_name_or_path={model}", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
     out = done.stdout
     assert "5_sks Hund 犬      3 images x 5   3 captions" in out
@@ -186,6 +187,6 @@ def test_what_this_machine_lacks_is_no_fault_of_the_settings(
     pytest.importorskip("torch")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     settings = [f"pretrained_model_name_or_path={model}", "mixed_precision=fp16"]
-    done = run("check", "config.toml", *(part for text in settings for part in ("--set", text)), cwd=project)
+    done = in_a_process("check", "config.toml", *(part for text in settings for part in ("--set", text)), cwd=project)
     assert "[gpu_missing]" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("Ready to train, but not on this machine: 1 warning")

@@ -1,29 +1,23 @@
-"""Bad input through the real command line: one clear sentence each, exit code 2, nothing half-written."""
+"""Bad input at the command line: one clear sentence each, exit code 2, nothing half-written."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import stand_in
+from tests.door import kohyakit
 
 pytest.importorskip("PIL.Image")
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def kohyakit(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kohyakit", *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -232,10 +226,13 @@ SOURCES = sorted((ROOT / "kohyakit").rglob("*.py")) + sorted((ROOT / "dashboards
 _TEXT = {"read_text", "write_text"}
 
 
-def _calls(file: Path):
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            yield node
+@functools.cache
+def _nodes(file: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def _calls(file: Path) -> list[ast.Call]:
+    return [node for node in _nodes(file) if isinstance(node, ast.Call)]
 
 
 def _mode(call: ast.Call, position: int) -> str:
@@ -290,11 +287,12 @@ def test_times_in_file_names_have_no_colon():
     """No strftime or isoformat result with a colon goes into a name: the formats used for names are digits only."""
     bad = []
     for file in SOURCES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "%H:" in ast.unparse(node):
-                bad.append(f"{file.relative_to(ROOT).as_posix()}:{node.lineno}: {ast.unparse(node)}")
-            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "isoformat" in ast.unparse(node):
-                bad.append(f"{file.relative_to(ROOT).as_posix()}:{node.lineno}: {ast.unparse(node)}")
+        for node in _nodes(file):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+                continue
+            said = ast.unparse(node)
+            if "%H:" in said or "isoformat" in said:
+                bad.append(f"{file.relative_to(ROOT).as_posix()}:{node.lineno}: {said}")
     assert not bad, "\n" + "\n".join(bad)
 
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.door import kohyakit as run
+
 pytest.importorskip("PIL.Image")
-
-
-def run(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kohyakit", *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd
-    )
 
 
 def test_from_photos_to_a_config_that_check_accepts(picture, tmp_path: Path) -> None:
