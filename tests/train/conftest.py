@@ -16,7 +16,14 @@ from kohyakit.demo.tiny_model import write_tiny_model
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+    """What is trained here: of each kind of layer there is one, and a step is as quick as it can be."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny", layers=1)
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory) -> Path:
+    """The demo's, with as many layers in a block as the true model: for what depends on their numbers."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "demo")
 
 
 @pytest.fixture(scope="session")

@@ -58,14 +58,14 @@ def test_single_file_and_folder_compute_the_same(folder_model: Model, file_model
                 assert (one - other).abs().max() < 4e-3 * other.abs().max()
 
 
-def test_folder_equals_what_diffusers_and_transformers_load(tiny_model: Path) -> None:
+def test_folder_equals_what_diffusers_and_transformers_load(demo_model: Path) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    unet = UNet2DConditionModel.from_pretrained(tiny_model / "unet", local_files_only=True)
-    vae = AutoencoderKL.from_pretrained(tiny_model / "vae", local_files_only=True)
-    text = CLIPTextModel.from_pretrained(tiny_model / "text_encoder", local_files_only=True)
-    model = load_model(tiny_model)
+    unet = UNet2DConditionModel.from_pretrained(demo_model / "unet", local_files_only=True)
+    vae = AutoencoderKL.from_pretrained(demo_model / "vae", local_files_only=True)
+    text = CLIPTextModel.from_pretrained(demo_model / "text_encoder", local_files_only=True)
+    model = load_model(demo_model)
     for theirs, ours in ((unet, model.unet), (vae, model.vae)):
         assert theirs.config.block_out_channels == ours.config.block_out_channels
         assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in theirs.state_dict().items())

@@ -221,20 +221,20 @@ SIZES = {
 
 
 @pytest.mark.parametrize("case", SIZES)
-def test_the_size_told_before_is_the_files(tiny_model, tmp_path, case):
+def test_the_size_told_before_is_the_files(demo_model, tmp_path, case):
     from safetensors.torch import save
 
-    config = config_of(*SIZES[case], pretrained_model_name_or_path=str(tiny_model), save_precision="fp16")
+    config = config_of(*SIZES[case], pretrained_model_name_or_path=str(demo_model), save_precision="fp16")
     told = make_plan(config).lora
-    network = LycorisNetwork.over(load_model(tiny_model), adapter_settings(config.network), KohyakitOrder(1).fill)
+    network = LycorisNetwork.over(load_model(demo_model), adapter_settings(config.network), KohyakitOrder(1).fill)
     state = to_file_tensors(network.file_state(), torch.float16)
     assert told.file_bytes() == len(save(state))
     assert told.tensors == len(state) > 0
 
 
-def test_the_presets_name_the_layers_of_the_model(tiny_model):
+def test_the_presets_name_the_layers_of_the_model(demo_model):
     """Every Linear and convolution that the model has, against the list that is made without it."""
-    model = load_model(tiny_model)
+    model = load_model(demo_model)
     own = {name for name, module in model.unet.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))}
     architecture = architecture_of(model)
 
@@ -265,8 +265,8 @@ def test_sdxl_has_no_outer_layers_and_the_original_names():
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_loaded_back_it_is_the_same_bit_for_bit(tiny_model, algo):
-    model = load_model(tiny_model)
+def test_loaded_back_it_is_the_same_bit_for_bit(demo_model, algo):
+    model = load_model(demo_model)
     settings = adapter_settings(config_of(algo, "train_norm=True").network)
     torch.manual_seed(2)
     network = LycorisNetwork.over(model, settings, _strong)
@@ -280,8 +280,8 @@ def _strong(name: str, layer: nn.Module) -> None:
         nn.init.normal_(weight, std=0.1)
 
 
-def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(tiny_model):
-    model = load_model(tiny_model)
+def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(demo_model):
+    model = load_model(demo_model)
     settings = adapter_settings(config_of("loha", "use_scalar=True", "preset=attn-only").network)
     network = LycorisNetwork.over(model, settings, _strong)
     again = LycorisNetwork.over(model, settings, KohyakitOrder(1).fill)
@@ -292,8 +292,8 @@ def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(tiny_mo
 
 
 @pytest.mark.parametrize("algo", ["lora", "loha", "lokr"])
-def test_a_norm_is_limited_whatever_the_method(tiny_model, algo):
-    network = LycorisNetwork.over(load_model(tiny_model), adapter_settings(config_of(algo).network), _strong)
+def test_a_norm_is_limited_whatever_the_method(demo_model, algo):
+    network = LycorisNetwork.over(load_model(demo_model), adapter_settings(config_of(algo).network), _strong)
     before = {name: float(layer.weight_update().detach().norm()) for name, layer in network.layers()}
     limit = sorted(before.values())[len(before) // 2]
     shrunk, _, largest = network.limit_norms(limit)
@@ -344,9 +344,9 @@ BESIDE = {
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_argument_of_an_algorithm_acts_or_is_named(tiny_model, algo):
+def test_every_argument_of_an_algorithm_acts_or_is_named(demo_model, algo):
     """Set, it changes the tensors or what the layers make of an input, or `check` says that it is not looked at."""
-    model = load_model(tiny_model)
+    model = load_model(demo_model)
 
     def outcome(*args: str) -> dict[str, torch.Tensor]:
         settings = adapter_settings(config_of(algo, *args).network)
