@@ -137,7 +137,7 @@ ALGORITHMS = Table(
     "algo of LyCORIS",
     {
         name: Entry(
-            f"kohyakit.networks.{target}", text, ("locon",) if name == "lora" else (),
+            f"kohyakit.networks.methods.{target}", text, ("locon",) if name == "lora" else (),
             arguments=tuple(arguments.split()),
         )
         for name, (target, text, arguments) in _ALGORITHMS.items()
