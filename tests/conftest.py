@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+try:
+    import hypothesis
+except ImportError:
+    hypothesis = None  # type: ignore[assignment]  # its tests are skipped by name
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("KOHYAKIT_SHARED", ROOT.parent / "shared"))
 MOST_WORKERS = 8  # each loads torch: about a gigabyte
@@ -17,6 +22,15 @@ MOST_WORKERS = 8  # each loads torch: about a gigabyte
 # Read by torch when it is loaded, here and in the processes that tests start: with a worker on each core, threads of
 # its own would only be in the others' way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if hypothesis:
+    # A busy machine is no reason to fail. CI takes five times as many examples, and the same ones each time.
+    _PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+    hypothesis.settings.register_profile("quick", **_PATIENT, max_examples=20)
+    hypothesis.settings.register_profile(
+        "full", **_PATIENT, max_examples=100, derandomize=True, database=None, print_blob=True
+    )
+    hypothesis.settings.load_profile("full" if os.environ.get("CI") else "quick")
 
 
 @pytest.hookimpl(tryfirst=True)

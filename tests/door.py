@@ -1,7 +1,7 @@
 """The command line in this process: what `python -m kohyakit …` says and how it ends, without another Python's start.
 
-What belongs to a process of its own (what is loaded, signals, a bare environment) is tested in one: tests/test_startup,
-tests/test_wheel, tests/test_demo, tests/cli/test_train and tests/docs/test_readme.
+What belongs to a process of its own (what is loaded, signals, a bare environment, the folder it stands in) is tested in
+one: test_startup, test_wheel, test_demo, cli/test_train, strangers/test_processes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import door
+from tests.door import kohyakit
 
 pytest.importorskip("torch")
 
@@ -26,19 +26,14 @@ def project(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("cli") / "demo")
 
 
-def kohyakit(*arguments: object, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "kohyakit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", **options)
-
-
 def test_a_dry_run_says_what_check_says(project):
-    dry, check = door.kohyakit("train", project.preset, "--dry-run"), door.kohyakit("check", project.preset)
+    dry, check = kohyakit("train", project.preset, "--dry-run"), kohyakit("check", project.preset)
     assert dry.stdout == check.stdout
     assert dry.returncode == check.returncode == 1
 
 
 def test_a_bad_image_stops_it_with_code_2_and_one_sentence(project):
-    done = door.kohyakit("train", project.preset, "--quiet")
+    done = kohyakit("train", project.preset, "--quiet")
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "town_6.jpg" in line

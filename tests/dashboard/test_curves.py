@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kohyakit.dashboard.draw.curves import Line, Pace, active_hours, axis_values, drawn, smoothed, tag_group, thin
@@ -41,7 +41,6 @@ def test_smoothing_refuses_a_weight_of_one() -> None:
         smoothed(np.array([1.0]), 1.0)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.floats(-1e6, 1e6, allow_nan=False) | st.just(float("nan")), min_size=1, max_size=500),
     st.integers(10, 60),

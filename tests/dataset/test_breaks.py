@@ -30,7 +30,6 @@ def test_steps_across_the_edges_of_units(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 5, 8, 10, 16])
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_runs_of_equal_units(width: int, data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 2**32 - 1))
@@ -47,7 +46,7 @@ def test_runs_of_equal_units(width: int, data: st.DataObject) -> None:
         assert found[row].tolist() == wanted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(8, 40), st.floats(0, 2))
 def test_no_path_is_ruled_out_that_could_be_a_break(seed: int, rows: int, columns: int, shift: float) -> None:
     rng = np.random.default_rng(seed)

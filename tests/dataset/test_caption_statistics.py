@@ -154,7 +154,7 @@ def test_many_at_once_are_counted_as_one_by_one() -> None:
     assert cut_off("a dog", 2) == ""
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(st.text(st.characters(max_codepoint=0x17F), max_size=30), max_size=5))
 def test_so_are_any_texts(texts: list[str]) -> None:
     assert count_tokens_of(texts) == [count_tokens(text) for text in texts]

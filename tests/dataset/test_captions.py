@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kohyakit.dataset.captions import operations as op
@@ -223,7 +223,6 @@ STEPS = st.one_of(
 RAW = st.one_of(st.none(), st.binary(max_size=20), st.text(max_size=30).map(lambda text: text.encode("utf-8")))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(RAW, min_size=1, max_size=4), st.lists(STEPS, min_size=1, max_size=6))
 def test_any_sequence_of_edits_undone_gives_every_byte_back(tmp_path_factory, raws, steps) -> None:
     folder = tmp_path_factory.mktemp("photos")

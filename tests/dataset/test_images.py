@@ -286,7 +286,7 @@ def test_a_folder_called_photo_jpg(tmp_path: Path) -> None:
         read_header(path)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3 * settings().max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_in_a_file_crashes_the_reader(picture, data) -> None:
     kind = data.draw(st.sampled_from(["jpg", "png", "webp", "bmp", "gif"]))

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.door import kohyakit
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO_NEEDS = ("PIL", "torch", "diffusers", "transformers", "pandas", "cv2")
@@ -44,13 +46,6 @@ def pattern(shown: str) -> re.Pattern[str]:
     return re.compile("".join(lines))
 
 
-def kohyakit(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    return subprocess.run(
-        [sys.executable, "-m", "kohyakit", *words], cwd=place, env=env, capture_output=True, text=True, encoding="utf-8"
-    )
-
-
 def test_the_pattern_is_no_wildcard():
     assert pattern("a\n…\nb ... d\n").fullmatch("a\nx\ny\nb cc d\n")
     assert pattern("a\n…\n").fullmatch("a\n")
@@ -66,9 +61,8 @@ def test_console_blocks_run_as_printed(tmp_path):
     for command, shown in steps():
         words = shlex.split(command)
         assert words[0] == "kohyakit"
-        done = kohyakit(tmp_path, *words[1:])
+        done = kohyakit(*words[1:], cwd=tmp_path)
         said = (done.stderr if done.returncode == 2 else done.stdout).replace("\\", "/")
-        assert "Traceback" not in done.stderr, command + done.stderr
         assert pattern(shown).fullmatch(said), f"$ {command}\n{said}{done.stderr if done.returncode != 2 else ''}"
     assert (tmp_path / "back.json").read_bytes() == (tmp_path / "kohyakit-demo/preset.json").read_bytes()
     (python,) = blocks("python")

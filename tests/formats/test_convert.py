@@ -253,7 +253,7 @@ def presets(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return tab, preset
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(presets(), st.sampled_from([None, 1, 2, "\t"]))
 def test_round_trips_are_identities(
     tmp_path_factory: pytest.TempPathFactory, tabbed: tuple[str, dict[str, Any]], indent: Any

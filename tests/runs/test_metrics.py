@@ -486,7 +486,6 @@ def written(event: Any) -> bytes:
 
 
 @given(st.lists(events, max_size=40))
-@settings(max_examples=60, deadline=None)
 def test_any_mixture_of_events_reads_as_tensorboard_reads_it(
     tmp_path_factory: pytest.TempPathFactory, mixture: list[Any]
 ) -> None:
@@ -498,7 +497,7 @@ def test_any_mixture_of_events_reads_as_tensorboard_reads_it(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 255)), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings().max_examples // 2)
 def test_no_damage_raises_or_invents_a_number(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
 ) -> None:
@@ -534,7 +533,6 @@ def start(step: int, wall_time: float = 1.7e9, **more: Any) -> bytes:
     return record(Event(wall_time=wall_time, step=step, session_log=log).SerializeToString())
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.lists(
