@@ -43,7 +43,8 @@ def project(folder: Path) -> dict[str, object]:
         draw("town", size, i).save(images / f"{i}.png")
         (images / f"{i}.txt").write_text(f"town, picture {i}, sky", encoding="utf-8")
     return {
-        "pretrained_model_name_or_path": str(write_tiny_model(folder / "model")), "train_data_dir": str(folder / "img"),
+        "pretrained_model_name_or_path": str(write_tiny_model(folder / "model", layers=1)),
+        "train_data_dir": str(folder / "img"),
         "output_name": "town", "caption_extension": ".txt", "resolution": "128,128", "enable_bucket": True,
         "bucket_no_upscale": True, "min_bucket_reso": 64, "max_bucket_reso": 256, "train_batch_size": 2,
         "max_train_epochs": 1, "seed": 7, "network_module": "networks.lora", "network_dim": 2, "network_alpha": 1,

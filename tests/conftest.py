@@ -51,12 +51,15 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure() -> None:
     """CI may not leave out what needs ../shared.
 
-    A shell that starts tests in the background lets them ignore Ctrl-C; the tests of Ctrl-C need it heard.
+    A shell that starts tests in the background lets them ignore Ctrl-C, and nohup a terminal that hangs up; the tests
+    of both need them heard, here and in the processes that they start.
     """
     if os.environ.get("CI") and not (SHARED / "goldens").is_dir():
         raise pytest.UsageError(f"CI needs the recordings in {SHARED}")
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
