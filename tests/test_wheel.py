@@ -49,7 +49,7 @@ def names(wheel: Path) -> set[str]:
 def tracked(*folders: str) -> set[str]:
     """Files of the checkout below `folders`, with / on every system."""
     files = {p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()}
-    return {p.relative_to(ROOT).as_posix() for p in files if p.suffix != ".pyc"}
+    return {p.relative_to(ROOT).as_posix() for p in files if "__pycache__" not in p.parts}
 
 
 def test_the_wheel_holds_the_package_templates_dashboards_and_licences(wheel):

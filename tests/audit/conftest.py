@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from PIL import Image, ImageDraw
 
 def scene(seed: int, size: tuple[int, int] = (640, 480)) -> Image.Image:
     """A picture with shapes at all scales over rough ground, as different from the next seed as two photos are."""
+    return _drawn(seed, size).copy()
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn(seed: int, size: tuple[int, int]) -> Image.Image:
     rng = np.random.default_rng(seed)
     width, height = size
     layers = np.zeros((height, width, 3))

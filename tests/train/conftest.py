@@ -14,6 +14,14 @@ from kohyakit.demo.pictures import draw
 from kohyakit.demo.tiny_model import write_tiny_model
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for a config to train with is slow, but one, so that the quick round has seen a training."""
+    for item in items:
+        if "config_into" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("quick"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """What is trained here: of each kind of layer there is one, and a step is as quick as it can be."""

@@ -56,6 +56,7 @@ def spied(monkeypatch):
     return seen
 
 
+@pytest.mark.quick
 def test_a_run_leaves_files_samples_logs_and_a_record(make_config, tmp_path):
     run = train(
         make_config(save_every_n_epochs=1, sample_prompts="town --w 64 --h 64 --s 2 --d 3", sample_every_n_epochs=1,
