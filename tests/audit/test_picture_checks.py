@@ -45,7 +45,7 @@ DEFECTS: dict[str, tuple[Callable[[Image.Image], Image.Image], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-@pytest.mark.parametrize("size", [(640, 480), (1400, 1000)])
+@pytest.mark.parametrize("size", [(640, 480), pytest.param((1400, 1000), marks=pytest.mark.slow)])
 def test_each_defect_is_named_and_no_other(name: str, size: tuple[int, int], save: Callable[..., Path]) -> None:
     change, wanted = DEFECTS[name]
     path = save("a.png", change(scene(7, size)))

@@ -19,6 +19,8 @@ from kohyakit.captioning.describer import Describer
 from kohyakit.captioning.florence import Florence
 from kohyakit.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 _spec = importlib.util.spec_from_file_location("tiny_captioners", Path(__file__).with_name("tiny.py"))
 tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)

@@ -276,6 +276,7 @@ def every_place(values: Any) -> Iterator[Any]:
             yield from ([*values[:place], changed, *values[place + 1 :]] for changed in every_place(values[place]))
 
 
+@pytest.mark.slow
 def test_no_value_of_any_type_under_any_name_makes_a_traceback() -> None:
     for name in SPECS():
         for value in (True, -1, 2.5, 1e308, 10**30, float("nan"), "", "abc", "\x00", "x" * 5000, [1], [[[]]]):
@@ -286,6 +287,7 @@ def test_no_value_of_any_type_under_any_name_makes_a_traceback() -> None:
                     make_plan(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_no_value_of_any_type_in_any_field_makes_a_traceback(tab: str) -> None:
     for number, key in enumerate(fields(tab)):

@@ -21,6 +21,8 @@ from kohyakit.runs.registry import list_runs
 
 pytest.importorskip("accelerate")
 
+pytestmark = pytest.mark.slow
+
 
 def start(project: Path, folder: Path, **overrides):
     lines: list[str] = []

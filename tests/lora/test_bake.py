@@ -62,6 +62,7 @@ def weights_of(model) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd1", "sdxl", "sdxl file"])
 def test_every_layer_is_the_old_one_and_its_updates(models, loras, tmp_path: Path, kind: str) -> None:
     family = kind.split()[0]
@@ -147,6 +148,7 @@ def test_the_model_itself_is_never_written_over(models, loras) -> None:
         bake(loras["sdxl"], models["sdxl file"], models["sdxl file"], overwrite=True)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_model(loras, models, tmp_path: Path) -> None:
     """400 MB that no LoRA touches go through in blocks."""
     state = load_file(models["sdxl file"]) | {f"filler.{n}": torch.zeros(25_000_000) for n in range(4)}

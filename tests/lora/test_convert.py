@@ -68,6 +68,7 @@ def drawn(base: Path, lora: Path) -> torch.Tensor:
     return pipeline("a cat", **asked).images
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("fold", [False, True])
 def test_diffusers_draws_the_same(base: Path, kohya: Path, tmp_path: Path, fold: bool) -> None:
@@ -77,6 +78,7 @@ def test_diffusers_draws_the_same(base: Path, kohya: Path, tmp_path: Path, fold:
     assert (drawn(base, tmp_path / "there.safetensors") - drawn(base, whole)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_peft_adds_the_same_update(base: Path, kohya: Path, tmp_path: Path) -> None:
     from peft import PeftModel

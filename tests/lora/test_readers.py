@@ -278,6 +278,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 @pytest.mark.parametrize(("method", "fault"), [

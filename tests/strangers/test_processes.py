@@ -19,6 +19,8 @@ from kohyakit.launch.checkout import Checkout
 from kohyakit.resources import safe_environment
 from tests.strangers.conftest import MARK, ROOT, snapshot
 
+pytestmark = pytest.mark.slow
+
 # Python's own start imports these for `python -m` before any module of ours can help it (docs/never-runs.md)
 BEFORE_US = set("importlib warnings contextlib collections keyword operator reprlib functools types".split())  # noqa: SIM905
 OTHERS = set("click toml tomlkit numpy pandas PIL cv2 simplejpeg torch accelerate streamlit tokenizers toml".split())  # noqa: SIM905

@@ -14,6 +14,8 @@ from kohyakit.networks.file import save_lora
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
 from kohyakit.train.output.sampling import build_sampler, sample_latents
 
+pytestmark = pytest.mark.slow
+
 PROMPT = SamplePrompt("a photo of a cat", "blurry", width=128, height=64, sample_steps=4, scale=6.0, seed=7)
 
 

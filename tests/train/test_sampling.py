@@ -24,7 +24,7 @@ from kohyakit.train.output import sampling
 from kohyakit.train.output.sampling import build_sampler, draw_samples, sample_latents
 
 # diffusers' schedulers hand torch tensors to numpy in a way that both mean to change
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 
 SMALL = SamplePrompt("a cat", width=64, height=64, sample_steps=2, seed=1)
 

@@ -18,6 +18,8 @@ from kohyakit.networks.file import save_lora
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
 from kohyakit.train.output.sampling import build_sampler, draw_samples, sample_latents
 
+pytestmark = pytest.mark.slow
+
 _spec = importlib.util.spec_from_file_location("tiny_sdxl", Path(__file__).parents[1] / "tiny_sdxl.py")
 tiny_sdxl = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny_sdxl)

@@ -220,6 +220,7 @@ SIZES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SIZES)
 def test_the_size_told_before_is_the_files(demo_model, tmp_path, case):
     from safetensors.torch import save
@@ -343,6 +344,7 @@ BESIDE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_argument_of_an_algorithm_acts_or_is_named(demo_model, algo):
     """Set, it changes the tensors or what the layers make of an input, or `check` says that it is not looked at."""
