@@ -65,7 +65,7 @@ def launch(config: Path, accelerate_options: tuple[str, ...], machine_rank: int 
     arguments += [word for name in allow_code for word in ("--allow-code", name)]
     arguments += ["--command", command] if command else []
     if print_command:
-        words = accelerate.command(loaded, ["-m", "kohyakit.train", str(config), *arguments], extra=extra)
+        words = accelerate.command(loaded, [*accelerate.TRAIN, str(config), *arguments], extra=extra)
         click.echo(command_line.join(words))
         return
     sys.exit(accelerate.launch_builtin(loaded, config, arguments=arguments, extra=extra))

@@ -22,6 +22,8 @@ from kohyakit.resources import safe_environment
 _FOR_OLD_PYTHON = (
     "import sys; del sys.path[0]; import runpy; runpy.run_module('accelerate.commands.launch', run_name='__main__')"
 )
+# What runs in every process: the same command as without accelerate.
+TRAIN = ("-m", "kohyakit", "train")
 # Said even at their defaults: accelerate prints a page of advice for each that is missing.
 _ALWAYS = (("--num_machines", "1"), ("--dynamo_backend", "no"))
 # Ways to train in several processes; without one of them num_processes may count for nothing.
@@ -57,16 +59,16 @@ def command(
 def launch_builtin(config: TrainConfig, file: Path, *, arguments: Sequence[str] = (), extra: Sequence[str] = ()) -> int:
     """Train with kohyakit's own trainer in as many processes as the config says; returns accelerate's exit code.
 
-    file: the preset or TOML, read again by each process; arguments: options for `python -m kohyakit.train`, such
-    as the `--set` values that the config was read with. Raises MissingExtra without accelerate, ConfigError where the
-    file carries options that would start something else.
+    file: the preset or TOML, read again by each process; arguments: options for `kohyakit train`, such as the `--set`
+    values that the config was read with. Raises MissingExtra without accelerate, ConfigError where the file carries
+    options that would start something else.
     """
     problems = tuple(launch_words(config))
     if problems:
         raise ConfigError(problems)
     if find_spec("accelerate") is None:
         raise MissingExtra("kohyakit launch", "accelerate", "train")
-    words = command(config, ["-m", "kohyakit.train", str(file), *arguments], extra=extra)
+    words = command(config, [*TRAIN, str(file), *arguments], extra=extra)
     safe = {**os.environ, **safe_environment()}
     if sys.platform == "win32":
         return _wait(subprocess.Popen(words, env=safe))

@@ -18,7 +18,8 @@ from kohyakit.formats import train_toml
 from kohyakit.launch import accelerate, checkout
 from kohyakit.launch.cause import cause
 from kohyakit.launch.stream import Ended, run_streamed
-from kohyakit.planning.make import Plan, make_plan
+from kohyakit.planning.make import make_plan
+from kohyakit.planning.plan import Plan
 from kohyakit.resources import safe_environment
 from kohyakit.runs import redact, registry
 from kohyakit.runs.earlier import keep_all_earlier

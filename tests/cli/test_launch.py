@@ -28,7 +28,7 @@ def test_settings_for_the_built_in_trainer(toml):
     )  # fmt: skip
     at = words.index("-m", 3)
     assert words[1:3] == ["-m", "accelerate.commands.launch"]
-    assert words[at : at + 3] == ["-m", "kohyakit.train", toml]
+    assert words[at : at + 4] == ["-m", "kohyakit", "train", toml]
     given, program = words[:at], words[at:]
     for option, value in (("--num_processes", "2"), ("--gpu_ids", "0,1"), ("--main_process_port", "29501"),
                           ("--mixed_precision", "bf16"), ("--machine_rank", "1"), ("--rdzv_backend", "c10d"),

@@ -78,7 +78,7 @@ def _launched(config, folder, processes: int) -> None:
     file = folder / "several.toml"
     train_toml.write(config, file)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-               "-m", "kohyakit.train", str(file), "--quiet"]  # fmt: skip
+               "-m", "kohyakit", "train", str(file), "--quiet"]  # fmt: skip
     # a GPU is hidden, or torch's barrier would look for a second one even among processes on the CPU
     hidden = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     there = {**os.environ, "OMP_NUM_THREADS": "1", **hidden}
