@@ -64,7 +64,7 @@ def parts_of(trainer_class: type) -> dict[str, float]:
         setattr(owner, name, wrapper)
 
     timed(LatentSource, "__call__", "latents")
-    timed(trainer_class, "_encode_text", "text encoder")
+    timed(trainer_class, "_condition", "text encoder")
     timed(trainer_class, "_optimize", "clipping and optimizer")
     timed(trainer_class, "_loss", "forward, all of it")
     return seconds
@@ -82,7 +82,7 @@ class BareLoop:
             ids = torch.full((1, 1, 77), 49407, device=device)
             self.states = encode_prompts(trainer.parts.model.text_encoder, ids)
         self.timestep = torch.tensor([500], device=device)
-        self.optimizer = torch.optim.AdamW(list(trainer.parts.network.parameters()), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(list(trainer.parts.trained.parameters()), lr=1e-4)
 
     def step(self) -> float:
         """Train one step; returns its seconds."""

@@ -18,7 +18,7 @@ _WHERE = {
     "DatasetError": "kohyakit.errors",
     "KohyakitError": "kohyakit.errors",
     "MissingExtra": "kohyakit.errors",
-    "Plan": "kohyakit.planning.make",
+    "Plan": "kohyakit.planning.plan",
     "Problem": "kohyakit.errors",
     "RunError": "kohyakit.errors",
     "TrainConfig": "kohyakit.config.train",

@@ -10,7 +10,8 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
-from kohyakit.planning.make import Plan, check_plan, make_plan
+from kohyakit.planning.make import check_plan, make_plan
+from kohyakit.planning.plan import Plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

@@ -12,7 +12,8 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.demo.project import DemoProject, make_project
 from kohyakit.errors import MissingExtra
 from kohyakit.formats import load
-from kohyakit.planning.make import Plan, check_plan
+from kohyakit.planning.make import check_plan
+from kohyakit.planning.plan import Plan
 from kohyakit.runs.run import Run
 
 

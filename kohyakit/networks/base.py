@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.networks.file import save_lora
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,10 @@ class Network(nn.Module):
     def file_state(self) -> dict[str, Tensor]:
         """Kohya's file: its keys and tensors."""
         return {f"{name}.{end}": tensor for name, layer in self.layers() for end, tensor in layer.file_state().items()}
+
+    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str], *, legacy_hash: bool) -> None:
+        """Write Kohya's file, whole or not at all. Raises RunError."""
+        save_lora(path, self.file_state(), dtype, metadata, legacy_hash=legacy_hash)
 
     def parameter_groups(
         self,

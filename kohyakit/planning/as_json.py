@@ -11,7 +11,7 @@ from kohyakit.errors import Problem
 from kohyakit.formats.prompt_lines import SamplePrompt
 
 if TYPE_CHECKING:
-    from kohyakit.planning.make import Plan
+    from kohyakit.planning.plan import Plan
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "warmup_steps": plan.warmup_steps,
         "decay_steps": plan.length.decay_steps,
         "length_decided_by": plan.length.decided_by,
+        "start": {"step": plan.start.step, "epoch": plan.start.epoch, "batches_done": plan.start.batches_done},
         "gui_steps": plan.gui_steps,
         "learning_rates": {
             "unet": plan.learning_rates.unet,

@@ -12,7 +12,7 @@ from kohyakit.errors import Problem
 from kohyakit.planning.saves import epoch_interval
 
 if TYPE_CHECKING:
-    from kohyakit.planning.make import Plan
+    from kohyakit.planning.plan import Plan
 
 _LR_END = 1e-7  # where the polynomial schedule ends
 

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kohyakit.config.arguments.network_modules import SEVERAL_TEXT_RATES
 from kohyakit.config.rules.reading import relative_step
 from kohyakit.config.train import TrainConfig
-from kohyakit.dataset.buckets import Bucket, CannotPlace, rounded_min_max, select_bucket
+from kohyakit.dataset.buckets import Bucket, CannotPlace, Placement, rounded_min_max, select_bucket
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.layout import Dataset
-
-
-@dataclass(frozen=True, slots=True)
-class BucketCount:
-    """A bucket with its load in one epoch. images: repeats included. files: different images. batches: ceil."""
-
-    bucket: Bucket
-    images: int
-    files: int
-    batches: int
+from kohyakit.planning.plan import BucketCount, DatasetPlan, LearningRates, Length, PlacedImage
 
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """A data set's buckets, sorted by (width, height).
+    """A data set with every image in its place.
 
-    misfits: the images that fit in none, each with the reason. refused: why the settings allow no buckets at all.
+    misfits: the images that fit in no bucket, each with the reason. refused: why the settings allow none at all.
     """
 
-    buckets: tuple[BucketCount, ...]
+    plan: DatasetPlan
     misfits: tuple[tuple[ImageRecord, str], ...] = ()
     refused: str = ""
 
     @property
     def batches(self) -> int:
-        return sum(count.batches for count in self.buckets)
+        return sum(count.batches for count in self.plan.buckets)
 
 
 def fill_buckets(dataset: Dataset) -> Filling:
@@ -48,49 +38,43 @@ def fill_buckets(dataset: Dataset) -> Filling:
         try:
             rounded_min_max(settings)
         except CannotPlace as error:
-            return Filling((), refused=str(error))
-    places: dict[tuple[tuple[int, int], bool], Bucket | str] = {}
-    images: Counter[Bucket] = Counter()
-    files: Counter[Bucket] = Counter()
+            return Filling(DatasetPlan(dataset, ()), refused=str(error))
+    places: dict[tuple[tuple[int, int], bool], Placement | str] = {}
+    images: list[PlacedImage] = []
+    members: dict[Bucket, list[int]] = {}
     misfits = []
     for registered in dataset.registered():
         size, cut = registered.record.size, registered.subset.augment.random_crop
         if (size, cut) not in places:
             try:
-                places[size, cut] = select_bucket(size, settings, random_crop=cut).bucket
+                places[size, cut] = select_bucket(size, settings, random_crop=cut)
             except CannotPlace as error:
                 places[size, cut] = str(error)
         place = places[size, cut]
         if isinstance(place, str):
             misfits.append((registered.record, place))
             continue
-        images[place] += registered.repeats
-        files[place] += 1
-    batch = max(1, dataset.batch_size)
-    counts = (BucketCount(b, images[b], files[b], -(-images[b] // batch)) for b in sorted(images))
-    return Filling(tuple(counts), tuple(misfits))
+        members.setdefault(place.bucket, []).append(len(images))
+        images.append(PlacedImage(registered.record, registered.subset, place, registered.repeats))
+    buckets = (_count(bucket, members[bucket], images, max(1, dataset.batch_size)) for bucket in sorted(members))
+    return Filling(DatasetPlan(dataset, tuple(buckets), tuple(images)), tuple(misfits))
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
-    """A training's length. decided_by: max_train_epochs, max_train_steps or epoch, whichever is in force."""
-
-    batches_per_epoch: int
-    steps_per_epoch: int
-    epochs: int
-    steps: int
-    decided_by: str
-    warmup_steps: int = 0
-    decay_steps: int = 0
+def _count(bucket: Bucket, members: list[int], images: list[PlacedImage], batch: int) -> BucketCount:
+    shown = sum(images[place].repeats for place in members)
+    return BucketCount(bucket, shown, len(members), -(-shown // batch), tuple(members))
 
 
-def training_length(config: TrainConfig, batches_per_epoch: int) -> Length:
+def training_length(config: TrainConfig, batches_per_epoch: int, processes: int | None = None) -> Length:
     """Steps and epochs as sd-scripts counts them.
 
     max_train_epochs goes before max_train_steps (whose default is 1600); the GUI's epoch counts where that is 0.
+    processes: how many there really are; as many as num_processes says by default.
     """
     training = config.training
-    shares = max(1, config.launch.num_processes) * max(1, training.gradient_accumulation_steps)
+    processes = max(1, processes or config.launch.num_processes)
+    accumulation = max(1, training.gradient_accumulation_steps)
+    shares = processes * accumulation
     steps_per_epoch = -(-batches_per_epoch // shares)
     if training.max_train_epochs:
         decided_by, steps = "max_train_epochs", training.max_train_epochs * steps_per_epoch
@@ -107,6 +91,8 @@ def training_length(config: TrainConfig, batches_per_epoch: int) -> Length:
         decided_by,
         steps_or_fraction(config.optimizer.lr_warmup_steps, steps),
         steps_or_fraction(config.optimizer.lr_decay_steps, steps),
+        processes,
+        accumulation,
     )
 
 
@@ -125,15 +111,6 @@ def gui_steps(config: TrainConfig, datasets: Iterable[Dataset], epochs: int) -> 
     doubled = 2 if config.dataset.reg_data_dir else 1
     batch = max(1, config.dataset.train_batch_size)
     return math.ceil(images / batch / max(1, config.training.gradient_accumulation_steps) * epochs * doubled)
-
-
-@dataclass(frozen=True, slots=True)
-class LearningRates:
-    """Rates in force; 0 means that the part is not trained. relative: the optimizer sets its own and ignores them."""
-
-    unet: float
-    text_encoder: tuple[float, ...]
-    relative: bool = False
 
 
 def learning_rates(config: TrainConfig, text_encoders: int = 1) -> LearningRates:

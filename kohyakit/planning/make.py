@@ -1,18 +1,16 @@
-"""Plan: everything a training will do, worked out in integers before anything heavy is loaded."""
+"""Making a plan: everything a training will do, worked out in integers before anything heavy is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from kohyakit.config.arguments.adapters import AdapterSettings, adapter_settings
 from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.rules.reading import trains_lora
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import TrainConfig
-from kohyakit.dataset.images import ImageRecord
-from kohyakit.dataset.layout import Dataset, Scan, Subset
+from kohyakit.dataset.layout import Scan
 from kohyakit.dataset.layout import scan as scan_datasets
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats import prompt_lines
@@ -24,140 +22,73 @@ from kohyakit.planning.inputs import base_model, network_weights
 from kohyakit.planning.inputs.beside import beside_the_model
 from kohyakit.planning.inputs.missing import locate, model_missing
 from kohyakit.planning.inputs.network_weights import NetworkWeights
-from kohyakit.planning.lengths import BucketCount, LearningRates, Length
-from kohyakit.planning.machine import LACKING, machine_problems
-from kohyakit.planning.saves import SavePoint
+from kohyakit.planning.machine import machine_problems
+from kohyakit.planning.plan import Course, MemoryEstimate, Plan, Start
 from kohyakit.planning.size import architecture as arch
 from kohyakit.planning.size import fitting
 from kohyakit.planning.size.lora import LoraSize, lora_size
-from kohyakit.planning.size.memory import MemoryEstimate, estimate
+from kohyakit.planning.size.memory import estimate
 from kohyakit.planning.size.metadata import metadata_bytes
 from kohyakit.planning.size.targets import adapters_size
 from kohyakit.planning.traps import TRAPS
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetPlan:
-    """A data set with its buckets' load in one epoch."""
-
-    dataset: Dataset
-    buckets: tuple[BucketCount, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a training will do. Computed from a config and what lies on disk; nothing goes back into the config.
-
-    steps: optimizer steps. misfits: images that no bucket takes, with the reason. lora: the file's size, or None for
-    a network or a model whose layers are not known; metadata_bytes: about what the metadata add. sample_steps: after
-    which steps samples are drawn, 0 being before the first. weights: the LoRA that gives each layer its rank, with
-    dim_from_weights. unused: folders of regularisation images that no training image stands beside.
-    findings: what is wrong or surprising, worst first.
-    """
-
-    datasets: tuple[DatasetPlan, ...]
-    misfits: tuple[tuple[ImageRecord, str], ...]
-    length: Length
-    learning_rates: LearningRates
-    saves: tuple[SavePoint, ...]
-    samples: tuple[SamplePrompt, ...]
-    sample_steps: tuple[int, ...]
-    output_dir: str | None = None
-    model: arch.Architecture | None = None
-    lora: LoraSize | None = None
-    metadata_bytes: int = 0
-    memory: MemoryEstimate | None = None
-    gui_steps: int | None = None
-    weights: NetworkWeights | None = None
-    unused: tuple[Subset, ...] = ()
-    findings: tuple[Problem, ...] = ()
-
-    @property
-    def trains(self) -> bool:
-        """Is there anything to train at all? Without it nothing else in the plan means anything."""
-        return self.length.steps_per_epoch > 0 and self.length.steps > 0
-
-    @property
-    def steps(self) -> int:
-        return self.length.steps
-
-    @property
-    def epochs(self) -> int:
-        return self.length.epochs
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return self.length.batches_per_epoch
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.length.steps_per_epoch
-
-    @property
-    def warmup_steps(self) -> int:
-        return self.length.warmup_steps
-
-    @property
-    def lora_bytes(self) -> int | None:
-        """The LoRA file without its metadata, exact."""
-        return self.lora.file_bytes() if self.lora else None
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        """The findings that stop a training."""
-        return tuple(problem for problem in self.findings if problem.severity == "error")
-
-    @property
-    def lacking_here(self) -> tuple[Problem, ...]:
-        """The findings that stop a training on this machine only: a package or a GPU that it has not."""
-        return tuple(problem for problem in self.findings if problem.name in LACKING)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data, for --json and for the run's record."""
-        from kohyakit.planning.as_json import plan_data
-
-        return plan_data(self)
-
-
-def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "", vram: int | None = None) -> Plan:
+def make_plan(
+    config: TrainConfig,
+    scan: Scan | None = None,
+    *,
+    backend: str = "",
+    vram: int | None = None,
+    processes: int | None = None,
+) -> Plan:
     """Work out what the config does to the images on disk. Never raises for what a person got wrong: see findings.
 
     backend: what is going to train it, kohyakit or sd-scripts, with what that one alone refuses; neither by default.
-    vram: bytes of memory of the card, to say what makes the training fit where it does not.
+    vram: bytes of memory of the card, to say what makes the training fit where it does not. processes: how many
+    really train; by default as many as num_processes says.
     """
     scan = scan_datasets(config) if scan is None else scan
     problems: list[Problem] = [*config_findings(config, backend), *scan.problems]
     if backend == "kohyakit":
         problems += [*unsupported(config), *machine_problems(config)]
-    filled = [(dataset, lengths.fill_buckets(dataset)) for dataset in scan.datasets]
-    length = lengths.training_length(config, sum(filling.batches for _, filling in filled))
+    filled = [lengths.fill_buckets(dataset) for dataset in scan.datasets]
+    length = lengths.training_length(config, sum(filling.batches for filling in filled), processes)
+    start = Start()
+    if backend == "kohyakit":
+        start, since = _start(config, scan, processes)
+        problems += since
+    course = Course(length, start)
     samples = _samples(config, problems)
     model = _model(config, problems, backend)
     weights, unreadable = network_weights.read(config)
     problems += unreadable
     lora = _lora(config, model, weights)
-    loads = [(dataset, filling.buckets) for dataset, filling in filled]
+    loads = [(filling.plan.dataset, filling.plan.buckets) for filling in filled]
     wanted = config.training.max_train_epochs or config.training.epoch
     plan = Plan(
-        tuple(DatasetPlan(dataset, filling.buckets) for dataset, filling in filled),
-        tuple(misfit for _, filling in filled for misfit in filling.misfits),
-        length,
-        lengths.learning_rates(config, len(model.text_encoders) if model else 1),
-        saves.save_points(config, length.steps, length.epochs, length.steps_per_epoch),
-        samples,
-        saves.sample_steps(config, length.steps, length.epochs, length.steps_per_epoch) if samples else (),
-        config.saving.output_dir,
-        model,
-        lora,
-        metadata_bytes(loads) if not config.saving.no_metadata else 0,
-        estimate(config, model, lora, loads, samples) if model and lora else None,
-        lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
-        weights if config.network.dim_from_weights else None,
-        scan.unused,
+        datasets=tuple(filling.plan for filling in filled),
+        misfits=tuple(misfit for filling in filled for misfit in filling.misfits),
+        length=length,
+        learning_rates=lengths.learning_rates(config, len(model.text_encoders) if model else 1),
+        saves=saves.save_points(config, course),
+        samples=samples,
+        draws=saves.draw_points(config, course) if samples else (),
+        output_dir=config.saving.output_dir,
+        model=model,
+        lora=lora,
+        metadata_bytes=metadata_bytes(loads) if not config.saving.no_metadata else 0,
+        memory=estimate(config, model, lora, loads, samples) if model and lora else None,
+        gui_steps=lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
+        weights=weights if config.network.dim_from_weights else None,
+        unused=scan.unused,
+        start=start,
+        earlier=saves.earlier_points(config, course),
+        name=saves.name(config),
+        ending=saves.extension(config),
     )
-    problems += [Problem("buckets", filling.refused, "", "bucket_settings") for _, filling in filled if filling.refused]
+    problems += [Problem("buckets", filling.refused, "", "bucket_settings") for filling in filled if filling.refused]
     if backend == "kohyakit":
-        problems += [*schedule_refused(config, plan), *_states(config, scan, plan)]
+        problems += [*schedule_refused(config, plan), *_unfinished(config, scan, plan)]
     problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
     if vram and plan.memory and plan.trains:
@@ -165,11 +96,19 @@ def make_plan(config: TrainConfig, scan: Scan | None = None, *, backend: str = "
     return replace(plan, findings=in_order(config, problems))
 
 
-def _states(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
-    """What has changed since the state that is gone on from, or the state that could be gone on from."""
-    from kohyakit.runs.resume import changed_since, unfinished
+def _start(config: TrainConfig, scan: Scan, processes: int | None) -> tuple[Start, tuple[Problem, ...]]:
+    """Where it begins, and what has changed since the state that it goes on from."""
+    if not config.training.resume:
+        return Start(), ()
+    from kohyakit.runs.resume import going_on
 
-    yield from changed_since(config, scan)
+    return going_on(config, scan, processes)
+
+
+def _unfinished(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
+    """The state that could be gone on from."""
+    from kohyakit.runs.resume import unfinished
+
     yield from unfinished(config, scan, plan.steps)
 
 

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kohyakit.config.train import TrainConfig
+from kohyakit.planning.plan import Course, DrawPoint, SavePoint
 
 
-@dataclass(frozen=True, slots=True)
-class SavePoint:
-    """A file written at the end of a step. file: without a folder. state: the state folder saved with it, or None.
-
-    deleted_at, state_deleted_at: the step at whose save it is removed by save_last_n_*, or None where it stays.
-    """
-
-    step: int
-    epoch: int
-    file: str
-    state: str | None = None
-    deleted_at: int | None = None
-    state_deleted_at: int | None = None
-
-
-def save_points(config: TrainConfig, steps: int, epochs: int, steps_per_epoch: int) -> tuple[SavePoint, ...]:
+def save_points(config: TrainConfig, course: Course) -> tuple[SavePoint, ...]:
     """Every file of the training in the order of writing, sd-scripts' names: epochs, steps, and the last one."""
-    if steps < 1 or steps_per_epoch < 1:
+    if not _trains(course):
         return ()
-    points = [*_by_steps(config, steps, steps_per_epoch), *_by_epochs(config, epochs, steps_per_epoch)]
-    points.sort(key=lambda point: point.step)
     saving = config.saving
-    name = saving.output_name or "last"
-    state = f"{name}-state" if saving.save_state or saving.save_state_on_train_end else None
-    return (*points, SavePoint(steps, epochs, name + extension(config), state))
+    points = [point for point in _on_the_way(config, course) if point.step > course.start.step]
+    state = f"{name(config)}-state" if saving.save_state or saving.save_state_on_train_end else None
+    last = SavePoint(course.last_step, course.length.epochs, name(config) + extension(config), state)
+    return (*points, last)
+
+
+def earlier_points(config: TrainConfig, course: Course) -> tuple[SavePoint, ...]:
+    """Files of the training that this one goes on from which one of its own saves removes, where they still lie."""
+    if not _trains(course):
+        return ()
+    done = course.start.step
+
+    def goes(point: SavePoint) -> bool:
+        return point.step <= done and any(at and at > done for at in (point.deleted_at, point.state_deleted_at))
+
+    return tuple(point for point in _on_the_way(config, course) if goes(point))
+
+
+def name(config: TrainConfig) -> str:
+    """What the last file and every file of a stop are called by."""
+    return config.saving.output_name or "last"
 
 
 def extension(config: TrainConfig) -> str:
@@ -46,59 +48,69 @@ def epoch_interval(config: TrainConfig, epochs: int) -> int | None:
     return max(1, epochs // ratio) if ratio and ratio > 0 else config.saving.save_every_n_epochs
 
 
-def _by_epochs(config: TrainConfig, epochs: int, steps_per_epoch: int) -> Iterator[SavePoint]:
-    saving, every = config.saving, epoch_interval(config, epochs)
+def _trains(course: Course) -> bool:
+    return course.length.steps > 0 and course.length.steps_per_epoch > 0
+
+
+def _on_the_way(config: TrainConfig, course: Course) -> list[SavePoint]:
+    """Those of steps before those of epochs where both fall together; from the first step on, whatever the start."""
+    points = [*_by_steps(config, course), *_by_epochs(config, course)]
+    return sorted(points, key=lambda point: point.step)
+
+
+def _by_epochs(config: TrainConfig, course: Course) -> Iterator[SavePoint]:
+    saving, every = config.saving, epoch_interval(config, course.length.epochs)
     if not every:
         return
     kept = saving.save_last_n_epochs
     kept_states = saving.save_last_n_epochs_state or kept
-    name = saving.output_name or "epoch"
-    last = (epochs - 1) // every * every
+    ends = min(course.last_epoch, course.length.epochs - 1)  # the last epoch of all has the last file
+    last = ends // every * every
 
     def deleted(epoch: int, count: int | None) -> int | None:
         if not count or epoch + count * every > last:
             return None
-        return (epoch + count * every) * steps_per_epoch
+        return course.end_of(epoch + count * every)
 
-    for epoch in range(every, epochs, every):
-        point = SavePoint(epoch * steps_per_epoch, epoch, f"{name}-{epoch:06d}{extension(config)}")
-        point = replace(point, deleted_at=deleted(epoch, kept))
-        if saving.save_state:
-            state = f"{name}-{epoch:06d}-state"
-            point = replace(point, state=state, state_deleted_at=deleted(epoch, kept_states))
-        yield point
+    for epoch in range(every, last + 1, every):
+        title = f"{saving.output_name or 'epoch'}-{epoch:06d}"
+        point = SavePoint(course.end_of(epoch), epoch, title + extension(config), by="epoch")
+        yield _kept(config, point, title, deleted(epoch, kept), deleted(epoch, kept_states))
 
 
-def _by_steps(config: TrainConfig, steps: int, steps_per_epoch: int) -> Iterator[SavePoint]:
+def _by_steps(config: TrainConfig, course: Course) -> Iterator[SavePoint]:
     saving, every = config.saving, config.saving.save_every_n_steps
     if not every:
         return
     kept = saving.save_last_n_steps
     kept_states = saving.save_last_n_steps_state or kept
-    name = saving.output_name or "at"
 
     def deleted(step: int, span: int | None) -> int | None:
         if not span:
             return None
         later = -(-(step + span + 1) // every) * every  # the first save at which it is older than the span
-        return later if later <= steps else None
+        return later if later <= course.last_step else None
 
-    for step in range(every, steps + 1, every):
-        point = SavePoint(step, -(-step // steps_per_epoch), f"{name}-step{step:08d}{extension(config)}")
-        point = replace(point, deleted_at=deleted(step, kept))
-        if saving.save_state:
-            state = f"{name}-step{step:08d}-state"
-            point = replace(point, state=state, state_deleted_at=deleted(step, kept_states))
-        yield point
+    for step in range(every, course.last_step + 1, every):
+        title = f"{saving.output_name or 'at'}-step{step:08d}"
+        point = SavePoint(step, course.epoch_of(step), title + extension(config), by="step")
+        yield _kept(config, point, title, deleted(step, kept), deleted(step, kept_states))
 
 
-def sample_steps(config: TrainConfig, steps: int, epochs: int, steps_per_epoch: int) -> tuple[int, ...]:
-    """The steps after which samples are drawn, 0 being before the first. Epochs go before steps."""
-    sampling = config.sampling
-    found = [0] if sampling.sample_at_first else []
-    if sampling.sample_every_n_epochs:
-        every = sampling.sample_every_n_epochs
-        found += [min(epoch * steps_per_epoch, steps) for epoch in range(every, epochs + 1, every)]
-    elif sampling.sample_every_n_steps:
-        found += range(sampling.sample_every_n_steps, steps + 1, sampling.sample_every_n_steps)
+def _kept(config: TrainConfig, point: SavePoint, title: str, gone: int | None, state_gone: int | None) -> SavePoint:
+    point = replace(point, deleted_at=gone)
+    return replace(point, state=f"{title}-state", state_deleted_at=state_gone) if config.saving.save_state else point
+
+
+def draw_points(config: TrainConfig, course: Course) -> tuple[DrawPoint, ...]:
+    """When samples are drawn. Epochs go before steps."""
+    sampling, done = config.sampling, course.start.step
+    if not _trains(course):
+        return ()
+    found = [DrawPoint(0, 0)] if sampling.sample_at_first and not done else []
+    if every := sampling.sample_every_n_epochs:
+        ends = (DrawPoint(course.end_of(epoch), epoch) for epoch in range(every, course.last_epoch + 1, every))
+        found += (point for point in ends if point.step > done)
+    elif every := sampling.sample_every_n_steps:
+        found += (DrawPoint(step) for step in range(every, course.last_step + 1, every) if step > done)
     return tuple(found)

@@ -23,7 +23,7 @@ from kohyakit.planning.launch_words import launch_words
 from kohyakit.planning.lengths import gui_steps
 
 if TYPE_CHECKING:
-    from kohyakit.planning.make import Plan
+    from kohyakit.planning.plan import Plan
 
 Trap = Callable[[TrainConfig, Scan, "Plan"], Iterable[Problem]]
 

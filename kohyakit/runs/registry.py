@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
@@ -45,6 +45,10 @@ from kohyakit.runs.run import (
 )
 from kohyakit.runs.version import Version, next_version
 
+if TYPE_CHECKING:
+    from kohyakit.dataset.layout import Scan
+    from kohyakit.planning.plan import Plan
+
 HASH_CACHE = "fingerprints.json"  # in the runs folder: what each image hashed to when it was last read
 _PACKAGES = (
     "kohyakit",
@@ -66,8 +70,8 @@ _PACKAGES = (
 def start(
     config: TrainConfig,
     *,
-    plan: Any = None,
-    scan: Any = None,
+    plan: Plan | None = None,
+    scan: Scan | None = None,
     version: str | Version | None = None,
     parent: str | Version | None = None,
     note: str = "",
@@ -202,7 +206,7 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _scan(config: TrainConfig, scan: Any) -> Any:
+def _scan(config: TrainConfig, scan: Scan | None) -> Scan:
     if scan is not None:
         return scan
     from kohyakit.dataset import layout
@@ -300,7 +304,12 @@ def output_name(config: TrainConfig, version: Version) -> str | None:
     return None if name is None else with_version(name, version)
 
 
-def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerprint) -> None:
+def called(plan: Plan, version: Version) -> Plan:
+    """The plan with the run's version in every name where `{version}` stands."""
+    return plan.called(lambda name: with_version(name, version))
+
+
+def _write_materials(run: Run, config: TrainConfig, plan: Plan | None, images: Fingerprint) -> None:
     from kohyakit.formats import train_toml
 
     clean = redact.without_secrets(config)
@@ -315,7 +324,7 @@ def _write_materials(run: Run, config: TrainConfig, plan: Any, images: Fingerpri
     named = clean.with_values(output_name=output_name(config, run.version))
     write_text(run.folder / CONFIG_FILE, redact.blot(train_toml.dumps(named), secrets))
     if plan is not None:
-        write_json(run.folder / PLAN_FILE, plan.to_dict())
+        write_json(run.folder / PLAN_FILE, called(plan, run.version).to_dict())
 
 
 def _changes(parent: Run, run: Run, config: TrainConfig) -> tuple[str, ...]:

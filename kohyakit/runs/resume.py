@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from kohyakit.dataset.images import shown
 from kohyakit.dataset.layout import Dataset, Scan, Subset
 from kohyakit.errors import Problem, RunError
 from kohyakit.formats.weights import state_folder
-from kohyakit.formats.weights.state_folder import StateFolder, standing_against
+from kohyakit.formats.weights.state_folder import Position, StateFolder, standing_against
 from kohyakit.planning.lengths import learning_rates
+from kohyakit.planning.plan import Start
 from kohyakit.runs.comparison.compare import show
 from kohyakit.runs.registry import HASH_CACHE
 from kohyakit.runs.run import RUNS_DIR
@@ -73,7 +74,7 @@ class Change:
 
 
 def made_with(
-    config: TrainConfig, scan: Scan, *, images: str, captions: str, seed: int | None = None
+    config: TrainConfig, datasets: Sequence[Dataset], *, images: str, captions: str, seed: int | None = None
 ) -> dict[str, Any]:
     """What decides the numbers of a training, as plain data. images, captions: the data set's fingerprints."""
     settings = {name: config[name] for name, spec in SPECS().items() if spec.section in _SECTIONS and name not in FREE}
@@ -86,9 +87,9 @@ def made_with(
     data = {
         "images": images,
         "captions": captions,
-        "order": _order(scan),
+        "order": _order(datasets),
         "resize_interpolation": config.dataset.resize_interpolation,
-        "datasets": [_dataset(dataset) for dataset in scan.datasets],
+        "datasets": [_dataset(dataset) for dataset in datasets],
     }
     found = {"settings": settings, "groups": _groups(config), "data": data}
     return json.loads(json.dumps(found, default=str))
@@ -127,19 +128,39 @@ def refusal(where: str, found: Iterable[Change], *, with_changes: bool) -> Probl
     return None
 
 
-def changed_since(config: TrainConfig, scan: Scan) -> Iterator[Problem]:
-    """What has changed since the state named by `resume` was made. That it is none at all is told elsewhere."""
+def going_on(config: TrainConfig, scan: Scan, processes: int | None = None) -> tuple[Start, tuple[Problem, ...]]:
+    """Where a training begins that goes on from the state named by `resume`, and what has changed since it was made.
+
+    processes: how many really train, where that is known. That it is no state at all is told elsewhere.
+    """
     name = config.training.resume
-    if not name:
-        return
-    where = shown(name)
     try:
-        state = state_folder.read(Path(name))
+        state = state_folder.read(Path(name)) if name else None
     except RunError:
-        return
-    if state.position.rng_order != config.training.rng_order:
-        return
-    found = changes(state.made_with, made_with_of(config, scan, Path(name)))
+        state = None
+    if state is None or state.position.rng_order != config.training.rng_order:
+        return Start(), ()
+    found = changes(state.made_with, made_with_of(config, scan, state.folder, processes))
+    return start_of(config, state.position, found), tuple(_since(config, state, found))
+
+
+def start_of(config: TrainConfig, position: Position, found: Iterable[Change]) -> Start:
+    """The first step, epoch and batch after a state; `found` is what has changed since.
+
+    Where the data did, the epoch begins anew. As sd-scripts goes on, so it always does and steps count from 0;
+    skip_until_initial_step then drops as many batches as were done.
+    """
+    kinds = {change.kind for change in found}
+    step, epoch, done = position.current_step, position.current_epoch, position.batches_done
+    done = 0 if DATA in kinds else done
+    if config.training.resume_as == "sd-scripts":
+        done = done if config.training.skip_until_initial_step else 0
+        step, epoch = done, config.training.initial_epoch or epoch
+    return Start(step, epoch, done, changed=bool(kinds), anew=DATA in kinds)
+
+
+def _since(config: TrainConfig, state: StateFolder, found: list[Change]) -> Iterator[Problem]:
+    where = shown(config.training.resume or "")
     problem = refusal(where, found, with_changes=config.training.resume_with_changes)
     if problem:
         yield problem
@@ -153,11 +174,14 @@ def changed_since(config: TrainConfig, scan: Scan) -> Iterator[Problem]:
         yield Problem(where, what, "", "state_without_settings", "hint")
 
 
-def made_with_of(config: TrainConfig, scan: Scan, folder: Path) -> dict[str, Any]:
+def made_with_of(config: TrainConfig, scan: Scan, folder: Path, processes: int | None = None) -> dict[str, Any]:
     """made_with before a training: the photos' hashes come from the cache of the runs beside the state."""
     cache = folder.absolute().parent / RUNS_DIR / HASH_CACHE
     found = fingerprint(scan, cache=cache, keep=False)
-    return made_with(config, scan, images=found.images, captions=found.captions)
+    return {
+        **made_with(config, scan.datasets, images=found.images, captions=found.captions),
+        **({"processes": processes} if processes else {}),
+    }
 
 
 def unfinished(config: TrainConfig, scan: Scan, steps: int) -> Iterator[Problem]:
@@ -181,7 +205,7 @@ def unfinished(config: TrainConfig, scan: Scan, steps: int) -> Iterator[Problem]
             yield Problem("resume", what, "set save_state to true to have one the next time", "unfinished_run", "hint")
         return
     asked = config.with_values(resume=str(state.folder))
-    against = [*standing_against(state.position, config.training.rng_order, steps), *changed_since(asked, scan)]
+    against = [*standing_against(state.position, config.training.rng_order, steps), *going_on(asked, scan)[1]]
     if any(problem.severity == "error" for problem in against):
         return
     what = f"run {last.version} {how}; its last state has {state.position.current_step} steps done"
@@ -289,10 +313,10 @@ def _subset(subset: Subset) -> dict[str, Any]:
     return {**facts, "class_tokens": subset.class_tokens, **asdict(subset.captions), **asdict(subset.augment)}
 
 
-def _order(scan: Scan) -> str:
+def _order(datasets: Iterable[Dataset]) -> str:
     """The photos by name, in their order, with their size as trained: what the order of an epoch hangs on."""
     digest = hashlib.blake2b(digest_size=12)
-    for dataset in scan.datasets:
+    for dataset in datasets:
         for entry in dataset.registered():
             record = entry.record
             digest.update(f"{entry.subset.image_dir.name}/{record.path.name} {record.size} {entry.repeats}\n".encode())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +25,22 @@ from kohyakit.models.conditioning import Conditioning
 from kohyakit.networks.base import Network
 from kohyakit.networks.lycoris import LycorisNetwork
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
-from kohyakit.planning.lengths import learning_rates, training_length
+from kohyakit.planning.lengths import learning_rates
+from kohyakit.planning.plan import Plan
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.optimizers.schedulers import build_scheduler
-from kohyakit.train.step.batches import TrainDataset
+from kohyakit.train.step.batches import TrainDataset, build_datasets
 from kohyakit.train.step.latents import LatentSource
 from kohyakit.train.step.losses import signal_to_noise
 from kohyakit.train.step.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.step.npz_caches import SharedText
 from kohyakit.train.step.placing import brought
 from kohyakit.train.step.precision import Precision, precision_of
-from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.rng import KohyakitOrder, Order
+from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 from kohyakit.train.step.text_outputs import TextOutputs, weights_mark
+from kohyakit.train.trained import Trained
 
 MAX_SEED = 2**32
 
@@ -47,7 +49,7 @@ Echo = Callable[[str], None]
 
 @dataclass(slots=True)
 class Parts:
-    """What `assemble` built. own_batches: micro-batches an epoch for this process. steps: optimizer steps in all.
+    """What `assemble` built.
 
     optimizer: as accelerate prepared it; built: the plain one with what is recorded about it.
     group_names: of the optimizer's groups, `textencoder` and `unet`, each also with ` plus` (LoRA+).
@@ -56,32 +58,34 @@ class Parts:
     """
 
     seed: int
-    order: KohyakitOrder | SdScriptsOrder
+    order: Order
+    datasets: Sequence[TrainDataset]
     precision: Precision
     model: Model
     latents: LatentSource
-    network: Network
+    trained: Trained
     built: BuiltOptimizer
     optimizer: Any
     scheduler: Any
     group_names: list[str]
     alphas_cumprod: Tensor
     snr: Tensor
-    own_batches: int
-    accumulation: int
-    steps: int
-    epochs: int
     train_text_encoder: bool
     text_outputs: TextOutputs | None = None
 
 
-def assemble(
-    config: TrainConfig, datasets: Sequence[TrainDataset], accelerator: Any, seed: int, echo: Echo, *, progress: bool
-) -> Parts:
+class Build(Protocol):
+    """What makes the parts of a training; `assemble`, or another one's with something else to be trained."""
+
+    def __call__(
+        self, config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo: Echo, *, progress: bool
+    ) -> Parts: ...
+
+
+def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo: Echo, *, progress: bool) -> Parts:
     """Load the model, cache latents, build network, optimizer and schedule, and put everything in its place."""
     training, network_config = config.training, config.network
-    batches = sum(dataset.batches for dataset in datasets)
-    length = training_length(config.with_values(num_processes=accelerator.num_processes), batches)
+    datasets = build_datasets(plan.datasets, config.noise_loss.prior_loss_weight)
     order = _order(training, seed)
     order.begin(datasets)
     precision = precision_of(
@@ -103,9 +107,9 @@ def assemble(
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
     groups, names = parameter_groups(config, network)
-    if order.prefetchable:
+    if not order.follows_sd_scripts:
         network.train_only(parameter for group in groups for parameter in group["params"])
-    built, scheduler = make_optimizer(config, groups, length.steps)
+    built, scheduler = make_optimizer(config, groups, plan.steps)
     checkpoint = training.gradient_checkpointing
     for encoder in model.text_encoders:
         _place(encoder, precision.text_encoder, accelerator.device, checkpoint=checkpoint and train_text_encoder)
@@ -115,9 +119,8 @@ def assemble(
     alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
     snr = signal_to_noise(scaled_linear_alphas_cumprod()).to(accelerator.device)
     return Parts(
-        seed, order, precision, model, latents, network, built, accelerator.prepare(built.optimizer), scheduler, names,
-        alphas, snr, math.ceil(batches / accelerator.num_processes), training.gradient_accumulation_steps, length.steps,
-        length.epochs, train_text_encoder, text_outputs,
+        seed, order, datasets, precision, model, latents, network, built, accelerator.prepare(built.optimizer),
+        scheduler, names, alphas, snr, train_text_encoder, text_outputs,
     )  # fmt: skip
 
 
@@ -128,14 +131,14 @@ def choose_seed(training: TrainingConfig, resumed: int | None) -> int:
     return random.SystemRandom().randint(0, MAX_SEED) if resumed is None else resumed
 
 
-def _order(training: TrainingConfig, seed: int) -> KohyakitOrder | SdScriptsOrder:
+def _order(training: TrainingConfig, seed: int) -> Order:
     if training.rng_order == "kohyakit":
         return KohyakitOrder(seed)
     workers = min(training.max_data_loader_n_workers, os.cpu_count() or 1)
     return SdScriptsOrder(seed, workers, training.persistent_data_loader_workers)
 
 
-def _model(config: TrainConfig, order: KohyakitOrder | SdScriptsOrder, echo: Echo) -> Model:
+def _model(config: TrainConfig, order: Order, echo: Echo) -> Model:
     asked = config.model
     name = asked.pretrained_model_name_or_path or ""
     echo(f"loading {Path(name).name}")
@@ -156,14 +159,12 @@ def _model(config: TrainConfig, order: KohyakitOrder | SdScriptsOrder, echo: Ech
 
 
 def _latents(
-    config: TrainConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, precision: Precision, device: torch.device
+    config: TrainConfig, model: Model, order: Order, precision: Precision, device: torch.device
 ) -> LatentSource:
     return LatentSource(
         model.vae.to(device, precision.vae),
         order,
         scale=model.vae_scale,
-        device=device,
-        vae_dtype=precision.vae,
         latent_dtype=precision.weights,
         vae_batch_size=config.dataset.vae_batch_size,
         resize_interpolation=config.dataset.resize_interpolation,
@@ -241,22 +242,22 @@ def _shared_text(config: TrainConfig, model: Model, datasets: Sequence[TrainData
     return SharedText(records, (first, second), tokens, config.dataset.cache_format == "sd-scripts", echo)
 
 
-def _network(
-    asked: NetworkConfig, model: Model, order: KohyakitOrder | SdScriptsOrder, *, text_encoder: bool
-) -> Network:
+def _network(asked: NetworkConfig, model: Model, order: Order, *, text_encoder: bool) -> Network:
     """Layers are made for both models, as sd-scripts does, and those that are not trained dropped again."""
     weights = asked.network_weights or ""
     state = read_lora(Path(weights)) if weights else {}
     sizes = sizes_in(state) if asked.dim_from_weights else None
-    settings = adapter_settings(asked, as_lycoris=not order.prefetchable)
+    settings = adapter_settings(asked, as_lycoris=order.follows_sd_scripts)
     network: Network
     if settings is not None:
         network = LycorisNetwork.over(model, settings, order.fill)
     else:
-        network = LoraNetwork.over(model, _lora_settings(asked, scale_low=order.prefetchable), order.fill, sizes)
+        network = LoraNetwork.over(
+            model, _lora_settings(asked, scale_low=not order.follows_sd_scripts), order.fill, sizes
+        )
     network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
     if weights:
-        network.load_kohya_state(state, weights, alphas=sizes is not None or not order.prefetchable)
+        network.load_kohya_state(state, weights, alphas=sizes is not None or order.follows_sd_scripts)
     return network
 
 
@@ -279,11 +280,11 @@ def _lora_settings(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
     )
 
 
-def parameter_groups(config: TrainConfig, network: Network) -> tuple[list[dict[str, Any]], list[str]]:
+def parameter_groups(config: TrainConfig, trained: Trained) -> tuple[list[dict[str, Any]], list[str]]:
     """The optimizer's groups and their names. Raises ConfigError where every rate is 0."""
     arguments = _network_args(config.network)
     rates = learning_rates(config)
-    groups, names = network.parameter_groups(
+    groups, names = trained.parameter_groups(
         rates.text_encoder[0],
         rates.unet,
         arguments.loraplus_text_encoder_lr_ratio or arguments.loraplus_lr_ratio,

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kohyakit.errors import RunError
-from kohyakit.planning.saves import epoch_interval, extension
 
 if TYPE_CHECKING:
-    from kohyakit.config.sections.sampling import SamplingConfig
-    from kohyakit.config.train import TrainConfig
+    from torch import Tensor
+
+    from kohyakit.planning.plan import DrawPoint, Plan, SavePoint
     from kohyakit.runs.run import Run
+    from kohyakit.train.step.batches import Batch
+    from kohyakit.train.trained import Trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,35 @@ class StepReport:
     extra: dict[str, float]
 
 
-class Callback(Protocol):
-    """Every method may be left as it is inherited."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One micro-batch between its loss and its gradient. epoch from 1, position within it from 0.
 
+    batch: its images and captions as they were drawn. latents: of the images, in the U-Net's scale. noise: what was
+    to be found in them, at these timesteps. losses: of each image, [B], with every weight. All of it is the training's
+    own, to be looked at.
+    """
+
+    epoch: int
+    position: int
+    batch: Batch
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    losses: Tensor
+
+
+class Callback(Protocol):
+    """Told of a training's moments, in the main process. What one raises ends the training as an error of its own does.
+
+    ready: all is built, and brought back where it goes on from a state; `trained` is what will change. start: before
+    the first step, where it begins at the beginning. seen: a micro-batch's loss is known. step: a micro-batch is done,
+    and with `synced` an optimizer step. epoch: one has ended. end: the training has, however it did.
+    """
+
+    def ready(self, trained: Trained) -> None: ...
     def start(self) -> None: ...
+    def seen(self, seen: Seen) -> None: ...
     def step(self, report: StepReport) -> None: ...
     def epoch(self, epoch: int, step: int, average: float) -> None: ...
     def end(self) -> None: ...
@@ -51,7 +78,9 @@ class Callback(Protocol):
 class Quiet:
     """A callback that does nothing; the others override what they need."""
 
+    def ready(self, trained: Trained) -> None: ...
     def start(self) -> None: ...
+    def seen(self, seen: Seen) -> None: ...
     def step(self, report: StepReport) -> None: ...
     def epoch(self, epoch: int, step: int, average: float) -> None: ...
     def end(self) -> None: ...
@@ -198,95 +227,61 @@ def log_folder(logging_dir: str | None, name: str, tracker: str | None, run_fold
 
 
 class Saver(Quiet):
-    """Saves by epoch and by step under Kohya's names, and removes what save_last_* no longer keeps."""
+    """Writes what the plan names for a step or the end of an epoch, and removes what it names."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        epochs: int,
-        save: Callable[[str, int, int], Path],
-        save_state: Callable[[str], Path],
+        self, plan: Plan, folder: Path, save: Callable[[SavePoint], Path], save_state: Callable[[str], Path]
     ) -> None:
-        self._saving, self._epochs, self._save, self._save_state = config.saving, epochs, save, save_state
-        self._every, self._extension = epoch_interval(config, epochs), extension(config)
-        self._folder = Path(config.saving.output_dir or ".")
-
-    def step(self, report: StepReport) -> None:
-        every, keep = self._saving.save_every_n_steps, self._saving.save_last_n_steps
-        if not (every and report.synced and report.step % every == 0):
-            return
-        name = f"{self._saving.output_name or 'at'}-step"
-        self._write(f"{name}{report.step:08d}", report.step, report.epoch - 1)
-        keep_state = self._saving.save_last_n_steps_state or keep
-        older = [_older_step(report.step, every, n) for n in (keep, keep_state)]
-        self._forget(*older, name + "{:08d}")
-
-    def epoch(self, epoch: int, step: int, average: float) -> None:
-        every, keep = self._every, self._saving.save_last_n_epochs
-        if not (every and epoch % every == 0 and epoch < self._epochs):
-            return
-        name = f"{self._saving.output_name or 'epoch'}-"
-        self._write(f"{name}{epoch:06d}", step, epoch)
-        keep_state = self._saving.save_last_n_epochs_state or keep
-        self._forget(
-            epoch - every * keep if keep else 0, epoch - every * keep_state if keep_state else 0, name + "{:06d}"
-        )
-
-    def _write(self, name: str, step: int, epoch: int) -> None:
-        self._save(name, step, epoch)
-        if self._saving.save_state:
-            self._save_state(f"{name}-state")
-
-    def _forget(self, model: int, state: int, pattern: str) -> None:
-        """Remove the file and the state folder of these numbers; 0 and below is none."""
-        if model > 0:
-            (self._folder / (pattern.format(model) + self._extension)).unlink(missing_ok=True)
-        if state > 0 and self._saving.save_state:
-            shutil.rmtree(self._folder / f"{pattern.format(state)}-state", ignore_errors=True)
-
-
-def _older_step(step: int, every: int, keep: int | None) -> int:
-    """The step whose file goes: the newest one more than save_last_n_steps back (a number of steps, not of files)."""
-    if not keep:
-        return 0
-    older = step - keep - 1
-    return older - older % every
-
-
-def sampling_due(sampling: SamplingConfig, *, step: int, epoch: int | None) -> bool:
-    """Whether samples are drawn now. epoch is None within an epoch; epochs go before steps, step 0 is "at first"."""
-    if not sampling.sample_prompts:
-        return False
-    if step == 0:
-        return sampling.sample_at_first
-    if sampling.sample_every_n_epochs:
-        return epoch is not None and epoch % sampling.sample_every_n_epochs == 0
-    return bool(sampling.sample_every_n_steps) and epoch is None and step % sampling.sample_every_n_steps == 0
-
-
-class Sampler(Quiet):
-    """Draws sample pictures; a failure is told and the training goes on."""
-
-    def __init__(
-        self, sampling: SamplingConfig, draw: Callable[[int | None, int], None], echo: Callable[[str], None]
-    ) -> None:
-        self._sampling, self._draw, self._echo = sampling, draw, echo
-
-    def start(self) -> None:
-        self._maybe(None, 0)
+        self._folder, self._save, self._save_state = folder, save, save_state
+        self._due = {(point.by, point.step): point for point in plan.saves}
+        self._gone: dict[tuple[str, int], list[str]] = {}
+        self._states_gone: dict[tuple[str, int], list[str]] = {}
+        for point in (*plan.earlier, *plan.saves):
+            if point.deleted_at is not None:
+                self._gone.setdefault((point.by, point.deleted_at), []).append(point.file)
+            if point.state is not None and point.state_deleted_at is not None:
+                self._states_gone.setdefault((point.by, point.state_deleted_at), []).append(point.state)
 
     def step(self, report: StepReport) -> None:
         if report.synced:
-            self._maybe(None, report.step)
+            self._at("step", report.step)
 
     def epoch(self, epoch: int, step: int, average: float) -> None:
-        if step:
-            self._maybe(epoch, step)
+        self._at("epoch", step)
 
-    def _maybe(self, epoch: int | None, step: int) -> None:
-        if not sampling_due(self._sampling, step=step, epoch=epoch):
+    def _at(self, by: str, step: int) -> None:
+        if point := self._due.get((by, step)):
+            self._save(point)
+            if point.state:
+                self._save_state(point.state)
+        for file in self._gone.get((by, step), ()):
+            (self._folder / file).unlink(missing_ok=True)
+        for state in self._states_gone.get((by, step), ()):
+            shutil.rmtree(self._folder / state, ignore_errors=True)
+
+
+class Sampler(Quiet):
+    """Draws samples where the plan says so; a failure is told and the training goes on."""
+
+    def __init__(self, plan: Plan, draw: Callable[[DrawPoint], None], echo: Callable[[str], None]) -> None:
+        self._due = {(point.step, point.epoch is None): point for point in plan.draws}
+        self._draw, self._echo = draw, echo
+
+    def start(self) -> None:
+        self._at(0, within=False)
+
+    def step(self, report: StepReport) -> None:
+        if report.synced:
+            self._at(report.step, within=True)
+
+    def epoch(self, epoch: int, step: int, average: float) -> None:
+        self._at(step, within=False)
+
+    def _at(self, step: int, *, within: bool) -> None:
+        point = self._due.get((step, within))
+        if point is None:
             return
         try:
-            self._draw(0 if step == 0 else epoch, step)
+            self._draw(point)
         except (RunError, OSError, RuntimeError, ValueError) as error:
             self._echo(f"warning: no samples at step {step} ({error}); the training goes on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,8 @@ from kohyakit.dataset import layout
 from kohyakit.dataset.images import shown
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError
 from kohyakit.planning.decoding import BAD_IMAGE, decoded
-from kohyakit.planning.make import Plan, make_plan
+from kohyakit.planning.make import make_plan
+from kohyakit.planning.plan import Plan
 from kohyakit.runs import registry
 from kohyakit.runs.resume import go_on_line
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
@@ -43,7 +45,7 @@ def train_network(
 
     skip_bad_images: leave out files that do not decode (and say so in the record) instead of refusing to start.
     echo: takes each line meant for a person; standard error by default. version, parent, note: see registry.start.
-    callbacks: told of every step and epoch after our own, in the main process.
+    callbacks: told of every moment after our own, in the main process (see train.callbacks.Callback).
     Raises KohyakitError with every problem when it cannot start, and when it fails on the way; KeyboardInterrupt when
     it was interrupted before there was anything to save, or a second time.
     """
@@ -56,7 +58,10 @@ def train_network(
 
     _quiet_libraries()
     processes = Processes(config.training.mixed_precision, full_fp16=config.training.full_fp16)
-    rehearse(config, plan.length.steps, processes.accelerator.device)
+    if processes.count != plan.length.processes:
+        plan = make_plan(config, scan, backend="kohyakit", processes=processes.count)
+    _tell(config, plan, said.append)
+    rehearse(config, plan.steps, processes.accelerator.device)
     interruption = Interruption(echo)
     with interruption.listening():
         folder = None
@@ -64,17 +69,21 @@ def train_network(
             folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
         run = open_run(processes.agree_on(folder))
         config = config.with_values(output_name=registry.output_name(config, run.version))
+        plan = registry.called(plan, run.version)
         say = _Log(run.log_file, echo) if processes.main else _nobody
         for line in (*said, f"run {run.version} in {run.folder}"):
             say(line)
-        trainer = Trainer(config, scan, run, processes, echo=say, progress=progress, callbacks=callbacks)
-        _train(trainer, interruption, say)
+        trainer = Trainer(config, plan, run, processes, echo=say, progress=progress, callbacks=callbacks)
+        carry_out(trainer, interruption, say)
         processes.wait()
     return open_run(run.folder)
 
 
-def _train(trainer: Trainer, interruption: Interruption, say: Echo) -> None:
-    """Set up and fit; whatever happens, the main process records how it ended and keeps what there is."""
+def carry_out(trainer: Trainer, interruption: Interruption, say: Echo) -> None:
+    """Set up and fit; whatever happens, the main process records how it ended and keeps what there is.
+
+    say takes each line meant for a person. Raises what the training raised, once that is recorded.
+    """
     from kohyakit.train.out_of_memory import out_of_memory
 
     main, run = trainer.processes.main, trainer.run
@@ -138,8 +147,8 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     Where nothing stands against the training, its packages are imported meanwhile.
     """
     scan = layout.scan(config)
-    sound = not make_plan(config, scan, backend="kohyakit").errors  # else it ends now, and not in a half import
-    imports = ahead.begin(ahead.import_all, "imports") if sound else None
+    sound = not make_plan(config, scan, backend="kohyakit", processes=_expected()).errors  # else it ends right now,
+    imports = ahead.begin(ahead.import_all, "imports") if sound else None  # and not in a half import
     try:
         bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
         scan = decoded(scan, bar.advance)
@@ -147,21 +156,39 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     finally:
         if imports:
             imports.result()
-    plan = make_plan(config, scan, backend="kohyakit")
+    plan = make_plan(config, scan, backend="kohyakit", processes=_expected())
     if skip_bad:
         bad = [problem for problem in plan.errors if problem.name.startswith(BAD_IMAGE)]
         for problem in bad:
             echo(f"left out: {replace(problem, cure='')}")
         scan = _without(scan, {problem.where for problem in bad})
-        plan = make_plan(config, scan, backend="kohyakit")
-    stops = (*plan.errors, *plan.lacking_here)
+        plan = make_plan(config, scan, backend="kohyakit", processes=_expected())
+    _refuse(plan)
+    return scan, plan
+
+
+def _tell(config: TrainConfig, plan: Plan, echo: Echo) -> None:
+    """What the plan finds, and its length where it is not that of num_processes. Raises where it finds an error."""
+    _refuse(plan)
     for finding in plan.findings:
-        if finding not in stops:
-            echo(f"{finding.severity}: {finding}")
+        echo(f"{finding.severity}: {finding}")
+    count, asked = plan.length.processes, config.launch.num_processes
+    if count != asked:
+        echo(f"hint: num_processes is {asked}, but the training has {count}, which makes {plan.steps} steps")
+
+
+def _refuse(plan: Plan) -> None:
+    """Raises DatasetError or ConfigError with all that stops the training."""
+    stops = (*plan.errors, *plan.lacking_here)
     if stops:
         in_files = all(problem.name.startswith((*BAD_IMAGE, "caption")) for problem in stops)
         raise (DatasetError if in_files else ConfigError)(stops)
-    return scan, plan
+
+
+def _expected() -> int:
+    """How many processes train, before torch is there to ask: torchrun and accelerate tell it so."""
+    told = os.environ.get("WORLD_SIZE", "")
+    return int(told) if told.isdecimal() and int(told) else 1
 
 
 def _without(scan: layout.Scan, bad: set[str]) -> layout.Scan:
@@ -191,21 +218,21 @@ class _Log:
 
 def _end(trainer: Trainer, run: Run, by: str, echo: Echo) -> None:
     """Save what the training came to, and say how to go on where it was stopped. by: what interrupted it."""
-    step, epoch = trainer.position.current_step, trainer.position.current_epoch
-    saving = trainer.config.saving
-    name = saving.output_name or "last"
+    step, plan = trainer.position.current_step, trainer.plan
     if trainer.stop_reason:
-        state = trainer.save_state(f"{name}-step{step:08d}-state")  # first: to save moves schedule-free weights a hair
-        path = trainer.writer.save(f"{name}-step{step:08d}", step, epoch)
+        point = plan.stopped_at(step, trainer.position.current_epoch)
+        state = trainer.save_state(point.state or "")  # first: to save moves schedule-free weights a hair
+        path = trainer.writer.save(point)
         status = INTERRUPTED if trainer.stop_reason == "interrupted" else STOPPED
         asked = f" ({by})" if status == INTERRUPTED and by != "Ctrl-C" else ""
-        run.finish(status, f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}{asked}")
-        echo(f"{trainer.stop_reason} after step {step} of {trainer.parts.steps}; saved {path}")
+        run.finish(status, f"{trainer.stop_reason} after step {step} of {plan.steps}{asked}")
+        echo(f"{trainer.stop_reason} after step {step} of {plan.steps}; saved {path}")
         echo(f"go on with: {go_on_line(trainer.config, state)}")
         return
-    if saving.save_state or saving.save_state_on_train_end:
-        trainer.save_state(f"{name}-state")
-    path = trainer.writer.save(name, step, trainer.parts.epochs)
+    last = plan.saves[-1]
+    if last.state:
+        trainer.save_state(last.state)
+    path = trainer.writer.save(last)
     run.finish(FINISHED, f"{step} steps, loss/average {trainer.average.value:.4f}")
     echo(f"finished: {path}")
 
@@ -215,11 +242,11 @@ def _rescue(trainer: Trainer, echo: Echo) -> None:
     step = trainer.position.current_step
     if not step or not hasattr(trainer, "writer"):
         return
-    if not trainer.parts.network.is_finite():
+    if not trainer.parts.trained.is_finite():
         echo(f"the LoRA became NaN in step {step} and is not kept; files saved before are as they were")
         return
-    name = f"{trainer.config.saving.output_name or 'last'}-step{step:08d}"
+    point = trainer.plan.stopped_at(step, trainer.position.current_epoch)
     with contextlib.suppress(KohyakitError, OSError):
-        state = trainer.save_state(f"{name}-state")
-        path = trainer.writer.save(name, step, trainer.position.current_epoch)
+        state = trainer.save_state(point.state or "")
+        path = trainer.writer.save(point)
         echo(f"the LoRA as it was after step {step} is in {path.name}, its state in {state.name}")

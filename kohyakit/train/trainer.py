@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.dataset.layout import Scan
-from kohyakit.errors import ConfigError, Problem, RunError
-from kohyakit.formats.weights.state_folder import Position, StateFolder, standing_against
+from kohyakit.errors import Problem, RunError
+from kohyakit.formats.weights.state_folder import Position, StateFolder
 from kohyakit.models.conditioning import Conditioning
-from kohyakit.runs.resume import DATA, Change, changes, group_settings, made_with, refusal
+from kohyakit.planning.plan import Plan
+from kohyakit.runs.resume import group_settings, made_with
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
-from kohyakit.train.assemble import Parts, assemble, choose_seed
+from kohyakit.train.assemble import Build, Parts, assemble, choose_seed
 from kohyakit.train.output.state import load_state, restore_optimizer
 from kohyakit.train.output.writer import Writer
 from kohyakit.train.processes import Processes
-from kohyakit.train.step.batches import Batch, Example, build_datasets, draw_batch, load_pixels, prefetch
+from kohyakit.train.step.batches import Batch, Example, draw_batch, load_pixels, prefetch
 from kohyakit.train.step.losses import batch_loss
 from kohyakit.train.step.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
 
@@ -37,10 +37,10 @@ class NotFinite(RunError):
 
 
 class Trainer:
-    """One training of a LoRA. `setup` makes everything ready, `fit` trains, the `writer` writes what there is.
+    """One training, as its plan has it. `setup` makes everything ready, `fit` trains, the `writer` writes.
 
     stop_reason: set to "interrupted" or "stopped", it ends `fit` after the current step. callbacks: told of every
-    step and epoch after the trainer's own, in the main process.
+    moment after the trainer's own, in the main process. build: what makes the parts that a step needs.
     """
 
     parts: Parts
@@ -49,27 +49,27 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        scan: Scan,
+        plan: Plan,
         run: Run,
         processes: Processes,
         *,
         echo: Callable[[str], None],
         progress: bool = True,
         callbacks: Sequence[cb.Callback] = (),
+        build: Build | None = None,
     ) -> None:
         self.config = config
+        self.plan = plan
         self.run = run
         self.processes = processes
         self.accelerator = processes.accelerator
         self.device = self.accelerator.device
         self.echo = echo
         self.show_progress = progress and processes.main
-        self.datasets = build_datasets(scan, config.noise_loss.prior_loss_weight)
         self.position = Position()
         self.stop_reason = ""
         self._listeners = tuple(callbacks)
-        self._scan = scan
-        self._changes: list[Change] = []
+        self._build = build or assemble
         self._fetched_again: int | None = None  # of an epoch's batches done; None is all of them
         self._epoch_streams: dict[str, Any] = {}
         self._step_streams: dict[str, Any] | None = None
@@ -79,70 +79,55 @@ class Trainer:
         resume = self.config.training.resume
         resumed = load_state(Path(resume)) if resume else None
         seed = self.processes.agree_on(choose_seed(self.config.training, resumed[0].position.seed if resumed else None))
-        record = self.run.record
         self.made_with = made_with(
-            self.config, self._scan, images=record.images, captions=record.captions, seed=seed
-        ) | {"processes": self.processes.count}
-        if resumed:
-            self._look_for_changes(resumed[0])
-        self.parts = assemble(
-            self.config, self.datasets, self.accelerator, seed, self.echo, progress=self.show_progress
-        )
+            self.config, [part.dataset for part in self.plan.datasets], images=self.run.record.images,
+            captions=self.run.record.captions, seed=seed,
+        ) | {"processes": self.processes.count}  # fmt: skip
+        self.parts = self._build(self.config, self.plan, self.accelerator, seed, self.echo, progress=self.show_progress)
         if resumed:
             self._resume(*resumed)
         self._connect()
 
-    def _look_for_changes(self, state: StateFolder) -> None:
-        """What is not as the state was made with. Raises ConfigError where that was not asked for."""
-        self._changes = changes(state.made_with, self.made_with)
-        taken = self.config.training.resume_with_changes
-        if problem := refusal("resume", self._changes, with_changes=taken):
-            raise ConfigError(problem)
-
     def _resume(self, state: StateFolder, network: dict[str, Tensor], rest: dict[str, Any]) -> None:
         """Bring back everything that a step depends on; what was changed on purpose stays as it is asked for now."""
-        parts, position = self.parts, state.position
-        if against := [*standing_against(position, self.config.training.rng_order, parts.steps)]:
-            raise ConfigError(against)
-        parts.network.load_state(network)
-        changed = bool(self._changes) or position.steps not in (0, parts.steps)
+        parts, position, start = self.parts, state.position, self.plan.start
+        parts.trained.load_state(network)
+        changed = start.changed or position.steps not in (0, self.plan.steps)
         fresh = group_settings(state.made_with, self.made_with) if changed else None
         restore_optimizer(parts.built.optimizer, parts.scheduler, rest, fresh)
         if self.accelerator.scaler is not None and rest.get("scaler"):
             self.accelerator.scaler.load_state_dict(rest["scaler"])
-        if any(change.kind == DATA for change in self._changes):
-            position = replace(position, batches_done=0, losses=())
-            rest = {**rest, "epoch_streams": rest["streams"]}
+        position = replace(
+            position, current_step=start.step, current_epoch=start.epoch, batches_done=start.batches_done
+        )
         if self.config.training.resume_as == "sd-scripts":
             self._resume_as_sd_scripts(position, rest["streams"])
             return
-        self.position = position
-        self._epoch_streams, self._step_streams = rest["epoch_streams"], rest["streams"]
-        parts.order.restore(self._epoch_streams, position.current_epoch - 1)
-        self.echo(f"going on after step {position.current_step} of {parts.steps}")
+        self.position = replace(position, losses=()) if start.anew else position
+        self._epoch_streams, self._step_streams = rest["streams" if start.anew else "epoch_streams"], rest["streams"]
+        parts.order.restore(self._epoch_streams, start.epoch - 1)
+        self.echo(f"going on after step {start.step} of {self.plan.steps}")
 
     def _resume_as_sd_scripts(self, position: Position, streams: dict[str, Any]) -> None:
         """The epoch begins anew and steps count from 0; skip_until_initial_step drops as many batches as were done.
 
         All but one of these are dropped by the sampler and never fetched, so draw nothing.
         """
-        dropped = position.batches_done if self.config.training.skip_until_initial_step else 0
+        dropped = position.batches_done
         self.parts.order.restore_as_sd_scripts(streams, max(0, dropped - 1))
         self._fetched_again = min(1, dropped)
-        epoch = self.config.training.initial_epoch or position.current_epoch
         self._epoch_streams = streams
-        self.position = replace(position, current_step=dropped, current_epoch=epoch, batches_done=dropped, losses=())
-        self.echo(f"going on with epoch {epoch} as sd-scripts does, from its beginning")
+        self.position = replace(position, losses=())
+        self.echo(f"going on with epoch {position.current_epoch} as sd-scripts does, from its beginning")
 
     def _connect(self) -> None:
         """The writer and, in the main process, the callbacks: progress, saves, samples, logs, the run's record."""
-        config, parts, saving = self.config, self.parts, self.config.saving
-        self.progress = cb.Progress(parts.steps, self.position.current_step, show=self.show_progress)
+        config, plan, parts, saving = self.config, self.plan, self.parts, self.config.saving
+        self.progress = cb.Progress(plan.steps, self.position.current_step, show=self.show_progress)
         self.average = cb.LossAverage(self.position.losses)
         self.callbacks: list[cb.Callback] = [self.progress]
         self.writer = Writer(
-            config, parts, self.run, self.datasets, autocast=self.accelerator.autocast, scaler=self.accelerator.scaler,
-            processes=self.processes.count, say=self.progress.write, warn=self.echo,
+            config, plan, parts, self.run, self.accelerator, say=self.progress.write, warn=self.echo,
             stopping=lambda: bool(self.stop_reason),
         )  # fmt: skip
         if not self.processes.main:
@@ -153,18 +138,19 @@ class Trainer:
             self.run.folder,
         )  # fmt: skip
         self.run.update(
-            logs=(*self.run.logs, folder), device=self.processes.device_name(), steps=parts.steps, epochs=parts.epochs,
+            logs=(*self.run.logs, folder), device=self.processes.device_name(), steps=plan.steps, epochs=plan.epochs,
             seeds={"seed": parts.seed},
         )  # fmt: skip
         self.callbacks += [
-            cb.Saver(config, parts.epochs, self.writer.save, self.save_state),
-            cb.Sampler(config.sampling, self.writer.sample, self.echo),
+            cb.Saver(plan, self.writer.folder, self.writer.save, self.save_state),
+            cb.Sampler(plan, self.writer.sample, self.echo),
             cb.TensorBoard(
-                folder, unet_only=config.network.network_train_unet_only, first_is_text=not parts.order.prefetchable
+                folder, unet_only=config.network.network_train_unet_only,
+                first_is_text=parts.order.follows_sd_scripts,
             ),
-            cb.Reporting(self.run, parts.steps, parts.epochs, self.processes.memory_gib),
+            cb.Reporting(self.run, plan.steps, plan.epochs, self.processes.memory_gib),
             *self._listeners,
-        ]
+        ]  # fmt: skip
 
     def save_state(self, name: str) -> Path:
         """Write the state folder `name` under output_dir."""
@@ -173,31 +159,33 @@ class Trainer:
 
     def fit(self) -> None:
         """Train until the last step, or until `stop_reason` is set. Raises NotFinite when a loss is not finite."""
-        if self.position.current_step == 0:
-            for callback in self.callbacks:
-                callback.start()
         try:
-            for epoch in range(self.position.current_epoch, self.parts.epochs + 1):
+            for callback in self.callbacks:
+                callback.ready(self.parts.trained)
+            if self.position.current_step == 0:
+                for callback in self.callbacks:
+                    callback.start()
+            for epoch in range(self.position.current_epoch, self.plan.epochs + 1):
                 self._train_epoch(epoch)
-                if self.stop_reason or self.position.current_step >= self.parts.steps:
+                if self.stop_reason or self.position.current_step >= self.plan.steps:
                     break
         finally:
             for callback in self.callbacks:
                 callback.end()
 
     def _train_epoch(self, epoch: int) -> None:
-        parts = self.parts
-        parts.network.train()
+        parts, length = self.parts, self.plan.length
+        parts.trained.train()
         done = self.position.batches_done
         if not done:
             self._epoch_streams = parts.order.state()
         self.position = replace(self.position, current_epoch=epoch)
         for number, batch in enumerate(self._batches(epoch, done), start=done + 1):
-            last = number == parts.own_batches
-            self._train_batch(batch, number, synced=last or number % parts.accumulation == 0)
-            if self.position.current_step >= parts.steps and not last:
+            last, synced = number == length.own_batches, length.ends_step(number)
+            self._train_batch(batch, number, synced=synced)
+            if self.position.current_step >= length.steps and not last:
                 break
-            if self.stop_reason and not last and number % parts.accumulation == 0:
+            if self.stop_reason and synced and not last:
                 return
         for callback in self.callbacks:
             callback.epoch(epoch, self.position.current_step, self.average.value)
@@ -217,20 +205,20 @@ class Trainer:
         if self._step_streams is not None:
             parts.order.restore_step(self._step_streams)
             self._step_streams = None
-        threads = min(4, self.config.training.max_data_loader_n_workers) if parts.order.prefetchable else 0
+        threads = min(4, self.config.training.max_data_loader_n_workers) if not parts.order.follows_sd_scripts else 0
         return prefetch(own, None if parts.latents.cached else load, threads, ahead=2 * threads or 1)
 
     def _drawn(self, epoch: int) -> Iterator[Batch]:
-        for position, slot in enumerate(self.parts.order.batches(epoch)):
-            parts = self.parts
-            batch = (epoch - 1) * parts.own_batches + position // self.processes.count
-            step = parts.order.step_seen(batch, parts.own_batches, parts.accumulation)
-            yield draw_batch(slot, self.datasets, position, step, parts.steps)
+        parts, length = self.parts, self.plan.length
+        for position, slot in enumerate(parts.order.batches(epoch)):
+            batch = (epoch - 1) * length.own_batches + position // length.processes
+            step = parts.order.step_seen(batch, length.own_batches, length.accumulation)
+            yield draw_batch(slot, parts.datasets, position, step, length.steps)
 
     def _train_batch(self, batch: Batch, number: int, *, synced: bool) -> None:
         """One micro-batch: loss, backward, and where `synced` an optimizer step; then tell the callbacks."""
         loss = self._loss(batch).mean()
-        self.accelerator.backward(loss / self.parts.accumulation)
+        self.accelerator.backward(loss / self.plan.length.accumulation)
         value = loss.item()  # after backward: to read it waits for the GPU, which would then idle meanwhile
         if self.processes.any(not math.isfinite(value)):
             raise self._not_finite(f"the loss is {value}", batch)
@@ -242,7 +230,7 @@ class Trainer:
         rates = dict(zip(self.parts.group_names, map(float, self.parts.scheduler.get_last_lr()), strict=True))
         report = cb.StepReport(
             self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates,
-            self._adapted_rates(), self._limit_norms() if synced or not self.parts.order.prefetchable else {},
+            self._adapted_rates(), self._limit_norms() if synced or self.parts.order.follows_sd_scripts else {},
         )  # fmt: skip
         for callback in self.callbacks:
             callback.step(report)
@@ -263,10 +251,18 @@ class Trainer:
             prediction = parts.model.family.predict(parts.model.unet, noisy, timesteps, told)
         target = velocity(latents, noise, timesteps, parts.alphas_cumprod) if model.v_parameterization else noise
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
-        return batch_loss(
+        losses = batch_loss(
             prediction.float(), target.float(), timesteps, weights, noise_loss, parts.alphas_cumprod,
             parts.snr, v_prediction=model.v_parameterization,
         )  # fmt: skip
+        self._tell(batch, latents, noise, timesteps, losses)
+        return losses
+
+    def _tell(self, batch: Batch, latents: Tensor, noise: Tensor, timesteps: Tensor, losses: Tensor) -> None:
+        epoch = self.position.current_epoch
+        seen = cb.Seen(epoch, batch.position, batch, latents, noise, timesteps, losses.detach())
+        for callback in self.callbacks:
+            callback.seen(seen)
 
     def _condition(self, batch: Batch) -> Conditioning:
         """What the U-Net is told of a batch: its captions and, in some families, its sizes."""
@@ -281,8 +277,8 @@ class Trainer:
     def _optimize(self, batch: Batch) -> None:
         """Clip the gradient and step; the weights stay as they are when it is not finite."""
         parts = self.parts
-        self.processes.average_gradients(p for p in parts.network.parameters() if p.requires_grad)
-        parameters = [p for p in parts.network.parameters() if p.grad is not None]
+        self.processes.average_gradients(p for p in parts.trained.parameters() if p.requires_grad)
+        parameters = [p for p in parts.trained.parameters() if p.grad is not None]
         limit = self.config.optimizer.max_grad_norm
         if limit:
             norm = self.accelerator.clip_grad_norm_(parameters, limit)
@@ -299,7 +295,7 @@ class Trainer:
         largest = self.config.network.scale_weight_norms
         if not largest:
             return {}
-        shrunk, mean, top = self.parts.network.limit_norms(largest)
+        shrunk, mean, top = self.parts.trained.limit_norms(largest)
         return {"max_norm/keys_scaled": shrunk, "max_norm/max_key_norm": top, "norm/avg_key_norm": mean}
 
     def _adapted_rates(self) -> dict[str, float]:

@@ -9,7 +9,8 @@ import pytest
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.formats import loads
 from kohyakit.planning.effects import _NEEDS
-from kohyakit.planning.make import Plan, make_plan
+from kohyakit.planning.make import make_plan
+from kohyakit.planning.plan import Plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

@@ -11,7 +11,8 @@ import pytest
 
 from kohyakit.errors import Problem
 from kohyakit.formats import load
-from kohyakit.planning.make import Plan, check_plan
+from kohyakit.planning.make import check_plan
+from kohyakit.planning.plan import Plan
 
 pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.shared

@@ -15,7 +15,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket
 from kohyakit.dataset.layout import Dataset
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.planning.lengths import BucketCount
+from kohyakit.planning.plan import BucketCount
 from kohyakit.planning.size.architecture import SDXL
 from kohyakit.planning.size.fitting import Asked, parse_memory, too_small
 from kohyakit.planning.size.lora import lora_layers, lora_size

@@ -13,7 +13,8 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
 from kohyakit.formats.weights import model_kind
-from kohyakit.planning.make import Plan, make_plan
+from kohyakit.planning.make import make_plan
+from kohyakit.planning.plan import Plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

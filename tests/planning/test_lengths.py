@@ -10,7 +10,8 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.layout import Dataset, Subset
-from kohyakit.planning.lengths import BucketCount, fill_buckets, gui_steps, learning_rates, training_length
+from kohyakit.planning.lengths import fill_buckets, gui_steps, learning_rates, training_length
+from kohyakit.planning.plan import BucketCount
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,12 @@ def test_every_bucket_rounds_up() -> None:
     dataset = Dataset((512, 512), 4, True, bucket_no_upscale=True, subsets=(Subset(Path("a"), 3, records=records),))
     filling = fill_buckets(dataset)
     # 15 images of one size: 4 batches of 4; 3 of the other: 1
-    assert filling.buckets == (BucketCount(Bucket(512, 512), 15, 5, 4), BucketCount(Bucket(640, 384), 3, 1, 1))
+    assert filling.plan.buckets == (
+        BucketCount(Bucket(512, 512), 15, 5, 4, (0, 1, 2, 3, 4)), BucketCount(Bucket(640, 384), 3, 1, 1, (5,)),
+    )  # fmt: skip
+    assert [(image.record.path.name, image.repeats) for image in filling.plan.images] == [
+        (f"{n}.png", 3) for n in range(6)
+    ]
     assert filling.batches == 5
     ((record, why),) = filling.misfits
     assert record.path.name == "6.png"

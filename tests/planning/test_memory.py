@@ -10,7 +10,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket
 from kohyakit.dataset.layout import Dataset
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.planning.lengths import BucketCount
+from kohyakit.planning.plan import BucketCount
 from kohyakit.planning.size.architecture import SD1, SDXL, Architecture
 from kohyakit.planning.size.lora import lora_layers, lora_size
 from kohyakit.planning.size.memory import MemoryEstimate, estimate

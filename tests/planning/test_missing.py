@@ -10,7 +10,8 @@ import pytest
 from kohyakit.dataset.project import make_project
 from kohyakit.formats import load
 from kohyakit.planning.inputs.missing import locate, looks_like_hub
-from kohyakit.planning.make import Plan, make_plan
+from kohyakit.planning.make import make_plan
+from kohyakit.planning.plan import Plan
 from tests import stand_in
 
 pytest.importorskip("PIL.Image")

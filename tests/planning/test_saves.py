@@ -5,12 +5,21 @@ from __future__ import annotations
 import pytest
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.planning.saves import sample_steps, save_points
+from kohyakit.planning.plan import Course, Length, SavePoint
+from kohyakit.planning.saves import draw_points, save_points
+
+
+def course(steps: int, epochs: int, per_epoch: int) -> Course:
+    return Course(Length(per_epoch, per_epoch, epochs, steps, "max_train_steps"))
+
+
+def all_points(config: TrainConfig, steps: int, epochs: int, per_epoch: int) -> tuple[SavePoint, ...]:
+    return save_points(config, course(steps, epochs, per_epoch))
 
 
 def points(steps: int, epochs: int, per_epoch: int, **values: object) -> list[tuple]:
     config = TrainConfig().with_values(**{"output_name": "n", **values})
-    return [(p.step, p.file, p.deleted_at) for p in save_points(config, steps, epochs, per_epoch)]
+    return [(p.step, p.file, p.deleted_at) for p in all_points(config, steps, epochs, per_epoch)]
 
 
 def test_epochs_but_the_last() -> None:
@@ -58,18 +67,18 @@ def test_states_are_folders_beside() -> None:
     config = TrainConfig().with_values(
         output_name="n", save_every_n_epochs=1, save_every_n_steps=15, save_state=True, save_last_n_epochs_state=1
     )
-    got = [(p.step, p.state, p.state_deleted_at) for p in save_points(config, 30, 3, 10)]
+    got = [(p.step, p.state, p.state_deleted_at) for p in all_points(config, 30, 3, 10)]
     assert got == [
         (10, "n-000001-state", 20), (15, "n-step00000015-state", None), (20, "n-000002-state", None),
         (30, "n-step00000030-state", None), (30, "n-state", None),
     ]  # fmt: skip
     ends = TrainConfig().with_values(save_state_on_train_end=True, save_every_n_epochs=1)
-    assert [p.state for p in save_points(ends, 20, 2, 10)] == [None, "last-state"]
+    assert [p.state for p in all_points(ends, 20, 2, 10)] == [None, "last-state"]
 
 
 def test_names_without_a_name() -> None:
     config = TrainConfig().with_values(save_every_n_epochs=1, save_every_n_steps=15, save_model_as="ckpt")
-    files = [p.file for p in save_points(config, 20, 2, 10)]
+    files = [p.file for p in all_points(config, 20, 2, 10)]
     assert files == ["epoch-000001.ckpt", "at-step00000015.ckpt", "last.ckpt"]
 
 
@@ -89,4 +98,5 @@ def test_nothing_to_train_writes_nothing() -> None:
     ],
 )
 def test_samples(values: dict, steps: tuple[int, ...]) -> None:
-    assert sample_steps(TrainConfig().with_values(**values), 20, 3, 8) == steps
+    drawn = draw_points(TrainConfig().with_values(**values), course(20, 3, 8))
+    assert tuple(point.step for point in drawn) == steps

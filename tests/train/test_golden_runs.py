@@ -19,8 +19,8 @@ from kohyakit.config.read import read_values
 from kohyakit.errors import DatasetError
 from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train import start
-from kohyakit.train.step.rng import SdScriptsOrder
-from kohyakit.train.trainer import Trainer
+from kohyakit.train.callbacks import Quiet, Seen
+from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -76,20 +76,23 @@ def repeated(request, goldens, places, tmp_path_factory):
     out = tmp_path_factory.mktemp(golden.name)
     config, problems = read_values(recorded_config(golden, places, out), "config.toml")
     assert not problems
-    seen = []
-    plain = Trainer._loss
-
-    def spy(self, batch):
-        losses = plain(self, batch)
-        names = [_as_recorded(e.image.record.path, places) for e in batch.examples]
-        seen.append((names, [e.caption for e in batch.examples], float(losses.detach().mean())))
-        return losses
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_loss", spy)
-        run = start.train_network(config, progress=False, echo=lambda text: None)
+    watching = Recording(places)
+    run = start.train_network(config, progress=False, echo=lambda text: None, callbacks=[watching])
     assert run.status == "finished"
-    return golden, out, seen
+    return golden, out, watching.recorded
+
+
+class Recording(Quiet):
+    """Every batch as the recordings tell it: its files, captions and loss."""
+
+    def __init__(self, places: dict[str, Path]) -> None:
+        self._places = places
+        self.recorded: list[tuple[list[str], list[str], float]] = []
+
+    def seen(self, seen: Seen) -> None:
+        examples = seen.batch.examples
+        names = [_as_recorded(e.image.record.path, self._places) for e in examples]
+        self.recorded.append((names, [e.caption for e in examples], float(seen.losses.mean())))
 
 
 def test_what_sd_scripts_stops_at_is_refused_before_the_first_step(goldens, places, tmp_path):

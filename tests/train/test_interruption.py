@@ -19,23 +19,12 @@ pytest.importorskip("torch")
 from kohyakit.formats import load, train_toml
 from kohyakit.planning.make import check_plan
 from kohyakit.runs.registry import list_runs
-from kohyakit.train.callbacks import Quiet
 from kohyakit.train.interruption import Interruption
 from kohyakit.train.start import train_network
+from tests.train.observers import At
 
 PATIENCE = 300  # seconds for what takes five on an idle machine
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGHUP nor signals between processes")
-
-
-class At(Quiet):
-    """Does something once, in a given step."""
-
-    def __init__(self, step: int, act) -> None:
-        self._step, self._act = step, act
-
-    def step(self, report) -> None:
-        if report.step == self._step:
-            self._act()
 
 
 def train(config, *callbacks, said=None):

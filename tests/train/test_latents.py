@@ -8,13 +8,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kohyakit.dataset import layout
 from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import RunError
 from kohyakit.models import load_model
+from kohyakit.planning.make import make_plan
 from kohyakit.train.step.batches import build_datasets, load_pixels
 from kohyakit.train.step.latents import LatentSource
-from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.rng import KohyakitOrder
+from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +24,7 @@ def vae(tiny_model):
 
 
 def source(vae, order, vae_batch_size=1) -> LatentSource:
-    half = torch.float32
-    return LatentSource(vae, order, scale=1.0, device=torch.device("cpu"), vae_dtype=half, latent_dtype=half,
-                        vae_batch_size=vae_batch_size)  # fmt: skip
+    return LatentSource(vae, order, scale=1.0, latent_dtype=torch.float32, vae_batch_size=vae_batch_size)
 
 
 def test_the_sd_scripts_order_draws_a_whole_chunk_as_diffusers_does(vae):
@@ -52,7 +51,7 @@ def test_caching_takes_vae_batch_size_pictures_of_a_bucket_at_once(vae, make_con
     config = make_config(flip_aug=True)
     sizes, plain = [], vae.encode
     for at_once in (1, 4):
-        datasets = build_datasets(layout.scan(config), 1.0)
+        datasets = build_datasets(make_plan(config).datasets, 1.0)
         members = [len(set(bucket)) for dataset in datasets for bucket in dataset.bucket_members]
         kept = source(vae, KohyakitOrder(5), at_once)
         watched = SimpleNamespace(encode=lambda x: (sizes.append(len(x)), plain(x))[1], state_dict=vae.state_dict)
@@ -64,9 +63,9 @@ def test_caching_takes_vae_batch_size_pictures_of_a_bucket_at_once(vae, make_con
         assert sorted(sizes) == sorted(chunks * 2)
         sizes.clear()
         if at_once == 1:
-            alone = dict(kept._cache)
-    assert set(kept._cache) == set(alone)
-    for key, latents in kept._cache.items():
+            alone = dict(kept.kept)
+    assert set(kept.kept) == set(alone)
+    for key, latents in kept.kept.items():
         assert torch.allclose(latents, alone[key], atol=1e-5)
         assert latents.untyped_storage().nbytes() == latents.nbytes  # not a view of the whole chunk
     if to_disk:
@@ -74,7 +73,7 @@ def test_caching_takes_vae_batch_size_pictures_of_a_bucket_at_once(vae, make_con
         again.vae = watched
         again.cache(datasets, to_disk=True, progress=lambda: None)
         assert not sizes
-        assert all(torch.equal(again._cache[key], kept._cache[key]) for key in kept._cache)
+        assert all(torch.equal(again.kept[key], kept.kept[key]) for key in kept.kept)
 
 
 def test_a_subset_may_scale_its_images_in_its_own_way(make_config, tmp_path, photos):
@@ -87,7 +86,7 @@ def test_a_subset_may_scale_its_images_in_its_own_way(make_config, tmp_path, pho
     text = f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = {str(folder)!r}\nresize_interpolation = 'nearest'\n"
     file.write_text(text, encoding="utf-8")
     config = make_config(train_data_dir=None, dataset_config=str(file), bucket_no_upscale=False)
-    images = build_datasets(layout.scan(config), 1.0)[0].images
+    images = build_datasets(make_plan(config).datasets, 1.0)[0].images
     (image,) = [one for one in images if one.record.size == (130, 65)]
     width, height = image.placement.resized
     read = np.asarray(Image.open(image.record.path).convert("RGB"))
@@ -108,12 +107,11 @@ def overflowing(model) -> torch.nn.Module:
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_a_vae_that_overflows_is_found_before_the_first_step(tiny_model, make_config, half):
     """Then float32 is taken with the weights of the file, not with those that half precision has rounded."""
-    vae, datasets, said = overflowing(tiny_model), build_datasets(layout.scan(make_config()), 1.0), []
+    vae, datasets, said = overflowing(tiny_model), build_datasets(make_plan(make_config()).datasets, 1.0), []
     pixels = [load_pixels(datasets[0].images[0], ImageDraw(False, 0, 0))]
     wanted = source(vae, KohyakitOrder(1)).encode(pixels, ["a"])
     weights = vae.state_dict()
-    latents = LatentSource(vae.to(half), KohyakitOrder(1), scale=1.0, device=torch.device("cpu"), vae_dtype=half,
-                           latent_dtype=torch.float32)  # fmt: skip
+    latents = source(vae.to(half), KohyakitOrder(1))
     before = torch.get_rng_state()
     if half is torch.float16:
         with pytest.raises(RunError, match="NaN"):
@@ -132,5 +130,5 @@ def test_a_vae_that_overflows_is_found_before_the_first_step(tiny_model, make_co
 
 
 def test_a_vae_in_float32_is_not_tried(tiny_model, make_config):
-    latents = source(SimpleNamespace(), KohyakitOrder(1))
-    latents.settle(build_datasets(layout.scan(make_config()), 1.0), {}, pytest.fail)
+    latents = source(torch.nn.Linear(1, 1), KohyakitOrder(1))
+    latents.settle(build_datasets(make_plan(make_config()).datasets, 1.0), {}, pytest.fail)

@@ -98,7 +98,7 @@ def test_input_perturbation_is_added_on_top():
 
 def test_the_state_of_the_sd_scripts_order_holds_the_gpus_stream_too(monkeypatch):
     """Noise is drawn on the GPU there: without its stream a resumed training would see other noise."""
-    from kohyakit.train.step.rng import SdScriptsOrder
+    from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 
     set_back = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)

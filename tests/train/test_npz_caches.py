@@ -14,12 +14,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.config.read import read_values
-from kohyakit.dataset import layout
 from kohyakit.models import load_model
+from kohyakit.planning.make import make_plan
 from kohyakit.train.start import train_network
 from kohyakit.train.step.batches import build_datasets
 from kohyakit.train.step.latents import LatentSource
-from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.rng import KohyakitOrder
+from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 from tests.train.tiny_sdxl import write_tiny_sdxl
 
 SCRIPT = "sdxl_train_network.py"
@@ -43,11 +44,10 @@ def sdxl(tmp_path_factory) -> Path:
 
 def cached(vae, config, seed: int = 5, said: list[str] | None = None, order=KohyakitOrder, **options) -> dict:
     """(folder/name, flip) -> latents, as caching to disk keeps them."""
-    datasets = build_datasets(layout.scan(config), 1.0)
-    source = LatentSource(vae, order(seed), scale=1.0, device=torch.device("cpu"), vae_dtype=torch.float32,
-                          latent_dtype=torch.float32, **options)  # fmt: skip
+    datasets = build_datasets(make_plan(config).datasets, 1.0)
+    source = LatentSource(vae, order(seed), scale=1.0, latent_dtype=torch.float32, **options)
     source.cache(datasets, to_disk=True, progress=lambda: None, say=(said if said is not None else []).append)
-    return {(datasets[d].images[i].key, flip): one for (d, i, flip), one in source._cache.items()}
+    return {(datasets[d].images[i].key, flip): one for (d, i, flip), one in source.kept.items()}
 
 
 def files(folder: Path) -> dict[str, Path]:

@@ -21,7 +21,7 @@ from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import encode_weighted
 from kohyakit.train.output import sampling
-from kohyakit.train.output.sampling import build_sampler, draw_samples, sample_latents
+from kohyakit.train.output.sampling import Drawing, build_sampler, draw_samples, sample_latents
 
 # diffusers' schedulers hand torch tensors to numpy in a way that both mean to change
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
@@ -35,8 +35,9 @@ def tiny(tiny_model: Path) -> Model:
 
 
 def draw(model: Model, prompts: list[SamplePrompt], folder: Path, **changes) -> list[Path]:
-    arguments = {"epoch": None, "step": 5, "output_dir": folder, "output_name": "cats"} | changes
-    return draw_samples(model, prompts, **arguments)
+    called = {"name": "cats", "epoch": None, "step": 5}
+    called |= {name: changes.pop(name) for name in ("name", "epoch", "step", "run") if name in changes}
+    return draw_samples(model, prompts, Drawing(folder, **called), **changes)
 
 
 def index(folder: Path) -> list[dict]:
@@ -91,7 +92,7 @@ def test_names_and_index(tiny: Model, tmp_path: Path, monkeypatch: pytest.Monkey
     prompts = [SMALL, replace(SMALL, seed=None, width=100, height=70, negative_prompt="dog", sampler="k_euler_a")]
     files = draw(tiny, prompts, tmp_path, step=100, run="1a")
     files += draw(tiny, [SMALL], tmp_path, epoch=0, step=0)
-    files += draw(tiny, [SMALL], tmp_path, epoch=12, step=300, output_name="")
+    files += draw(tiny, [SMALL], tmp_path, epoch=12, step=300, name="")
     assert [file.relative_to(tmp_path / "sample").name for file in files] == [
         "cats_000100_00_20260203040506_1.png",
         "cats_000100_01_20260203040506.png",

@@ -26,7 +26,8 @@ from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.runs.run import open_run
 from kohyakit.train.callbacks import Quiet
 from kohyakit.train.start import train_network
-from kohyakit.train.trainer import NotFinite, Trainer
+from kohyakit.train.trainer import NotFinite
+from tests.train.observers import Batches, Losses, stop_at
 
 
 def train(config, **options):
@@ -41,19 +42,11 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.fixture
-def spied(monkeypatch):
-    """What each batch held: a list of (epoch, image names, captions)."""
-    seen = []
-    plain = Trainer._loss
-
-    def spy(self, batch):
-        names, captions = [e.image.key for e in batch.examples], [e.caption for e in batch.examples]
-        seen.append((self.position.current_epoch, names, captions))
-        return plain(self, batch)
-
-    monkeypatch.setattr(Trainer, "_loss", spy)
-    return seen
+def batches(config, **options) -> list[tuple[int, list[str], list[str]]]:
+    """Train, and return what each batch held: (epoch, image names, captions)."""
+    watching = Batches()
+    train(config, callbacks=[watching], **options)
+    return watching.held
 
 
 @pytest.mark.quick
@@ -104,22 +97,17 @@ def test_a_second_training_of_the_same_name_keeps_the_first_ones_files(make_conf
     assert {c.file for c in second.record.checkpoints} == {"tiny.safetensors", "tiny-state"}
 
 
-def test_every_image_is_seen_exactly_its_repeats_each_epoch(make_config, spied):
-    train(make_config())
+def test_every_image_is_seen_exactly_its_repeats_each_epoch(make_config):
+    held = batches(make_config())
     for epoch in (1, 2):
-        seen = Counter(name for e, names, _ in spied if e == epoch for name in names)
+        seen = Counter(name for e, names, _ in held if e == epoch for name in names)
         assert seen == {f"2_town/town{i}.png": 2 for i in range(5)} | {f"1_statue/statue{i}.png": 1 for i in range(3)}
 
 
-def test_the_order_depends_on_the_seed_alone(make_config, spied):
-    train(make_config(shuffle_caption=True))
-    first = list(spied)
-    spied.clear()
-    train(make_config(shuffle_caption=True, network_dim=4, max_data_loader_n_workers=2, logging_dir=None))
-    assert spied == first
-    spied.clear()
-    train(make_config(shuffle_caption=True, seed=8))
-    assert spied != first
+def test_the_order_depends_on_the_seed_alone(make_config):
+    first = batches(make_config(shuffle_caption=True))
+    assert batches(make_config(shuffle_caption=True, network_dim=4, max_data_loader_n_workers=2)) == first
+    assert batches(make_config(shuffle_caption=True, seed=8)) != first
 
 
 def test_cached_latents_train_the_same(make_config, tmp_path):
@@ -148,7 +136,7 @@ def test_prefetching_threads_change_nothing(make_config, tmp_path):
 
 @pytest.mark.parametrize("order", ["kohyakit", "sd-scripts"])
 @pytest.mark.parametrize(("stops", "optimizer"), [([3], "AdamW"), ([4, 9], "AdamW"), ([4], "AdamWScheduleFree")])
-def test_stopped_and_resumed_is_as_if_never_stopped(make_config, tmp_path, monkeypatch, order, stops, optimizer):
+def test_stopped_and_resumed_is_as_if_never_stopped(make_config, tmp_path, order, stops, optimizer):
     schedule = "constant" if optimizer.endswith("Free") else "cosine"
     options = {"rng_order": order, "shuffle_caption": True, "network_dropout": 0.1, "lr_scheduler": schedule,
                "gradient_accumulation_steps": 1, "save_state_on_train_end": True, "optimizer_type": optimizer,
@@ -156,36 +144,26 @@ def test_stopped_and_resumed_is_as_if_never_stopped(make_config, tmp_path, monke
     train(make_config(**options))
     whole = weights(tmp_path)
     resume = {}
-    plain = Trainer._train_batch
     for stop in stops:
-
-        def stopping(self, batch, number, *, synced, stop=stop):
-            plain(self, batch, number, synced=synced)
-            if self.position.current_step == stop:
-                self.stop_reason = "stopped"
-
-        monkeypatch.setattr(Trainer, "_train_batch", stopping)
-        run = train(make_config(**options, **resume))
+        run = train(make_config(**options, **resume), callbacks=[stop_at(stop, tmp_path / "out")])
         assert run.status == "stopped"
         resume = {"resume": str(tmp_path / "out" / f"tiny-step{stop:08d}-state")}
-    monkeypatch.setattr(Trainer, "_train_batch", plain)
     (tmp_path / "out" / "tiny.safetensors").unlink(missing_ok=True)  # the first training's, moved aside by now
     run = train(make_config(**options, **resume))
     assert run.status == "finished"
     assert same(whole, weights(tmp_path))
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(make_config, tmp_path, monkeypatch):
-    plain = Trainer._train_batch
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(make_config, tmp_path):
+    class Pressed(Quiet):
+        """Within the third step: its loss is known and its gradient not."""
 
-    def interrupted(self, batch, number, *, synced):
-        if self.position.current_step == 2:
-            signal.raise_signal(signal.SIGINT)
-        plain(self, batch, number, synced=synced)
+        def seen(self, seen) -> None:
+            if seen.position == 2:
+                signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_train_batch", interrupted)
     said = []
-    run = train_network(make_config(), progress=False, echo=said.append)
+    run = train_network(make_config(), progress=False, echo=said.append, callbacks=[Pressed()])
     assert run.status == "interrupted"
     assert run.record.outcome.startswith("interrupted after step 3 of")
     assert (tmp_path / "out" / "tiny-step00000003.safetensors").exists()
@@ -194,17 +172,10 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(make_config, tmp_p
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_stop_file_ends_the_training_after_its_step(make_config, monkeypatch):
-    plain = Trainer._train_batch
-
-    def asking(self, batch, number, *, synced):
-        if self.position.current_step == 1:
-            self.run.request_stop()
-        plain(self, batch, number, synced=synced)
-
-    monkeypatch.setattr(Trainer, "_train_batch", asking)
-    run = train(make_config())
+def test_a_stop_file_ends_the_training_after_its_step(make_config, tmp_path):
+    run = train(make_config(), callbacks=[stop_at(2, tmp_path / "out")])
     assert run.status == "stopped"
+    assert run.record.outcome == "stopped after step 2 of 14"
     assert not run.stop_requested()
 
 
@@ -218,20 +189,26 @@ def test_nan_stops_at_once_names_the_batch_and_keeps_the_last_good_weights(make_
         assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(path).values())
 
 
-def test_weights_that_became_nan_are_not_kept(make_config, tmp_path, monkeypatch):
-    """An optimizer can spoil the weights itself (AdamW in full_fp16 does); the next loss tells, and nothing is left."""
-    plain = Trainer._optimize
+class Spoiling(Quiet):
+    """Puts NaN into the weights once a step is done."""
 
-    def spoiling(self, batch):
-        plain(self, batch)
-        if self.position.current_step == 2:
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def ready(self, trained) -> None:
+        self._trained = trained
+
+    def step(self, report) -> None:
+        if report.step == self._step:
             with torch.no_grad():
-                next(self.parts.network.parameters()).fill_(torch.nan)
+                next(self._trained.parameters()).fill_(torch.nan)
 
-    monkeypatch.setattr(Trainer, "_optimize", spoiling)
+
+def test_weights_that_became_nan_are_not_kept(make_config, tmp_path):
+    """An optimizer can spoil the weights itself (AdamW in full_fp16 does); the next loss tells, and nothing is left."""
     said = []
     with pytest.raises(NotFinite, match="step 4, epoch 1"):
-        train_network(make_config(save_every_n_steps=2), progress=False, echo=said.append)
+        train_network(make_config(save_every_n_steps=2), progress=False, echo=said.append, callbacks=[Spoiling(step=3)])
     assert any("became NaN in step 3 and is not kept" in line for line in said)
     assert {p.name for p in (tmp_path / "out").glob("*.safetensors")} == {"tiny-step00000002.safetensors"}
     assert not list((tmp_path / "out").glob("*-state"))
@@ -280,16 +257,20 @@ def test_a_corrupt_image_is_named_before_the_first_step(make_config, photos, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_images_can_be_left_out_and_the_record_says_so(make_config, photos, tmp_path, spied):
+def test_bad_images_can_be_left_out_and_the_record_says_so(make_config, photos, tmp_path):
+    """11 images with repeats are left of 13; the plan in the run's folder is of these and the training kept to it."""
     cut = _spoil(photos, tmp_path)
-    said = []
+    said, watching = [], Batches()
     run = train_network(
         make_config(train_data_dir=str(cut.parent.parent), max_train_epochs=1), progress=False, echo=said.append,
-        skip_bad_images=True,
+        skip_bad_images=True, callbacks=[watching],
     )  # fmt: skip
     assert run.status == "finished"
+    plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+    assert sum(bucket["images"] for bucket in plan["buckets"]) == sum(len(names) for _, names, _ in watching.held) == 11
+    assert plan["steps"] == len(watching.held) == run.record.steps
     assert run.record.image_count == 7
-    assert "2_town/town0.png" not in {name for _, names, _ in spied for name in names}
+    assert "2_town/town0.png" not in {name for _, names, _ in watching.held for name in names}
     assert any("left out" in line and "town0.png" in line for line in said)
     assert "town0.png" in run.log_file.read_text(encoding="utf-8")
 
@@ -327,8 +308,8 @@ def test_it_trains_with(make_config, tmp_path, options, first_loss):
     run = train(make_config(max_train_epochs=1, **options), callbacks=[losses])
     assert run.status == "finished"
     if not _ANOTHER_FIRST_LOSS & set(options):
-        assert losses.seen[0] == pytest.approx(first_loss, rel=1e-2 if "mixed_precision" in options else 1e-5)
-    assert all(0 < loss < 1e4 for loss in losses.seen)
+        assert losses.heard[0] == pytest.approx(first_loss, rel=1e-2 if "mixed_precision" in options else 1e-5)
+    assert all(0 < loss < 1e4 for loss in losses.heard)
     ups = [tensor for key, tensor in weights(tmp_path).items() if key.endswith("lora_up.weight")]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in ups)
     assert any(float(tensor.abs().max()) > 0 for tensor in ups)
@@ -372,16 +353,6 @@ _ANOTHER_FIRST_LOSS = {"max_token_length", "noise_offset", "multires_noise_itera
                        "enable_bucket", "bucket_no_upscale"}  # fmt: skip
 
 
-class Losses(Quiet):
-    """Every loss as the callbacks hear it."""
-
-    def __init__(self) -> None:
-        self.seen: list[float] = []
-
-    def step(self, report) -> None:
-        self.seen.append(report.loss)
-
-
 @pytest.fixture(scope="module")
 def first_loss(config_into, tiny_model, photos, tmp_path_factory) -> float:
     """The first batch's loss by diffusers and transformers alone; only which photos, noise and steps is ours."""
@@ -390,13 +361,13 @@ def first_loss(config_into, tiny_model, photos, tmp_path_factory) -> float:
     from PIL import Image
     from transformers import CLIPTextModel
 
-    from kohyakit.dataset.layout import scan
     from kohyakit.dataset.tokens import encode
+    from kohyakit.planning.make import make_plan
     from kohyakit.train.step.batches import build_datasets
     from kohyakit.train.step.rng import KohyakitOrder
 
     config = config_into(tmp_path_factory.mktemp("bare"))
-    datasets = build_datasets(scan(config), 1.0)
+    datasets = build_datasets(make_plan(config).datasets, 1.0)
     order = KohyakitOrder(7)
     order.begin(datasets)
     images = [datasets[0].images[i] for i in next(iter(order.batches(1))).images]

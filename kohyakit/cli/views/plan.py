@@ -18,7 +18,7 @@ from kohyakit.dataset.images import shown
 from kohyakit.errors import Problem
 from kohyakit.planning.as_json import captions_of
 from kohyakit.planning.inputs.network_weights import NetworkWeights
-from kohyakit.planning.make import Plan
+from kohyakit.planning.plan import Plan
 
 _TITLE = 10
 _COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
@@ -156,6 +156,8 @@ def _length(config: TrainConfig, plan: Plan) -> Iterator[str]:
     epochs = f"{plan.steps / plan.steps_per_epoch:.1f}".removesuffix(".0")
     text = f"{_count(plan.steps, 'step')} = {epochs} epoch{'' if epochs == '1' else 's'}"
     yield f"{text} of {plan.steps_per_epoch:,}" + ("" if whole else ", the last one cut short")
+    if config.training.resume and not plan.errors:
+        yield f"goes on after step {plan.start.step:,}, with epoch {plan.start.epoch:,}"
     parts = [f"{_count(plan.batches_per_epoch, 'batch')} an epoch"]
     if config.training.gradient_accumulation_steps > 1:
         parts.append(f"{config.training.gradient_accumulation_steps} a step")

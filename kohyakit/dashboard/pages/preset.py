@@ -18,7 +18,7 @@ from kohyakit.dashboard.read.preset import Draft, Judged
 from kohyakit.dashboard.read.project import Project
 from kohyakit.dashboard.serve.start import start
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.planning.make import Plan
+from kohyakit.planning.plan import Plan
 
 _KEPT = "preset_draft"
 

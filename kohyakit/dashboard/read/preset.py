@@ -22,7 +22,8 @@ from kohyakit.formats import recognise
 from kohyakit.formats.gui.fields import known_keys
 from kohyakit.formats.text import read_text
 from kohyakit.planning.decoding import BAD_IMAGE, decoded
-from kohyakit.planning.make import Plan, check_plan
+from kohyakit.planning.make import check_plan
+from kohyakit.planning.plan import Plan
 
 PRESET_DIR = "presets"
 UNKNOWN = "unknown_parameter"  # the finding's name, see config.read

@@ -16,7 +16,7 @@ from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Dataset
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.planning.lengths import BucketCount
+from kohyakit.planning.plan import BucketCount, MemoryEstimate
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.lora import LoraSize
 from kohyakit.registry import OPTIMIZERS
@@ -31,49 +31,9 @@ _AUTOCAST = 1.5
 _DECODING = 2900  # bytes a pixel that the VAE needs to decode a picture in half precision, measured
 _ENCODING = 2200  # the same to encode one, measured
 _HEAD = 64  # width of an attention head of a text encoder
-_RUNTIME = 600 * 2**20  # CUDA context and libraries
 
 # Bytes of optimizer state a trained number, of classes that the registry does not have.
 _OTHER_OPTIMIZERS = {"sgd": 0, "prodigyplus.prodigyplusschedulefree": 12}
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """Bytes on the GPU, an estimate.
-
-    weights: of the frozen models that stay there while training. activations: of the largest step. samples and
-    caching: what the largest sample picture, and encoding pictures and captions ahead of the first step, take in
-    their turn. caches: what is kept of that in main memory, no part of the total.
-    """
-
-    weights: int
-    adapter: int
-    gradients: int
-    optimizer: int
-    activations: int
-    samples: int = 0
-    caching: int = 0
-    caches: int = 0
-    runtime: int = _RUNTIME
-
-    @property
-    def phases(self) -> dict[str, int]:
-        """What is in use at the highest in a step, while a sample is drawn, and while caches are made."""
-        trained = self.adapter + self.optimizer
-        return {
-            "step": self.runtime + self.weights + trained + self.gradients + self.activations,
-            "sample": self.runtime + self.weights + trained + self.samples if self.samples else 0,
-            "caching": self.runtime + self.caching if self.caching else 0,
-        }
-
-    @property
-    def total(self) -> int:
-        return max(self.phases.values())
-
-    @property
-    def highest(self) -> str:
-        """The phase that needs the most: step, sample or caching."""
-        return max(self.phases, key=lambda name: self.phases[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from kohyakit.dataset.layout import Dataset
-from kohyakit.planning.lengths import BucketCount
+from kohyakit.planning.plan import BucketCount
 
 # The entries that are in every file, measured in files of sd-scripts with a short output_name.
 _FIXED = 2800

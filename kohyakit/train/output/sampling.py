@@ -75,29 +75,38 @@ class SampleRecord:
     network_multiplier: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What the pictures of one moment are called by, below `folder`/sample.
+
+    epoch: the epoch just ended (0 before the first), or None within an epoch, which puts the step into the name.
+    """
+
+    folder: Path
+    name: str
+    epoch: int | None
+    step: int
+    run: str = ""
+
+
 def draw_samples(
     model: Model,
     prompts: Iterable[SamplePrompt],
+    drawing: Drawing,
     *,
-    epoch: int | None,
-    step: int,
-    output_dir: Path,
-    output_name: str,
     sampler: str = "ddim",
     asked: ModelConfig = _PLAIN,
-    run: str = "",
     network: nn.Module | None = None,
     echo: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Draw every prompt into `output_dir/sample` and return the files made.
+    """Draw every prompt and return the files made.
 
-    epoch: the epoch just ended (0 before the first), or None within an epoch, which puts the step into the name.
     sampler: for prompts without one of their own. network: what is attached to the model, for prompts that want a
     strength of their own. echo takes a line for each prompt that failed; the others are
     drawn all the same. torch's random generators and the models' modes are afterwards as they were.
     """
     echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
-    folder = output_dir / FOLDER
+    folder = drawing.folder / FOLDER
     made = []
     with _as_found(model), torch.no_grad():
         for index, prompt in enumerate(prompts):
@@ -108,13 +117,13 @@ def draw_samples(
                 with _strength(network, prompt.network_multiplier):
                     image = _decode(model, sample_latents(model, prompt, chosen, asked))
                 now = time.localtime()
-                name = _file_name(output_name, epoch, step, index, now, prompt.seed)
+                name = _file_name(drawing, index, now, prompt.seed)
                 record = SampleRecord(
-                    file=name, epoch=epoch, step=step, index=index,
+                    file=name, epoch=drawing.epoch, step=drawing.step, index=index,
                     prompt=prompt.prompt, negative_prompt=prompt.negative_prompt or "",
                     width=prompt.size[0], height=prompt.size[1],
                     sample_steps=prompt.sample_steps, scale=prompt.scale, seed=seed, sampler=chosen,
-                    time=time.strftime("%Y-%m-%dT%H:%M:%S%z", now), run=run,
+                    time=time.strftime("%Y-%m-%dT%H:%M:%S%z", now), run=drawing.run,
                     network_multiplier=1.0 if prompt.network_multiplier is None else prompt.network_multiplier,
                 )  # fmt: skip
                 _save(image, folder / name, record)
@@ -263,13 +272,11 @@ def _decode(model: Model, latents: Tensor) -> Image:
     return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
 
 
-def _file_name(
-    output_name: str, epoch: int | None, step: int, index: int, now: time.struct_time, seed: int | None
-) -> str:
+def _file_name(drawing: Drawing, index: int, now: time.struct_time, seed: int | None) -> str:
     """`name_e000001_00_20260131120000_42.png`; the step without e within an epoch, no seed when none was asked for."""
-    when = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
+    when = f"e{drawing.epoch:06d}" if drawing.epoch is not None else f"{drawing.step:06d}"
     seed_part = "" if seed is None else f"_{seed}"
-    start = f"{output_name}_" if output_name else ""
+    start = f"{drawing.name}_" if drawing.name else ""
     return f"{start}{when}_{index:02d}_{time.strftime('%Y%m%d%H%M%S', now)}{seed_part}.png"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
@@ -14,21 +14,21 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from kohyakit.config.arguments.adapters import LYCORIS
 from kohyakit.config.train import TrainConfig
-from kohyakit.networks.file import save_lora
-from kohyakit.planning.saves import extension
+from kohyakit.planning.plan import DrawPoint, Plan, SavePoint
 from kohyakit.runs.earlier import keep_all_earlier, keep_earlier
 from kohyakit.runs.run import Run
 from kohyakit.train import ahead
 from kohyakit.train.assemble import Parts
 from kohyakit.train.output.metadata import MINIMUM, model_facts, model_spec, training_metadata
 from kohyakit.train.output.state import Position, save_state
-from kohyakit.train.step.batches import TrainDataset
 
 
 class Writer:
-    """Writes under output_dir. `autocast` is the context in which the model is used.
+    """Writes under output_dir what the plan names.
 
     say: takes a line for whoever watches; warn: one that the log must hold too.
     stopping: whether the training is about to end, which ends the drawing of samples.
@@ -37,21 +37,19 @@ class Writer:
     def __init__(
         self,
         config: TrainConfig,
+        plan: Plan,
         parts: Parts,
         run: Run,
-        datasets: Sequence[TrainDataset],
+        accelerator: Any,
         *,
-        autocast: Callable[[], contextlib.AbstractContextManager[None]],
-        scaler: Any,
-        processes: int,
         say: Callable[[str], None],
         warn: Callable[[str], None],
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._config, self._parts, self._run, self._say, self._warn = config, parts, run, say, warn
-        self._autocast, self._scaler, self._stopping = autocast, scaler, stopping
+        self._config, self._plan, self._parts, self._run = config, plan, parts, run
+        self._accelerator, self._say, self._warn, self._stopping = accelerator, say, warn, stopping
         self.folder = Path(config.saving.output_dir or ".").absolute()
-        self._datasets, self._known = datasets, self._facts(processes)
+        self._known = self._facts()
         self._hashes: Future[dict[str, Any]] | None = None
 
     def hash_models(self) -> None:
@@ -66,33 +64,33 @@ class Writer:
     def metadata(self) -> dict[str, str]:
         """What every file of this training says of it."""
         models = self._hashes.result() if self._hashes else self._model_facts()
-        return training_metadata(self._config, self._datasets, {**self._known, **models})
+        return training_metadata(self._config, self._parts.datasets, {**self._known, **models})
 
-    def _facts(self, processes: int) -> dict[str, Any]:
-        config, parts = self._config, self._parts
+    def _facts(self) -> dict[str, Any]:
+        config, parts, length = self._config, self._parts, self._plan.length
         own_rate = {"ss_learning_rate": None, "ss_unet_lr": None, "ss_lr_scheduler": parts.built.lr_scheduler}
         return {
             "ss_session_id": random.SystemRandom().randint(0, 2**32),
             "ss_training_started_at": time.time(),
             "ss_seed": parts.seed,
-            "ss_num_batches_per_epoch": parts.own_batches,
-            "ss_num_epochs": parts.epochs,
-            "ss_max_train_steps": parts.steps,
-            "ss_total_batch_size": config.dataset.train_batch_size * processes * parts.accumulation,
+            "ss_num_batches_per_epoch": length.own_batches,
+            "ss_num_epochs": length.epochs,
+            "ss_max_train_steps": length.steps,
+            "ss_total_batch_size": config.dataset.train_batch_size * length.processes * length.accumulation,
             "ss_optimizer": parts.built.ss_optimizer,
             **(own_rate if parts.built.lr_scheduler else {}),
         }
 
-    def save(self, name: str, step: int, epoch: int) -> Path:
-        """Write the LoRA as it stands; `name` carries no ending. Raises RunError when the disk refuses."""
+    def save(self, point: SavePoint) -> Path:
+        """Write the LoRA as it stands. Raises RunError when the disk refuses."""
         config = self._config
         saving = config.saving
-        path = self.folder / f"{name}{extension(config)}"
+        path = self.folder / point.file
         written = {
             **self.metadata,
             "ss_training_finished_at": str(time.time()),
-            "ss_steps": str(step),
-            "ss_epoch": str(epoch),
+            "ss_steps": str(point.step),
+            "ss_epoch": str(point.told_epoch),
         }
         if saving.no_metadata:
             written = {key: value for key, value in written.items() if key in MINIMUM}
@@ -100,9 +98,9 @@ class Writer:
         self._keep_earlier(path)
         with self._as_used():
             parts = self._parts
-            as_lycoris = config.network.network_module == LYCORIS and not parts.order.prefetchable
-            save_lora(path, parts.network.file_state(), parts.precision.save, written, legacy_hash=not as_lycoris)
-        self._run.add_checkpoint(path, epoch=epoch, step=step)
+            as_lycoris = config.network.network_module == LYCORIS and parts.order.follows_sd_scripts
+            parts.trained.save(path, parts.precision.save, written, legacy_hash=not as_lycoris)
+        self._run.add_checkpoint(path, epoch=point.told_epoch, step=point.step)
         self._say(f"saved {path.name}")
         return path
 
@@ -110,22 +108,22 @@ class Writer:
         self, name: str, position: Position, epoch_streams: dict[str, Any], made_with: Mapping[str, Any]
     ) -> Path:
         """Write everything that going on exactly needs into the folder `name`. Raises RunError."""
-        parts, folder = self._parts, self.folder / name
+        parts, folder, scaler = self._parts, self.folder / name, self._accelerator.scaler
         order_state = parts.order.state()
-        if position.batches_done >= parts.own_batches:
+        if position.batches_done >= self._plan.length.own_batches:
             position = replace(position, current_epoch=position.current_epoch + 1, batches_done=0)
         rest = {
             "optimizer": parts.optimizer.state_dict(),
             "scheduler": parts.scheduler.state_dict(),
-            "scaler": self._scaler.state_dict() if self._scaler is not None else None,
+            "scaler": scaler.state_dict() if scaler is not None else None,
             "epoch_streams": epoch_streams if position.batches_done else order_state,
             "streams": order_state,
         }
         rng_order = self._config.training.rng_order
-        position = replace(position, seed=parts.seed, rng_order=rng_order, steps=parts.steps)
+        position = replace(position, seed=parts.seed, rng_order=rng_order, steps=self._plan.steps)
         self._keep_earlier(folder)
         origin = {"run": str(self._run.version), "made_with": made_with}
-        save_state(folder, position, parts.network.state_dict(), rest, origin)
+        save_state(folder, position, parts.trained.state_dict(), rest, origin)
         self._run.add_checkpoint(folder, kind="state", epoch=position.current_epoch, step=position.current_step)
         return folder
 
@@ -134,8 +132,7 @@ class Writer:
         if not self._run.record.checkpoints:
             asked = self._config
             start = (asked.training.resume, asked.network.network_weights)
-            name = asked.saving.output_name or "last"
-            moved = keep_all_earlier(self._run, self.folder, name, (path for path in start if path))
+            moved = keep_all_earlier(self._run, self.folder, self._plan.name, (path for path in start if path))
             if moved:
                 files = f"{len(moved)} earlier file{'s' * (len(moved) != 1)} of that name"
                 places = ", ".join(sorted({str(place.parent) for place in moved.values()}))
@@ -144,34 +141,30 @@ class Writer:
         if kept is not None:
             self._say(f"the earlier {path.name} is now {kept}")
 
-    def sample(self, epoch: int | None, step: int) -> None:
-        """Draw every sample prompt with the network as it stands, its dropout off."""
-        from kohyakit.formats import prompt_lines
-        from kohyakit.train.output.sampling import FOLDER, draw_samples
+    def sample(self, point: DrawPoint) -> None:
+        """Draw every sample prompt of the plan with the network as it stands, its dropout off."""
+        from kohyakit.train.output.sampling import FOLDER, Drawing, draw_samples
 
-        config = self._config
-        prompts = prompt_lines.read(config.sampling.sample_prompts or "")
-        wanted = takewhile(lambda _: not self._stopping(), prompts)
+        config, parts = self._config, self._parts
+        wanted = takewhile(lambda _: not self._stopping(), self._plan.samples)
         as_there = config.training.rng_order == "sd-scripts"  # which draws samples on the schedule as it was before
         asked = replace(config.model, zero_terminal_snr=config.model.zero_terminal_snr and not as_there)
-        with self._as_used(), self._autocast():
-            draw_samples(
-                self._parts.model, wanted, epoch=epoch, step=step, output_dir=self.folder,
-                output_name=config.saving.output_name or "last", sampler=config.sampling.sample_sampler,
-                asked=asked, run=str(self._run.version), network=self._parts.network, echo=self._warn,
-            )  # fmt: skip
+        drawing = Drawing(self.folder, self._plan.name, point.epoch, point.step, str(self._run.version))
+        network = parts.trained if isinstance(parts.trained, nn.Module) else None
+        with self._as_used(), self._accelerator.autocast():
+            draw_samples(parts.model, wanted, drawing, asked=asked, network=network, echo=self._warn)
         self._run.update(samples=self.folder / FOLDER)
 
     @contextlib.contextmanager
     def _as_used(self) -> Iterator[None]:
         """The network without dropout, and a schedule-free optimizer's weights as they are meant to be used."""
-        network, built = self._parts.network, self._parts.built
-        network.eval()
+        trained, built = self._parts.trained, self._parts.built
+        trained.train(False)
         if built.schedule_free:
             built.optimizer.eval()
         try:
             yield
         finally:
-            network.train()
+            trained.train()
             if built.schedule_free:
                 built.optimizer.train()

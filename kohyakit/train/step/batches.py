@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from kohyakit.dataset.augment import ImageDraw, draw_image, process_caption
-from kohyakit.dataset.buckets import Bucket, CannotPlace, Placement, interpolation, select_bucket
+from kohyakit.dataset.buckets import Bucket, Placement, interpolation
 from kohyakit.dataset.images import ImageRecord, shown
-from kohyakit.dataset.layout import Dataset, Scan, Subset
+from kohyakit.dataset.layout import Subset
 from kohyakit.dataset.sizes import size_condition
 from kohyakit.errors import DatasetError, Problem
+from kohyakit.planning.plan import DatasetPlan
 from kohyakit.train.step.rng import BatchSlot
 
 if TYPE_CHECKING:
@@ -25,12 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainImage:
-    """An image with its place: how often an epoch shows it, the bucket it goes to, the weight of its loss."""
+    """An image with its place in the plan and the weight of its loss."""
 
     record: ImageRecord
     subset: Subset
     placement: Placement
-    repeats: int
     weight: float
     bucketed: bool = True
 
@@ -71,41 +72,28 @@ class Batch:
 
 
 class TrainDataset:
-    """One dataset's images in their buckets; buckets are sorted by (width, height)."""
+    """A data set of the plan, as a training looks into it: its images, and per bucket which of them, with repeats."""
 
-    def __init__(self, dataset: Dataset, prior_loss_weight: float) -> None:
-        self.source = dataset
-        self.batch_size = dataset.batch_size
-        problems: list[Problem] = []
-        images: list[TrainImage] = []
-        for entry in dataset.registered():
-            try:
-                cut = entry.subset.augment.random_crop
-                placement = select_bucket(entry.record.size, dataset.bucket_settings, random_crop=cut)
-            except CannotPlace as error:
-                problems.append(Problem(shown(entry.record.path), str(error), name="cannot_place"))
-                continue
-            weight = prior_loss_weight if entry.subset.is_reg else 1.0
-            images.append(
-                TrainImage(entry.record, entry.subset, placement, entry.repeats, weight, dataset.enable_bucket)
+    def __init__(self, plan: DatasetPlan, prior_loss_weight: float) -> None:
+        self.source = plan.dataset
+        self.batch_size = plan.dataset.batch_size
+        self.images = tuple(
+            TrainImage(
+                placed.record, placed.subset, placed.placement, prior_loss_weight if placed.subset.is_reg else 1.0,
+                plan.dataset.enable_bucket,
             )
-        if problems:
-            raise DatasetError(problems)
-        self.images = tuple(images)
-        members: dict[Bucket, list[int]] = {}
-        for index, image in enumerate(images):
-            members.setdefault(image.placement.bucket, []).extend([index] * image.repeats)
-        self.buckets = tuple(sorted(members))
-        self.bucket_members: Sequence[Sequence[int]] = [members[bucket] for bucket in self.buckets]
-
-    @property
-    def batches(self) -> int:
-        return sum(-(-len(members) // self.batch_size) for members in self.bucket_members)
+            for placed in plan.images
+        )  # fmt: skip
+        self.buckets = tuple(row.bucket for row in plan.buckets)
+        self.bucket_members: Sequence[Sequence[int]] = [
+            array("q", (place for place in row.members for _ in range(plan.images[place].repeats)))
+            for row in plan.buckets
+        ]
 
 
-def build_datasets(scan: Scan, prior_loss_weight: float) -> list[TrainDataset]:
-    """Every dataset of a scan. Raises DatasetError naming every image that has no bucket."""
-    return [TrainDataset(dataset, prior_loss_weight) for dataset in scan.datasets]
+def build_datasets(plans: Iterable[DatasetPlan], prior_loss_weight: float) -> list[TrainDataset]:
+    """Every data set of a plan."""
+    return [TrainDataset(plan, prior_loss_weight) for plan in plans]
 
 
 def draw_batch(

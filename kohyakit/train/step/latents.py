@@ -18,12 +18,11 @@ from kohyakit.errors import Problem, RunError
 from kohyakit.files import draft_for, is_link
 from kohyakit.train.step import npz_caches
 from kohyakit.train.step.batches import Batch, TrainDataset, TrainImage, load_pixels
-from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.rng import Order
 from kohyakit.train.step.text_outputs import weights_mark
 
 CACHE_FOLDER = ".kohyakit_latents"
 
-Order = KohyakitOrder | SdScriptsOrder
 _Loaded = tuple[Path | None, Tensor | None, Tensor | None]  # its file on disk, latents, pixels
 _Ahead = tuple[tuple[int, list[int]], list[TrainImage], list[tuple[bool, "Future[list[_Loaded]]"]]]
 _THREADS = min(4, os.cpu_count() or 1)
@@ -33,7 +32,8 @@ class LatentSource:
     """Gives every batch its latents, [B, 4, H / 8, W / 8], times the VAE's scale.
 
     One posterior sample belongs to an image and its flip, so training with and without a cache sees the same.
-    as_npz: what is kept on disk is written as sd-scripts does.
+    The VAE is used on the device and in the precision that it comes in. as_npz: what is kept on disk is written as
+    sd-scripts does. kept: (data set, image, flip) -> unscaled latents, once they are cached.
     """
 
     def __init__(
@@ -42,8 +42,6 @@ class LatentSource:
         order: Order,
         *,
         scale: float,
-        device: torch.device,
-        vae_dtype: torch.dtype,
         latent_dtype: torch.dtype,
         vae_batch_size: int = 1,
         resize_interpolation: str | None = None,
@@ -56,16 +54,16 @@ class LatentSource:
         self.vae = vae
         self.order = order
         self.scale = scale
-        self.device = device
-        self.vae_dtype = vae_dtype
+        first = next(vae.parameters())
+        self.device, self.vae_dtype = first.device, first.dtype
         self.latent_dtype = latent_dtype
         self.vae_batch_size = max(1, vae_batch_size)
         self.resize_interpolation = resize_interpolation
-        self._cache: dict[tuple[int, int, bool], Tensor] = {}
+        self.kept: dict[tuple[int, int, bool], Tensor] = {}
 
     @property
     def cached(self) -> bool:
-        return bool(self._cache)
+        return bool(self.kept)
 
     @torch.no_grad()
     def encode(self, pixels: Sequence[Tensor], keys: Sequence[str]) -> Tensor:
@@ -133,10 +131,10 @@ class LatentSource:
                 for place, images, loaded in self._loaded_ahead(datasets, to_disk, pool):
                     for flip, cached in loaded:
                         latents = self._encoded(images, flip, cached.result())
-                        self._cache.update({(place[0], i, flip): one for i, one in zip(place[1], latents, strict=True)})
+                        self.kept.update({(place[0], i, flip): one for i, one in zip(place[1], latents, strict=True)})
                     for i, image in zip(place[1], images, strict=True):
                         if to_disk and self.as_npz:
-                            self._share(image, self._cache[place[0], i, False], self._cache.get((place[0], i, True)))
+                            self._share(image, self.kept[place[0], i, False], self.kept.get((place[0], i, True)))
                         progress()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -232,8 +230,8 @@ class LatentSource:
         return self._mark
 
     def __call__(self, batch: Batch) -> Tensor:
-        if self._cache:
-            parts = [self._cache[batch.dataset, e.index, e.draw.flip] for e in batch.examples]
+        if self.kept:
+            parts = [self.kept[batch.dataset, e.index, e.draw.flip] for e in batch.examples]
             return torch.stack(parts).to(self.device, self.latent_dtype) * self.scale
         keys = [f"{e.image.key}/{e.draw.flip}" for e in batch.examples]
         return self.encode([future.result() for future in batch.pixels], keys) * self.scale

@@ -2,8 +2,9 @@
 
 Two orders. `kohyakit` (the default) gives each module, image and step a stream of its own, named by the seed and by
 what it is for: the data order does not depend on the network's shape, on logging or on the number of workers, and
-the same seed gives the same numbers on every system. `sd-scripts` draws from torch's and Python's global streams in
-the order in which sd-scripts draws, faults included, so that a run of theirs can be repeated number for number.
+the same seed gives the same numbers on every system. `sd-scripts` (rng_sd_scripts.py) draws from torch's and Python's
+global streams in the order in which sd-scripts draws, faults included, so that a run of theirs can be repeated number
+for number.
 """
 
 from __future__ import annotations
@@ -81,13 +82,56 @@ class StepStream:
         return torch.randint(low, high, (count,), generator=self.generator)
 
 
+class Order(Protocol):
+    """Whoever is asked for every draw of a training, in turn."""
+
+    seed: int
+    follows_sd_scripts: bool
+
+    def begin(self, datasets: Sequence[Buckets]) -> None:
+        """Before anything is loaded."""
+
+    def unet_loaded(self, unet: nn.Module) -> None:
+        """After the U-Net is there, where its family draws while it is built."""
+
+    def fill(self, name: str, layer: Adapter) -> None:
+        """An adapter's first values."""
+
+    def posterior(self, *key: object) -> torch.Generator | None:
+        """What an image's VAE sample is drawn from; None is torch's own stream on the VAE's device."""
+
+    def cache_order(self, buckets: Sequence[Bucket]) -> list[int]:
+        """In which order images in these buckets have their latents cached."""
+
+    def batches(self, epoch: int) -> Iterator[BatchSlot]:
+        """The batches of an epoch, from 1, with the streams that their images draw from."""
+
+    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
+        """The step that a micro-batch's captions believe in; batch: micro-batches before, batches: of an epoch."""
+
+    def step(self, epoch: int, position: int) -> StepStream:
+        """The draws of a micro-batch: noise, timesteps."""
+
+    def state(self) -> dict[str, Any]:
+        """What a state folder keeps."""
+
+    def restore(self, state: dict[str, Any], epoch: int) -> None:
+        """As at the start of an epoch, `epoch` of them being over."""
+
+    def restore_step(self, state: dict[str, Any]) -> None:
+        """As within an epoch, after the batches that were done have been drawn once more."""
+
+    def restore_as_sd_scripts(self, state: dict[str, Any], passed_over: int) -> None:
+        """As sd-scripts goes on; passed_over: batches that the first epoch drops without fetching them."""
+
+
 def _number(*key: object) -> int:
     """A whole number below 2**63 that depends on the key alone."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def _steps_before(batch: int, batches: int, accumulation: int) -> int:
+def steps_before(batch: int, batches: int, accumulation: int) -> int:
     """Optimizer steps made before a micro-batch; an epoch's last one steps, whatever is still to accumulate."""
     epochs, position = divmod(batch, batches)
     return epochs * -(-batches // accumulation) + position // accumulation
@@ -96,7 +140,7 @@ def _steps_before(batch: int, batches: int, accumulation: int) -> int:
 class KohyakitOrder:
     """A stream of its own for every purpose. See the module's text."""
 
-    prefetchable = True
+    follows_sd_scripts = False
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -162,7 +206,7 @@ class KohyakitOrder:
 
         batch: micro-batches since the start. batches: those of an epoch.
         """
-        return _steps_before(batch, batches, accumulation)
+        return steps_before(batch, batches, accumulation)
 
     def step(self, epoch: int, position: int) -> StepStream:
         """The stream of one micro-batch. Dropout in the network draws from torch's global stream, seeded here."""
@@ -179,213 +223,5 @@ class KohyakitOrder:
     def restore_step(self, state: dict[str, Any]) -> None:
         """Nothing to bring back."""
 
-
-class SdScriptsOrder:
-    """sd-scripts' order of draws, faults included (its reference states it draw by draw).
-
-    T is torch's global stream (a GPU has one of its own, for what is drawn there); P is Python's `random`, kept here
-    as an instance of its own so that nothing else can draw from it. With n workers each has a P of its own and, in an
-    epoch's first batch, the order of the epoch before.
-    """
-
-    prefetchable = False
-
-    def __init__(self, seed: int, workers: int = 0, persistent: bool = False) -> None:
-        self.seed = seed
-        self.workers = workers
-        self.persistent = persistent
-        self.python = random.Random()
-        self._started = False
-        self._passed_over = 0
-
-    def begin(self, datasets: Sequence[Buckets]) -> None:
-        self._datasets = datasets
-        self.python.seed(self.seed)
-        torch.manual_seed(self.seed)
-        self._dataset_seed = self.python.randint(0, 2**31)
-        self._main = _Shuffled.fresh(datasets, self.python)
-        self._crew: list[tuple[_Shuffled, random.Random]] = []
-
-    def unet_loaded(self, unet: nn.Module) -> None:
-        """sd-scripts constructs its U-Net on the CPU with torch's default initialisation; burn the same draws."""
-        for shape in unet_uniform_shapes(unet):
-            torch.empty(shape).uniform_()
-
-    def fill(self, name: str, layer: Adapter) -> None:
-        """An adapter's first values, with those that torch's constructors draw before them."""
-        with torch.no_grad():
-            for draw in layer.draws():
-                fresh = torch.zeros(draw.tensor.shape)
-                if draw.kind == "normal":
-                    fresh.normal_(std=draw.std)
-                elif draw.kind == "uniform":
-                    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))
-                if draw.kept:
-                    draw.tensor.copy_(fresh)
-
-    def posterior(self, *key: object) -> torch.Generator | None:
-        return None
-
-    def cache_order(self, buckets: Sequence[Bucket]) -> list[int]:
-        return sorted(range(len(buckets)), key=lambda i: buckets[i].area)
-
-    def batches(self, epoch: int) -> Iterator[BatchSlot]:
-        if not (self._started and self.persistent and self.workers):
-            base_seed = int(torch.empty((), dtype=torch.int64).random_().item())
-            self._hire(base_seed)
-        self._started = True
-        sampler_seed = int(torch.empty((), dtype=torch.int64).random_().item())
-        order = torch.randperm(self._main.batches, generator=torch.Generator().manual_seed(sampler_seed)).tolist()
-        crew = self._crew or [(self._main, self.python)]
-        order, self._passed_over = order[self._passed_over :], 0
-        for position, index in enumerate(order):
-            shuffled, stream = crew[position % len(crew)]
-            slot = shuffled.slot(index, self._datasets)
-            slot.streams = [stream] * len(slot.images)
-            yield slot
-            shuffled.catch_up(epoch, self._dataset_seed, stream)
-
-    def _hire(self, base_seed: int) -> None:
-        """Workers start from the main process' order, each with a stream of its own."""
-        self._crew = [(self._main.copy(), random.Random(base_seed + w)) for w in range(self.workers)]
-
-    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
-        """As sd-scripts' loader has heard of it without workers: it fetches a batch ahead and is told one later.
-
-        An epoch's first batch is fetched when the one before is done, so its second hears sooner.
-        """
-        behind = 2 if batch > batches and batch % batches == 1 else 3
-        return _steps_before(max(0, batch - behind), batches, accumulation)
-
-    def step(self, epoch: int, position: int) -> StepStream:
-        return StepStream(python=self.python)
-
-    def state(self) -> dict[str, Any]:
-        return {**_torch_streams(), "python": self.python.getstate()}
-
-    def restore(self, state: dict[str, Any], epoch: int) -> None:
-        """Bring back the streams as they were at an epoch's start, and the cumulative order after `epoch` epochs."""
-        self._main.catch_up(epoch, self._dataset_seed, self.python)
-        _restore_torch_streams(state)
-        version, internal, gauss = state["python"]
-        self.python.setstate((version, tuple(internal), gauss))
-        self._started = epoch > 0
-
     def restore_as_sd_scripts(self, state: dict[str, Any], passed_over: int) -> None:
-        """As sd-scripts resumes: both streams as they were at the save, the order as fresh as at the start.
-
-        passed_over: how many batches the first epoch's sampler drops without fetching them.
-        """
-        _restore_torch_streams(state)
-        version, internal, gauss = state["python"]
-        self.python.setstate((version, tuple(internal), gauss))
-        self._passed_over = passed_over
-
-    def restore_step(self, state: dict[str, Any]) -> None:
-        """Bring back T within an epoch; P is right already, as the batches before were fetched once more."""
-        _restore_torch_streams(state)
-
-
-def _torch_streams() -> dict[str, Any]:
-    """torch's global streams: the CPU's and, where a GPU is in use, the GPU's own, which noise is drawn from there."""
-    streams = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        streams["cuda"] = torch.cuda.get_rng_state()
-    return streams
-
-
-def _restore_torch_streams(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-@dataclass(slots=True)
-class _Shuffled:
-    """The cumulative order of a data set group: per dataset its batch indices and its buckets' members."""
-
-    indices: list[list[tuple[int, int]]]
-    members: list[list[list[int]]]
-    epoch: int = 0
-
-    @classmethod
-    def fresh(cls, datasets: Sequence[Buckets], stream: random.Random) -> _Shuffled:
-        """As after make_buckets: shuffled once with seed 0, before the data set's own seed is set."""
-        members = [[list(bucket) for bucket in dataset.bucket_members] for dataset in datasets]
-        indices = [
-            [(b, i) for b, bucket in enumerate(group) for i in range(math.ceil(len(bucket) / dataset.batch_size))]
-            for dataset, group in zip(datasets, members, strict=True)
-        ]
-        shuffled = cls(indices, members)
-        shuffled._shuffle(0, stream)
-        return shuffled
-
-    @property
-    def batches(self) -> int:
-        return sum(len(indices) for indices in self.indices)
-
-    def copy(self) -> _Shuffled:
-        return _Shuffled([list(i) for i in self.indices], [[list(b) for b in g] for g in self.members], self.epoch)
-
-    def _shuffle(self, seed: int, stream: random.Random) -> None:
-        for indices, group in zip(self.indices, self.members, strict=True):
-            stream.seed(seed)
-            stream.shuffle(indices)
-            for bucket in group:
-                stream.shuffle(bucket)
-
-    def catch_up(self, epoch: int, dataset_seed: int, stream: random.Random) -> None:
-        """Each dataset runs through its missed epochs by itself, as sd-scripts' set_current_epoch does."""
-        if epoch <= self.epoch:
-            return
-        for d in range(len(self.indices)):
-            part = _Shuffled([self.indices[d]], [self.members[d]])
-            for e in range(self.epoch + 1, epoch + 1):
-                part._shuffle(dataset_seed + e, stream)
-        self.epoch = epoch
-
-    def slot(self, index: int, datasets: Sequence[Buckets]) -> BatchSlot:
-        for d, indices in enumerate(self.indices):
-            if index < len(indices):
-                bucket, batch = indices[index]
-                size = datasets[d].batch_size
-                return BatchSlot(d, bucket, self.members[d][bucket][batch * size : (batch + 1) * size], [], self.epoch)
-            index -= len(indices)
-        raise IndexError(index)
-
-
-def unet_uniform_shapes(unet: nn.Module) -> Iterator[torch.Size]:
-    """Shapes that sd-scripts' U-Net initialises, in its order of construction: down, mid, then up blocks."""
-    for block in ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"):
-        for module in _in_construction_order(getattr(unet, block)):
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                yield module.weight.shape
-                if module.bias is not None:
-                    yield module.bias.shape
-
-
-_ORDER = {
-    name: position
-    for names in (
-        ("conv1", "time_emb_proj", "conv2", "conv_shortcut"),
-        ("proj_in", "transformer_blocks", "proj_out"),
-        ("to_q", "to_k", "to_v", "to_out"),
-        ("attn1", "ff", "attn2"),
-    )
-    for position, name in enumerate(names)
-}
-
-
-def _in_construction_order(module: nn.Module) -> Iterator[nn.Module]:
-    """The leaves of a module of diffusers in the order in which sd-scripts constructs its own."""
-    children = dict(module.named_children())
-    if not children:
-        yield module
-    if "resnets" in children:  # a resnet, its attention, the next resnet …; the mid block: both resnets first
-        resnets, attentions = list(children.pop("resnets")), list(children.pop("attentions", []))
-        together = zip(resnets, attentions, strict=True) if len(resnets) == len(attentions) else [resnets, attentions]
-        for group in together:
-            for part in group:
-                yield from _in_construction_order(part)
-    for name in sorted(children, key=lambda name: _ORDER.get(name, len(_ORDER))):
-        yield from _in_construction_order(children[name])
+        """Nothing to bring back; a training in this order is never gone on with as sd-scripts does it."""

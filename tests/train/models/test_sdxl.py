@@ -16,7 +16,7 @@ from kohyakit.formats.prompt_lines import SamplePrompt, parse_line
 from kohyakit.models import Model, build_meta, load_model
 from kohyakit.networks.file import save_lora
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
-from kohyakit.train.output.sampling import build_sampler, draw_samples, sample_latents
+from kohyakit.train.output.sampling import Drawing, build_sampler, draw_samples, sample_latents
 
 pytestmark = pytest.mark.slow
 
@@ -169,7 +169,7 @@ def test_a_picture_has_the_strength_that_its_line_asks_for(folder: Path, tmp_pat
 
     def pictures(*options: str, network: LoraNetwork | None = None) -> list[bytes]:
         lines = [parse_line(f"cat --w 64 --h 64 --s 3 --d 5 {option}") for option in options]
-        files = draw_samples(model, lines, epoch=1, step=1, output_dir=tmp_path, output_name="x", network=network)
+        files = draw_samples(model, lines, Drawing(tmp_path, "x", 1, 1), network=network)
         return [Image.open(file).tobytes() for file in files]
 
     (without,) = pictures("")

@@ -25,7 +25,8 @@ from kohyakit.planning.make import make_plan
 from kohyakit.planning.size.lora import Layer
 from kohyakit.planning.size.targets import NORM, Target, factors, targets, tensors_of
 from kohyakit.registry import ALGORITHMS, NETWORKS
-from kohyakit.train.step.rng import KohyakitOrder, SdScriptsOrder
+from kohyakit.train.step.rng import KohyakitOrder
+from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 
 IN, OUT = 12, 18
 PLACES = {
