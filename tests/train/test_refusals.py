@@ -41,9 +41,8 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "train/assemble.py:parameter_groups": ("no rate",),
     "train/rehearse.py:rehearse": ("a schedule class that wants to know the loss",),
     "networks/file.py:unwritable": (TRAINS + "the disk is full", "output_dir is a file"),
-    "train/data.py:TrainDataset.__init__": ("an image without a bucket",),
-    "train/data.py:read_rgb": ("an image that does not decode",),
-    "train/latents.py:LatentSource.encode": (TRAINS + "the VAE overflows",),
+    "train/step/batches.py:read_rgb": ("an image that does not decode",),
+    "train/step/latents.py:LatentSource.encode": (TRAINS + "the VAE overflows",),
     "models/text.py:TextEncoder.hidden_states": ("a text encoder too short for SDXL",),
     "models/text.py:TextEncoder._upto": ("clip_skip beyond the layers",),
     "models/base.py:_places": ("no model",),
@@ -68,7 +67,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         "a shard that is missing", "an ending of another kind", "an empty file", "a Git LFS pointer", "a web page",
     ),
     "models/weights.py:missing_tensors": ("a file that lacks tensors",),
-    "networks/lora.py:LoraNetwork.over": ("a LoRA of another family for its ranks",),
+    "networks/methods/lora.py:LoraNetwork.over": ("a LoRA of another family for its ranks",),
     "networks/base.py:Network.load_kohya_state": ("a LoRA of another rank", "a LoRA of another family"),
     "train/optimizers/build.py:chosen_type": ("two optimizers",),
     "train/optimizers/build.py:_recipe": ("an optimizer whose package is missing",),
@@ -76,21 +75,21 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "train/optimizers/build.py:_make": ("an argument of no optimizer", "an argument out of its range"),
     "train/out_of_memory.py:out_of_memory": (TRAINS + "memory is full",),
     "train/own_code.py:load_class": (OWN + "it fails when it is imported",),
-    "train/precision.py:precision_of": ("fp16 without a GPU",),
+    "train/step/precision.py:precision_of": ("fp16 without a GPU",),
     "train/processes.py:Processes.__init__": ("fp16 without a GPU",),
-    "train/sampling.py:build_sampler": (TRAINS + "a sample that cannot be drawn is told, and ends nothing",),
-    "train/sampling.py:_check_finite": (TRAINS + "a sample became NaN",),
-    "train/schedulers.py:_rules": ("step rules that cannot be read",),
-    "train/schedulers.py:_problems": (
+    "train/output/sampling.py:build_sampler": (TRAINS + "a sample that cannot be drawn is told, and ends nothing",),
+    "train/output/sampling.py:_check_finite": (TRAINS + "a sample became NaN",),
+    "train/optimizers/schedulers.py:_rules": ("step rules that cannot be read",),
+    "train/optimizers/schedulers.py:_problems": (
         "a warm-up of a constant", "no lowest rate", "a rate below the end", "a warm-up and decay too long",
     ),
-    "train/schedulers.py:_adafactor": ("adafactor's schedule alone",),
-    "train/schedulers.py:_custom": (
+    "train/optimizers/schedulers.py:_adafactor": ("adafactor's schedule alone",),
+    "train/optimizers/schedulers.py:_custom": (
         "a warm-up of a class", "an unknown schedule class", "arguments of no schedule class",
     ),
     "networks/base.py:Network.load_state": (TRAINS + "the LoRA in a state was replaced by part of one",),
-    "train/state.py:_unusable": (TRAINS + "torch cannot read a state whose every byte is as it was written",),
-    "train/state.py:restore_optimizer": (TRAINS + "an older state, which does not tell its optimizer",),
+    "train/output/state.py:_unusable": (TRAINS + "torch cannot read a state whose every byte is as it was written",),
+    "train/output/state.py:restore_optimizer": (TRAINS + "an older state, which does not tell its optimizer",),
     "train/trainer.py:Trainer._not_finite": (TRAINS + "a loss became NaN",),
     "launch/accelerate.py:launch_builtin": (CALL + "accelerate is not installed",),
     "launch/checkout.py:find": (CALL + "no checkout is named",),
@@ -138,6 +137,7 @@ def test_the_reader_of_refusals_sees_them(tmp_path: Path) -> None:
 MORE = {
     "a folder with v2", "a file of SDXL", "a file with v2", "a state that is not there", "a state of sd-scripts",
     "a state without its parts", "a state that is damaged", "a state of another order", "a state beyond the end",
+    "an image without a bucket",
 }  # fmt: skip
 
 # --- what provokes each ---------------------------------------------------------------------------
