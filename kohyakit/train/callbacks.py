@@ -45,9 +45,9 @@ class StepReport:
 class Seen:
     """One micro-batch between its loss and its gradient. epoch from 1, position within it from 0.
 
-    batch: its images and captions as they were drawn. latents: of the images, in the U-Net's scale. noise: what was
-    to be found in them, at these timesteps. losses: of each image, [B], with every weight. All of it is the training's
-    own, to be looked at.
+    batch: its images and captions as they were drawn. latents: of the images, in the U-Net's scale. noise: what is to
+    be found in them; noisy: what the U-Net sees of both, at these timesteps. losses: of each image, [B], with every
+    weight. All of it is the training's own, to be looked at.
     """
 
     epoch: int
@@ -55,6 +55,7 @@ class Seen:
     batch: Batch
     latents: Tensor
     noise: Tensor
+    noisy: Tensor
     timesteps: Tensor
     losses: Tensor
 

@@ -255,12 +255,12 @@ class Trainer:
             prediction.float(), target.float(), timesteps, weights, noise_loss, parts.alphas_cumprod,
             parts.snr, v_prediction=model.v_parameterization,
         )  # fmt: skip
-        self._tell(batch, latents, noise, timesteps, losses)
+        self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
         return losses
 
-    def _tell(self, batch: Batch, latents: Tensor, noise: Tensor, timesteps: Tensor, losses: Tensor) -> None:
-        epoch = self.position.current_epoch
-        seen = cb.Seen(epoch, batch.position, batch, latents, noise, timesteps, losses.detach())
+    def _tell(self, batch: Batch, tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> None:
+        """tensors: as `Seen` has them."""
+        seen = cb.Seen(self.position.current_epoch, batch.position, batch, *tensors)
         for callback in self.callbacks:
             callback.seen(seen)
 

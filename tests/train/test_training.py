@@ -28,6 +28,7 @@ from kohyakit.train.callbacks import Quiet
 from kohyakit.train.start import train_network
 from kohyakit.train.trainer import NotFinite
 from tests.train.observers import Batches, Losses, stop_at
+from tests.train.reference import Reference
 
 
 def train(config, **options):
@@ -302,11 +303,19 @@ def test_either_part_alone(make_config, tmp_path, option, groups):
     ],
     ids=lambda options: " ".join(options),
 )
-def test_it_trains_with(make_config, tmp_path, options, first_loss):
-    """The update is zero at the start, so the first loss is the bare model's, whatever is trained and how."""
-    losses = Losses()
-    run = train(make_config(max_train_epochs=1, **options), callbacks=[losses])
+def test_it_trains_with(make_config, tmp_path, tiny_model, options, first_loss):
+    """Every loss is the reference's, which trains beside it with diffusers, transformers and torch alone.
+
+    The update is zero at the start, so the first loss is the bare model's, whatever is trained and how; the later
+    ones are compared where the LoRA draws nothing itself, in float32 and with AdamW.
+    """
+    config = make_config(max_train_epochs=1, **options)
+    losses, reference = Losses(), Reference(config, tiny_model)
+    run = train(config, callbacks=[losses, reference])
     assert run.status == "finished"
+    exact = 1e-2 if "mixed_precision" in options else 1e-4
+    compared = slice(1 if _NOT_BY_THE_REFERENCE & {*options, *_names(options)} else None)
+    assert reference.ours[compared] == pytest.approx(reference.theirs[compared], rel=exact)
     if not _ANOTHER_FIRST_LOSS & set(options):
         assert losses.heard[0] == pytest.approx(first_loss, rel=1e-2 if "mixed_precision" in options else 1e-5)
     assert all(0 < loss < 1e4 for loss in losses.heard)
@@ -345,6 +354,14 @@ def test_scalars_have_kohyas_tags(make_config, tmp_path, options, tags):
     train(make_config(**values, **options))
     found = set(read_scalars(log)["tag"]) - {"loss/epoch_average"}
     assert found == tags | {"loss/current", "loss/average"}
+
+
+# What the reference does not do after the first step: half precision, dropout, other optimizers.
+_NOT_BY_THE_REFERENCE = {"mixed_precision", "rank_dropout", "scale_weight_norms", "optimizer_type"}
+
+
+def _names(options: dict) -> set[str]:
+    return {argument.partition("=")[0] for argument in options.get("network_args", ())}
 
 
 # What changes noise, target, text or batches, so that the first loss is another: compared with recorded runs of
