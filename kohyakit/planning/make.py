@@ -53,10 +53,8 @@ def make_plan(
         problems += [*unsupported(config), *machine_problems(config)]
     filled = [lengths.fill_buckets(dataset) for dataset in scan.datasets]
     length = lengths.training_length(config, sum(filling.batches for filling in filled), processes)
-    start = Start()
-    if backend == "kohyakit":
-        start, since = _start(config, scan, processes)
-        problems += since
+    start, since = _start(config, scan, processes) if backend == "kohyakit" else (Start(), ())
+    problems += since
     course = Course(length, start)
     samples = _samples(config, problems)
     model = _model(config, problems, backend)

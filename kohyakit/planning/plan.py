@@ -86,7 +86,7 @@ class Start:
     """Where a training begins: steps that are done, the epoch it goes on with (from 1), batches of it that are done.
 
     changed: something was changed on purpose since the state that it goes on from. anew: it was the data, so that the
-    epoch begins anew.
+    epoch begins anew. as_sd_scripts: it ends with the last epoch, however many steps are done by then.
     """
 
     step: int = 0
@@ -94,6 +94,7 @@ class Start:
     batches_done: int = 0
     changed: bool = False
     anew: bool = False
+    as_sd_scripts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,14 @@ class Course:
         return self.start.epoch + max(0, -(-past // self.length.steps_per_epoch))
 
     @property
-    def last_step(self) -> int:
-        return self.end_of(self.length.epochs) if self.start.epoch <= self.length.epochs else self.start.step
+    def last_epoch(self) -> int:
+        """The one that the last step belongs to: where the data changed on the way, not always the last of `length`."""
+        reached = self.epoch_of(self.length.steps)
+        return min(reached, self.length.epochs) if self.start.as_sd_scripts else reached
 
     @property
-    def last_epoch(self) -> int:
-        return self.epoch_of(self.last_step)
+    def last_step(self) -> int:
+        return max(self.start.step, self.end_of(self.last_epoch))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ def save_points(config: TrainConfig, course: Course) -> tuple[SavePoint, ...]:
     saving = config.saving
     points = [point for point in _on_the_way(config, course) if point.step > course.start.step]
     state = f"{name(config)}-state" if saving.save_state or saving.save_state_on_train_end else None
-    last = SavePoint(course.last_step, course.length.epochs, name(config) + extension(config), state)
+    last = SavePoint(course.last_step, course.last_epoch, name(config) + extension(config), state)
     return (*points, last)
 
 
@@ -64,8 +64,7 @@ def _by_epochs(config: TrainConfig, course: Course) -> Iterator[SavePoint]:
         return
     kept = saving.save_last_n_epochs
     kept_states = saving.save_last_n_epochs_state or kept
-    ends = min(course.last_epoch, course.length.epochs - 1)  # the last epoch of all has the last file
-    last = ends // every * every
+    last = (course.last_epoch - 1) // every * every  # the last epoch of all has the last file
 
     def deleted(epoch: int, count: int | None) -> int | None:
         if not count or epoch + count * every > last:

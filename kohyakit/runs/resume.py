@@ -153,10 +153,11 @@ def start_of(config: TrainConfig, position: Position, found: Iterable[Change]) -
     kinds = {change.kind for change in found}
     step, epoch, done = position.current_step, position.current_epoch, position.batches_done
     done = 0 if DATA in kinds else done
-    if config.training.resume_as == "sd-scripts":
+    as_there = config.training.resume_as == "sd-scripts"
+    if as_there:
         done = done if config.training.skip_until_initial_step else 0
         step, epoch = done, config.training.initial_epoch or epoch
-    return Start(step, epoch, done, changed=bool(kinds), anew=DATA in kinds)
+    return Start(step, epoch, done, changed=bool(kinds), anew=DATA in kinds, as_sd_scripts=as_there)
 
 
 def _since(config: TrainConfig, state: StateFolder, found: list[Change]) -> Iterator[Problem]:

@@ -74,7 +74,7 @@ class Parts:
     text_outputs: TextOutputs | None = None
 
 
-class Build(Protocol):
+class BuildParts(Protocol):
     """What makes the parts of a training; `assemble`, or another one's with something else to be trained."""
 
     def __call__(

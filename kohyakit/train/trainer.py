@@ -21,7 +21,7 @@ from kohyakit.planning.plan import Plan
 from kohyakit.runs.resume import group_settings, made_with
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
-from kohyakit.train.assemble import Build, Parts, assemble, choose_seed
+from kohyakit.train.assemble import BuildParts, Parts, assemble, choose_seed
 from kohyakit.train.output.state import load_state, restore_optimizer
 from kohyakit.train.output.writer import Writer
 from kohyakit.train.processes import Processes
@@ -56,7 +56,7 @@ class Trainer:
         echo: Callable[[str], None],
         progress: bool = True,
         callbacks: Sequence[cb.Callback] = (),
-        build: Build | None = None,
+        build: BuildParts | None = None,
     ) -> None:
         self.config = config
         self.plan = plan
@@ -100,7 +100,7 @@ class Trainer:
         position = replace(
             position, current_step=start.step, current_epoch=start.epoch, batches_done=start.batches_done
         )
-        if self.config.training.resume_as == "sd-scripts":
+        if start.as_sd_scripts:
             self._resume_as_sd_scripts(position, rest["streams"])
             return
         self.position = replace(position, losses=()) if start.anew else position
@@ -165,7 +165,7 @@ class Trainer:
             if self.position.current_step == 0:
                 for callback in self.callbacks:
                     callback.start()
-            for epoch in range(self.position.current_epoch, self.plan.epochs + 1):
+            for epoch in range(self.position.current_epoch, self.plan.course.last_epoch + 1):
                 self._train_epoch(epoch)
                 if self.stop_reason or self.position.current_step >= self.plan.steps:
                     break

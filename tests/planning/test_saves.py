@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.planning.plan import Course, Length, SavePoint
+from kohyakit.planning.plan import Course, Length, SavePoint, Start
 from kohyakit.planning.saves import draw_points, save_points
 
 
@@ -80,6 +80,30 @@ def test_names_without_a_name() -> None:
     config = TrainConfig().with_values(save_every_n_epochs=1, save_every_n_steps=15, save_model_as="ckpt")
     files = [p.file for p in all_points(config, 20, 2, 10)]
     assert files == ["epoch-000001.ckpt", "at-step00000015.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "ends", "last"),
+    [
+        # from the middle of the third epoch of ten: 20 + the rest of it, and so on
+        (Start(25, 3, 5), Length(10, 10, 10, 100, ""), {3: 30, 4: 40, 10: 100}, (10, 100)),
+        # two batches a step: five batches make three steps, and two are done
+        (Start(5, 2, 4), Length(5, 3, 4, 12, "", accumulation=2), {2: 6, 3: 9, 4: 12}, (4, 12)),
+        # five times as many photos since: epochs of 50 steps, the sixth begun anew, and trained to the end all the same
+        (Start(55, 6, anew=True), Length(50, 50, 2, 100, ""), {6: 100}, (6, 100)),
+        # a fifth of the photos: epochs of 10 steps from step 55 on
+        (Start(55, 2, anew=True), Length(10, 10, 10, 100, ""), {2: 65, 3: 75, 5: 95, 6: 100}, (6, 100)),
+        # as sd-scripts goes on after the first of two epochs: steps count from 0, and the last epoch ends it
+        (Start(0, 2, as_sd_scripts=True), Length(10, 10, 2, 20, ""), {2: 10}, (2, 10)),
+        (Start(4, 2, 4, as_sd_scripts=True), Length(10, 10, 2, 20, ""), {2: 10}, (2, 10)),
+    ],
+)
+def test_where_epochs_end_from_a_state_on(start, length, ends, last) -> None:
+    way = Course(length, start)
+    assert {epoch: way.end_of(epoch) for epoch in ends} == ends
+    assert (way.last_epoch, way.last_step) == last
+    for epoch, step in ends.items():
+        assert way.epoch_of(step) == epoch
 
 
 def test_nothing_to_train_writes_nothing() -> None:

@@ -12,12 +12,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from kohyakit.errors import KohyakitError
 from kohyakit.planning.make import check_plan
 from kohyakit.runs.logs.metrics import read_scalars
+from kohyakit.train.callbacks import Quiet
 from kohyakit.train.start import train_network
+from tests.train.observers import Losses
 
 BASE = {"network_dropout": 0.1, "shuffle_caption": True, "lr_scheduler": "cosine", "max_train_epochs": 2}
 
@@ -128,13 +131,9 @@ def test_changes_that_are_asked_for_are_in_force_and_in_the_record(make_config, 
     )  # fmt: skip
     seen = []
 
-    class Watch:
-        def start(self): ...
+    class Watch(Quiet):
         def step(self, report):
             seen.append((report.step, report.epoch, report.position))
-
-        def epoch(self, epoch, step, average): ...
-        def end(self): ...
 
     run = train_network(config, progress=False, echo=lambda text: None, callbacks=[Watch()])
     frame = read_scalars(tmp_path / "log")
@@ -148,6 +147,20 @@ def test_changes_that_are_asked_for_are_in_force_and_in_the_record(make_config, 
     assert run.record.parent == "1a"
     made = json.loads((tmp_path / "out" / "tiny-step00000003-state" / "train_state.json").read_text(encoding="utf-8"))
     assert made["made_with"]["settings"]["learning_rate"] == 0.01
+
+
+def test_longer_epochs_than_before_are_trained_to_the_last_step(make_config, states, tmp_path):
+    """Step 9 is in the second epoch of seven batches; now 13 steps are one epoch, and four of them are still to do."""
+    shutil.copytree(states, tmp_path / "out")
+    values = BASE | {"max_train_epochs": None, "max_train_steps": 13, "train_batch_size": 1}
+    state = tmp_path / "out" / "tiny-step00000009-state"
+    config = make_config(**values, save_every_n_epochs=1, resume=str(state), resume_with_changes=True)
+    losses = Losses()
+    train_network(config, progress=False, echo=lambda text: None, callbacks=[losses])
+    assert len(losses.heard) == 4
+    with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
+        assert file.metadata()["ss_steps"] == "13"
+    assert [row["file"] for row in check_plan(config).to_dict()["files"]] == ["tiny.safetensors"]
 
 
 def test_a_longer_training_follows_the_longer_schedule_at_once(make_config, state, tmp_path):
