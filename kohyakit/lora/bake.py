@@ -164,6 +164,8 @@ def _must_be_safetensors(path: Path) -> None:
 def _write_folder(model: Path, target: Path, edits: Mapping[Path, list[Edit]], made_from: str) -> None:
     temporary = target.with_name(target.name + ".part")
     try:
+        if temporary.is_symlink() or temporary.is_file():
+            temporary.unlink()  # what waits there is neither followed nor in the way
         shutil.rmtree(temporary, ignore_errors=True)
         skipped = {path.relative_to(model).as_posix() for path in edits}
 

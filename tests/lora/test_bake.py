@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -158,3 +159,19 @@ def test_memory_does_not_grow_with_the_model(loras, models, tmp_path: Path) -> N
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bake(loras["sdxl"], tmp_path / "big.safetensors", tmp_path / "out.safetensors")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("kind", ["sd1", "sdxl file"])
+def test_a_waiting_draft_that_is_a_link_is_not_followed(
+    models: dict[str, Path], loras: dict[str, list[Source]], tmp_path: Path, kind: str
+) -> None:
+    outside, target = tmp_path / "outside.txt", tmp_path / ("out.safetensors" if kind == "sdxl file" else "out")
+    outside.write_bytes(b"somebody else's")
+    waiting = target.with_name(target.name + ".part")
+    waiting.symlink_to(outside)
+    bake(loras[kind.split()[0]], models[kind], target)
+    assert target.exists()
+    assert not target.is_symlink()
+    assert not waiting.is_symlink()
+    assert outside.read_bytes() == b"somebody else's"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,26 @@ def test_wrong_use_is_one_sentence(lora: Path, tmp_path: Path, arguments: list[s
     assert result.exit_code != 0
     assert said in str(result.exception)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["set", "{a}", "modelspec.title=Cat", "-o", "{o}"],
+        ["strip", "{a}", "-o", "{o}"],
+        ["merge", "{a}", "{a}", "-o", "{o}"],
+        ["resize", "{a}", "--rank", "2", "-o", "{o}"],
+    ],
+)
+def test_a_waiting_draft_that_is_a_link_is_not_followed(lora: Path, tmp_path: Path, arguments: list[str]) -> None:
+    outside, out = tmp_path / "outside.txt", tmp_path / "out.safetensors"
+    outside.write_bytes(b"somebody else's")
+    waiting = tmp_path / "out.safetensors.part"
+    waiting.symlink_to(outside)
+    result = run(*(text.format(a=lora, o=out) for text in arguments))
+    assert result.exit_code == 0, result.output
+    assert outside.read_bytes() == b"somebody else's"
+    assert not out.is_symlink()
+    assert not waiting.is_symlink()
+    assert load_file(out)
