@@ -59,9 +59,12 @@ def caption_folder(
 
     All of it stands in the caption history and can be undone. Ctrl-C writes what is done; the next call with the same
     rules goes on where it stopped. An empty answer, or a picture that does not open, leaves the file as it is.
-    Raises DatasetError for a folder that cannot be read, RunError from a server that does not answer.
+    Raises DatasetError for a folder that cannot be read or, before the first picture, whose captions cannot be
+    changed; RunError from a server that does not answer.
     """
     asked, left = due(folder, rules, extension)
+    if asked:
+        edit.ready(folder)
     outcome = Outcome(left=len(left))
     waiting: list[tuple[CaptionFile, Edit | None]] = []
     since = time.monotonic()

@@ -59,12 +59,14 @@ def caption(folder: Path, name: str, place: str | None, dry_run: bool, **asked: 
     from kohyakit.captioning.choose import choose
     from kohyakit.captioning.run import caption_folder, due
     from kohyakit.cli.views.caption import progress, show
+    from kohyakit.dataset.editing.captions import ready
 
     rules = Rules(asked["mode"], asked["trigger"], asked["keep_tokens"], asked["prefix"], asked["suffix"])
     waiting, left = due(folder, rules, asked["extension"])
     click.echo(f"{len(waiting)} pictures to caption, {len(left)} left as they are")
     if dry_run or not waiting:
         return
+    ready(folder)
     captioner = choose(name, place=place, **asked)
     click.echo(captioner.about)
     with progress(len(waiting)) as step:

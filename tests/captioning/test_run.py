@@ -187,3 +187,29 @@ def test_a_note_behind_a_link_is_neither_read_nor_written_nor_taken_away(photos:
     assert note.read_text(encoding="utf-8") == text
     assert os.listdir(outside) == ["captioning.json"]
     assert link.is_symlink()
+
+
+class Asked:
+    """A captioner that counts the pictures it is asked about."""
+
+    about, batch_size, pictures = "a counter", 1, 0
+
+    def caption(self, pictures: list[Image.Image]) -> list[str]:
+        self.pictures += len(pictures)
+        return ["a town"] * len(pictures)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("linked", [".kohyakit", ".kohyakit/captions.jsonl"])
+def test_a_linked_history_is_refused_before_the_first_picture(photos: Path, tmp_path: Path, linked: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (photos / linked).parent.mkdir(exist_ok=True)
+    (photos / linked).symlink_to(outside if linked == ".kohyakit" else outside / "history")
+    counter = Asked()
+    with pytest.raises(DatasetError, match="its journal is a link"):
+        caption_folder(photos, counter, Rules("overwrite"))
+    assert counter.pictures == 0
+    result = run(photos, "--with", "wd-eva02", "--model", tmp_path / "no model is there")
+    assert "its journal is a link" in str(result.exception)  # and not that there is no model: none was looked for yet
+    assert os.listdir(outside) == []

@@ -30,8 +30,8 @@ from kohyakit.files import is_link, read_bytes
 
 __all__ = [
     "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "by_line", "caption_files",
-    "each_caption_file", "each_line", "history", "lines_of", "prefix", "proposed", "remove_tag", "replace_tag",
-    "replace_text", "rewritten", "suffix", "undo", "undoable",
+    "each_caption_file", "each_line", "history", "lines_of", "prefix", "proposed", "ready", "remove_tag",
+    "replace_tag", "replace_text", "rewritten", "suffix", "undo", "undoable",
 ]  # fmt: skip
 
 EXTENSIONS = (".txt", ".caption")
@@ -256,6 +256,12 @@ def undo(folder: Path, change: Change) -> tuple[Change, tuple[Problem, ...]]:
     """Put back what a change replaced, file by file, where it still is as that change left it."""
     back = [Edit(edit.path, edit.new, edit.old) for edit in change.edits if text_of(edit.path) != edit.old]
     return apply(folder, back, f"undo: {change.what}", undoes=change.id)
+
+
+def ready(folder: Path) -> None:
+    """Raises DatasetError where `apply` could change no caption below this folder; to be asked before long work."""
+    with _alone(folder, ()):
+        pass
 
 
 @contextlib.contextmanager
