@@ -104,6 +104,42 @@ def test_a_date_stamp_hides_no_blur(radius: int) -> None:
     assert score < 0.33 if radius else score > 0.6
 
 
+def with_logo(image: Image.Image) -> Image.Image:
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((900, 200, 1100, 400), fill=(200, 30, 40))
+    draw.text((930, 270), "ACME", fill="white", font_size=50)
+    return image
+
+
+LAID_OVER: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "above": lambda im: stamped(im, (60, 40)),
+    "in the middle": lambda im: stamped(im, (560, 560)),
+    "upright at the side": lambda im: stamped(im.rotate(90, expand=True), (700, 60)),
+    "logo": with_logo,
+}
+
+
+def stamped(image: Image.Image, place: tuple[int, int]) -> Image.Image:
+    ImageDraw.Draw(image).text(place, "2026 08 14  17:32", fill="orange", font_size=50)
+    return image
+
+
+@pytest.mark.parametrize("radius", [0, 8, 12, 20])
+@pytest.mark.parametrize("name", LAID_OVER)
+def test_what_is_laid_over_a_picture_is_not_its_sharpness(name: str, radius: int) -> None:
+    image = LAID_OVER[name](scene(2, (1600, 1200)).filter(ImageFilter.GaussianBlur(radius)))
+    score = blur.measure(picture(image))["sharpness"]
+    assert score < 0.33 if radius else score > 0.6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_sharp_subject_with_a_stamp_is_sharp(seed: int) -> None:
+    sharp = scene(seed, (1600, 1200))
+    soft = sharp.filter(ImageFilter.GaussianBlur(12))
+    soft.paste(sharp.crop((500, 400, 1100, 900)), (500, 400))
+    assert blur.measure(picture(stamped(soft, (1100, 1100))))["sharpness"] > 0.5
+
+
 @pytest.mark.parametrize("side", [1, 5, 20, 63, 64, 65])
 def test_tiny_pictures_have_scores_or_none(side: int) -> None:
     for image in (scene(1, (side, side)), scene(1, (side, 200)), scene(1, (200, side))):

@@ -2,7 +2,8 @@
 
 The picture is judged at 1000 to 1024 pixels on its longer side, about what is trained. In tiles that have structure,
 the fine detail (below one pixel) is compared with the coarser (up to three pixels): a blur takes the fine first. The
-sharpest tiles count, so a soft background behind a sharp face is fine; the flattest twentieth tells the noise.
+sharpest tiles count, so a soft background behind a sharp face is fine; the flattest twentieth tells the noise. What
+is laid over the picture does not count: lettering has an even ground between its hard edges, a sharp subject has not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 _TILE = 64
 _SURE = 0.5  # a sharpness that needs no further look
 _STAGES = ((4, 8), (2, 4), (0, 1))  # the first strip and the distance of the next, look by look
-_EDGED = 5  # the number of the last strip from which a picture is high enough to have edges of two strips
+_EVEN, _LAID_OVER = 4, 0.4  # levels that an even place varies by; share of these beside lettering on what is blurred
+_HARD = 32  # levels within three pixels that a sharp edge has
+_MODEST = 0.35  # of all tiles: what is laid over a picture is no more
 _STRUCTURE = 4.0  # mean squared grey levels of coarse detail, below which a tile says nothing
 
 
@@ -48,25 +51,27 @@ def _sharpness(strips: int, rows: Callable[[int, int], np.ndarray]) -> float:
     for first, every in _STAGES:
         places = set(range(first, strips, every)) - seen
         seen |= places
-        for at in sorted(places):
-            fine, coarse = _strip(rows(at * _TILE, (at + 1) * _TILE))
-            details.append((fine, coarse, np.full(len(fine), at)))
+        details += [_strip(rows(at * _TILE, (at + 1) * _TILE)) for at in sorted(places)]
         if details:
-            found = _of_sharpest(*np.concatenate(details, axis=1), last=strips - 1)
+            found = _of_sharpest(*np.concatenate(details, axis=1))
         if found >= _SURE:
             break
     return found
 
 
-def _of_sharpest(fine: np.ndarray, coarse: np.ndarray, strip: np.ndarray, last: int) -> float:
+def _of_sharpest(fine: np.ndarray, coarse: np.ndarray, even: np.ndarray) -> float:
     """Fine over coarse detail in the sharpest of the tiles that have structure; NaN where fewer than three have.
 
-    strip: the strip that each tile lies in, 0 to `last`. Structure along the top or the bottom edge alone is a date
-    stamp or a line of text over a picture that has none.
+    Where few tiles are hard lines on an even ground, they are a stamp, a logo, a line of text or a frame over the
+    picture, and do not count. even: share of each tile that is even.
     """
+    laid_over = (even >= _LAID_OVER) & (coarse > _STRUCTURE)
+    if laid_over.mean() <= _MODEST:
+        fine, coarse = fine[~laid_over], coarse[~laid_over]
+    if not len(fine):
+        return float("nan")
     clear = coarse > max(_STRUCTURE, _ranked(coarse, 0.5))
-    at = strip[clear]
-    if len(at) < 3 or (last >= _EDGED and (at.max() <= 1 or at.min() >= last - 1)):
+    if clear.sum() < 3:
         return float("nan")
     noise = _ranked(fine, 0.05)
     return float(_ranked(np.sqrt(np.maximum(fine - noise, 0)[clear] / coarse[clear]), 0.85))
@@ -83,17 +88,22 @@ def _half(grey: np.ndarray) -> np.ndarray:
     return cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
 
 
-def _strip(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per tile the mean square of fine and of coarse detail."""
+def _strip(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per tile the mean square of fine and of coarse detail, and the share of even places, if one has hard edges."""
     import cv2
 
     width = grey.shape[1] // _TILE * _TILE
-    sharp = grey[:, :width].astype(np.float32)
+    own = np.ascontiguousarray(grey[:, :width])
+    sharp = own.astype(np.float32)
     smooth = cv2.GaussianBlur(sharp, (5, 5), 1.0)
     half = _half(smooth)
     coarse = half - cv2.GaussianBlur(half, (9, 9), 1.4)
     np.subtract(sharp, smooth, out=sharp)
-    return _tile_means(sharp, _TILE), _tile_means(coarse, _TILE // 2)
+    square = np.ones((3, 3), np.uint8)
+    varies = cv2.subtract(cv2.dilate(own, square), cv2.erode(own, square))
+    tiles = varies.reshape(_TILE, -1, _TILE)
+    even = (tiles <= _EVEN).mean(axis=(0, 2)) * (tiles.max(axis=(0, 2)) >= _HARD)
+    return _tile_means(sharp, _TILE), _tile_means(coarse, _TILE // 2), even
 
 
 def _tile_means(detail: np.ndarray, tile: int) -> np.ndarray:
