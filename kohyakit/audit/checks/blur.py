@@ -47,7 +47,9 @@ def _sharpness(strips: int, rows: Callable[[int, int], np.ndarray]) -> float:
 
     rows: the picture's rows from one to another.
     """
-    found, details, seen = float("nan"), [], set()
+    found = float("nan")
+    details: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    seen: set[int] = set()
     for first, every in _STAGES:
         places = set(range(first, strips, every)) - seen
         seen |= places

@@ -64,7 +64,7 @@ def colours(green: np.ndarray) -> float:
     smooth = cv2.medianBlur(green, 5)  # takes ringing and thin lines, and leaves edges
     square = np.ones((3, 3), np.uint8)
     uneven = cv2.subtract(cv2.dilate(smooth, square), cv2.erode(smooth, square))
-    counts = _levels(smooth, cv2.compare(uneven, _EVEN, cv2.CMP_LE))
+    counts = _levels(smooth, cv2.inRange(uneven, np.array(0), np.array(_EVEN)))
     darkest, brightest = counts.cumsum().searchsorted([0.01 * counts.sum(), 0.99 * counts.sum()])
     if brightest - darkest < _CONTRAST:
         return 0.0
@@ -88,7 +88,7 @@ def _inked(green: np.ndarray) -> bool:
     import numpy as np
 
     across = cv2.absdiff(green[:, 1:], green[:, :-1])
-    steps = cv2.countNonZero(cv2.compare(across, _HARD, cv2.CMP_GE)) / across.size
+    steps = cv2.countNonZero(cv2.inRange(across, np.array(_HARD), np.array(255))) / across.size
     if steps < _STEPS:
         return False
     counts = _levels(green)
