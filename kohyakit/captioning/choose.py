@@ -8,24 +8,9 @@ from kohyakit.captioning.base import Captioner
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import CAPTIONERS
 
-_TAGGING = (
-    "threshold",
-    "character_threshold",
-    "rating",
-    "characters_first",
-    "keep_underscores",
-    "undesired",
-    "replace",
-)
-# Which options each kind of captioner looks at, beside those that all do.
-_READS = {
-    "Tagger": (*_TAGGING, "batch_size", "download", "device"),
-    "Describer": ("prompt", "max_tokens", "batch_size", "download", "device"),
-    "Florence": ("prompt", "max_tokens", "batch_size", "download", "device"),
-    "Chat": ("prompt", "system", "max_tokens", "batch_size", "download", "device"),
-    "Server": ("prompt", "system", "max_tokens", "model_name"),
-}
-_ALL = sorted({option for options in _READS.values() for option in options})
+_ALL = sorted({option for entry in CAPTIONERS.values() for option in entry.arguments})
+# What a tagger's rules are made of; the others go to the captioner as they are.
+_RULES = ("threshold", "character_threshold", "rating", "characters_first", "keep_underscores", "undesired", "replace")
 
 
 def choose(name: str, *, place: str | None = None, **asked: Any) -> Captioner:
@@ -34,9 +19,9 @@ def choose(name: str, *, place: str | None = None, **asked: Any) -> Captioner:
     Raises ConfigError for an unknown name and for options that it does not look at, all at once.
     """
     name = CAPTIONERS.canonical(name)
-    kind = CAPTIONERS[name].target.rpartition(":")[2]
+    looked_at = CAPTIONERS[name].arguments
     given = {option: asked[option] for option in _ALL if asked.get(option) not in (None, "", False, (), "auto")}
-    useless = [option for option in given if option not in _READS[kind]]
+    useless = [option for option in given if option not in looked_at]
     if useless:
         raise ConfigError(
             Problem(
@@ -44,8 +29,8 @@ def choose(name: str, *, place: str | None = None, **asked: Any) -> Captioner:
             )
             for option in useless
         )
-    settings = {option: value for option, value in given.items() if option not in (*_TAGGING, "model_name")}
-    if kind == "Tagger":
+    settings = {option: value for option, value in given.items() if option not in (*_RULES, "model_name")}
+    if "threshold" in looked_at:
         settings["rules"] = _rules(given)
     if "model_name" in given:
         settings["model"] = given["model_name"]

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from kohyakit.config.arguments.optimizer_args import (
-    OPTIMIZER_ARG_HELP,
-    OPTIMIZER_ARGS,
-    SCHEDULER_ARG_HELP,
-    SCHEDULER_ARGS,
-)
 from kohyakit.config.meant import OTHER_NAMES
 from kohyakit.config.param import Spec
 from kohyakit.config.rules import check_rules
@@ -26,8 +20,15 @@ from kohyakit.describe.dataset_words import DATASET_WORDS
 from kohyakit.describe.gui_words import GUI_WORDS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.gui.fields import TABS, fields
+from kohyakit.registry import OPTIMIZERS, SCHEDULERS, Entry
+from kohyakit.registry.arguments import NUMBER, NUMBERS, SWITCH, TEXT, WHOLE, Argument
+from kohyakit.registry.optimizers import OPTIMIZER_ARGUMENTS
+from kohyakit.registry.schedules import SCHEDULE_ARGUMENTS, SCHEDULE_CLASSES
 
 _KINDS = {"int": "whole number", "float": "number", "bool": "switch", "str": "text", "int_or_float": "number"}
+_ARGUMENT_KINDS = {
+    NUMBER: "number", WHOLE: "whole number", SWITCH: "switch", NUMBERS: "list of numbers", TEXT: "text"
+}  # fmt: skip
 _TAB_NAMES = {"lora": "LoRA", "dreambooth": "Dreambooth", "finetune": "Finetune", "ti": "Textual Inversion"}
 _FAMILIES = ("flux1", "sd3", "hunyuan_image", "hunyuan", "anima", "lumina", "sdxl", "flux")  # in names of GUI fields
 # What people call a parameter in conversation.
@@ -100,8 +101,8 @@ def _names() -> dict[str, None]:
             *SPECS(),
             *NETWORK_ARG_SPECS(),
             *DATASET_WORDS,
-            *OPTIMIZER_ARG_HELP,
-            *SCHEDULER_ARG_HELP,
+            *OPTIMIZER_ARGUMENTS,
+            *SCHEDULE_ARGUMENTS,
             *GUI_WORDS,
             *gui,
             *fields_of_tabs,
@@ -205,17 +206,20 @@ def _network_argument(spec: Spec, config: TrainConfig | None) -> Explanation:
 
 
 def _class_argument(name: str, config: TrainConfig | None) -> Iterator[Explanation]:
-    for where, words, table, read in (
-        ("optimizer", OPTIMIZER_ARG_HELP, OPTIMIZER_ARGS, optimizer_args),
-        ("lr_scheduler", SCHEDULER_ARG_HELP, SCHEDULER_ARGS, scheduler_args),
-    ):
-        if name in words:
+    kinds: tuple[tuple[str, Mapping[str, Argument], Mapping[str, Entry], Callable[[TrainConfig], Any]], ...] = (
+        ("optimizer", OPTIMIZER_ARGUMENTS, OPTIMIZERS, optimizer_args),
+        ("lr_scheduler", SCHEDULE_ARGUMENTS, {**SCHEDULERS, **SCHEDULE_CLASSES}, scheduler_args),
+    )
+    for where, words, table, read in kinds:
+        about = words.get(name)
+        if about is not None:
             value = read(config).get(name) if config is not None else None
             origin = "" if config is None else f"{'not in' if value is None else 'from'} {where}_args"
             yield Explanation(
                 name=name, where=f"argument of the {where.removeprefix('lr_')} (inside {where}_args)",
-                help=words[name][0], tip=words[name][1], value=value, origin=origin,
-                taken_by=tuple(taker for taker, names in table.items() if name in names),
+                kind=_ARGUMENT_KINDS[str(about.kinds[0])], help=about.help, tip=about.tip,
+                bounds=about.bounds.removeprefix("of "), choices=about.choices, value=value, origin=origin,
+                taken_by=tuple(taker for taker, entry in table.items() if name in entry.arguments),
             )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def in_force(config: TrainConfig) -> dict[tuple[str, str], Any]:
     rates = values["optimizer", "text_encoder_lr"]
     if rates and len(set(rates)) == 1:
         values["optimizer", "text_encoder_lr"] = rates[0]
-    values["optimizer", "optimizer_type"] = values["optimizer", "optimizer_type"] or "AdamW"
+    values["optimizer", "optimizer_type"] = config.optimizer.in_force
     if not config["torch_compile"]:
         values["training", "dynamo_backend"] = None
     if config["max_train_epochs"]:

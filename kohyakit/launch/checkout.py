@@ -14,6 +14,7 @@ from kohyakit.config.arguments.named_code import package_of
 from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.registry import OPTIMIZERS
 
 # Modules that every training program of sd-scripts imports -> the package that brings them.
 _MODULES = {
@@ -120,16 +121,9 @@ def wanted_modules(config: TrainConfig) -> dict[str, str]:
     """Module -> package that this config needs in the checkout's Python."""
     found = dict(_MODULES)
     name = optimizer(config)
-    if "8bit" in name or name.startswith(("paged", "bitsandbytes")):
-        found["bitsandbytes"] = "bitsandbytes"
-    elif name.startswith("dadapt"):
-        found["dadaptation"] = "dadaptation"
-    elif name == "prodigy":
-        found["prodigyopt"] = "prodigyopt"
-    elif name == "lion":
-        found["lion_pytorch"] = "lion-pytorch"
-    elif name.endswith("schedulefree") and "." not in name:
-        found["schedulefree"] = "schedulefree"
+    if name in OPTIMIZERS:
+        entry = OPTIMIZERS[name]
+        found |= {entry.module: entry.package} if entry.package else {}
     elif "." in (asked := config.optimizer.optimizer_type):
         module = asked.split(".")[0]
         found[module] = package_of("optimizer_type", asked) or _SOMEBODYS + module

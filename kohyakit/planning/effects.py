@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kohyakit.config.rules.reading import network_args, own_folders, scheduler, scheduler_args, trains_lora
@@ -10,11 +11,11 @@ from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
 from kohyakit.planning.saves import epoch_interval
+from kohyakit.registry import SCHEDULERS
+from kohyakit.registry.schedules import schedule_entry
 
 if TYPE_CHECKING:
     from kohyakit.planning.plan import Plan
-
-_LR_END = 1e-7  # where the polynomial schedule ends
 
 
 def warmup_beyond_the_run(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
@@ -82,7 +83,26 @@ def max_steps_unused(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Pr
         yield Problem("max_train_steps", what, "take one of the two out", "max_steps_unused", "hint")
 
 
-_CYCLING = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")
+# Option of a schedule -> the schedules that look at it.
+_READERS = {
+    option: [name for name in SCHEDULERS if option in SCHEDULERS[name].reads]
+    for option in dict.fromkeys(option for entry in SCHEDULERS.values() for option in entry.reads)
+}
+
+
+def _looked_at(option: str, config: TrainConfig, scan: Scan) -> bool:
+    """By the schedule in force; a warm-up that is refused, or that goes with all schedules, is told as that."""
+    entry = schedule_entry(scheduler(config))
+    if option == "lr_warmup_steps" and (entry is None or entry.refuses_warmup):
+        return True
+    return entry is not None and option in entry.reads
+
+
+def _unless(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return "the schedule does not look at it"
+    return f"lr_scheduler is not {' or '.join((', '.join(names[:-1]), names[-1]) if names[1:] else names)}"
+
 
 Works = Callable[[TrainConfig, Scan], bool]
 # Parameters that do something only where the condition holds, and what else is so.
@@ -109,11 +129,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Works, str], ...] = (
         lambda c, s: any(subset.is_reg for subset in s.subsets()),
         "there are no regularisation images",
     ),
-    (("lr_scheduler_num_cycles",), lambda c, s: scheduler(c) in _CYCLING, "the schedule has no cycles"),
-    (("lr_scheduler_power",), lambda c, s: scheduler(c) == "polynomial", "lr_scheduler is not polynomial"),
-    (("lr_scheduler_timescale",), lambda c, s: scheduler(c) == "inverse_sqrt", "lr_scheduler is not inverse_sqrt"),
-    (("lr_scheduler_min_lr_ratio",), lambda c, s: scheduler(c) in _CYCLING[1:], "the schedule has no lowest rate"),
-    (("lr_decay_steps",), lambda c, s: scheduler(c) == _CYCLING[2], "lr_scheduler is not warmup_stable_decay"),
+    *(((option,), partial(_looked_at, option), _unless(readers)) for option, readers in _READERS.items()),
     (("lr_scheduler",), lambda c, s: not c.optimizer.lr_scheduler_type, "lr_scheduler_type goes before it"),
     (
         ("keep_tokens", "keep_tokens_separator"),
@@ -176,7 +192,8 @@ def schedule_refused(config: TrainConfig, plan: Plan) -> Iterator[Problem]:
             f"{length.warmup_steps} warm-up and {length.decay_steps} decay steps do not fit into {length.steps} steps"
         )
         yield Problem("lr_scheduler", what, "lower lr_warmup_steps or lr_decay_steps", "schedule_too_long")
-    rate, end = config.optimizer.learning_rate, scheduler_args(config).get("lr_end", _LR_END)
+    usual = SCHEDULERS["polynomial"].arguments["lr_end"]
+    rate, end = config.optimizer.learning_rate, scheduler_args(config).get("lr_end", usual)
     if name == "polynomial" and isinstance(end, (int, float)) and rate <= end:
         what = f"is {rate:g}, but the polynomial schedule falls to {end:g}"
         yield Problem("learning_rate", what, "choose a larger learning_rate or another lr_scheduler", "rate_too_low")

@@ -28,12 +28,12 @@ def machine_problems(config: TrainConfig) -> Iterator[Problem]:
     name = optimizer(config)
     if name in OPTIMIZERS:
         entry = OPTIMIZERS[name]
-        if entry.package and not _installed(entry.package.replace("-", "_")):
+        if entry.package and not _installed(entry.module):
             told = MissingExtra(f"optimizer '{OPTIMIZERS.canonical(name)}'", entry.package, entry.extra).problems[0]
             yield Problem(told.where, told.what, told.cure, "package_missing", "warning")
     for option in ("optimizer_type", "lr_scheduler_type"):
         package = str(config[option]).partition(".")[0] if "." in str(config[option]) else ""
-        if package and not _installed(package):
+        if package and config[option] not in OPTIMIZERS and not _installed(package):
             cure = f"install what brings {package}, or check the spelling"
             what = f"'{config[option]}' needs the package {package}, which is not installed here"
             yield Problem(option, what, cure, "package_missing", "warning")

@@ -19,6 +19,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import refuse_links
+from kohyakit.registry import OPTIMIZERS
 from kohyakit.runs import redact
 from kohyakit.runs.comparison.compare import changes, same_images
 from kohyakit.runs.earlier import with_version
@@ -58,12 +59,11 @@ _PACKAGES = (
     "peft",
     "accelerate",
     "safetensors",
-    "bitsandbytes",
     "xformers",
     "lycoris-lora",
-    "prodigyopt",
     "numpy",
     "pillow",
+    *sorted({entry.package for entry in OPTIMIZERS.values()} - {""}),
 )
 
 

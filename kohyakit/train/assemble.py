@@ -28,7 +28,7 @@ from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings, read_lora,
 from kohyakit.planning.lengths import learning_rates
 from kohyakit.planning.plan import Plan
 from kohyakit.train.callbacks import Progress
-from kohyakit.train.optimizers import BuiltOptimizer, build_optimizer, chosen_type
+from kohyakit.train.optimizers.build import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.optimizers.schedulers import build_scheduler
 from kohyakit.train.step.batches import TrainDataset, build_datasets
 from kohyakit.train.step.latents import LatentSource

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kohyakit.config.arguments.key_values import parse_key_values, split_key_values
-from kohyakit.config.arguments.optimizer_args import OPTIMIZER_ARGS, SCHEDULER_ARGS, wrong_kind
 from kohyakit.config.rules import check_rules
 from kohyakit.config.train import TrainConfig
 from kohyakit.formats import loads
+from kohyakit.registry.optimizers import OPTIMIZER_ARGUMENTS
+from kohyakit.registry.schedules import SCHEDULE_ARGUMENTS
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,5 @@ def test_good_values_pass(name: str) -> None:
 
 
 def test_every_documented_argument_has_a_kind() -> None:
-    for names in (*OPTIMIZER_ARGS.values(), *SCHEDULER_ARGS.values()):
-        for name in names:
-            assert wrong_kind(name, parse_key_values((f"{name}={{}}",))[name]), name
+    for name, about in {**OPTIMIZER_ARGUMENTS, **SCHEDULE_ARGUMENTS}.items():
+        assert about.wrong_kind(parse_key_values((f"{name}={{}}",))[name]), name

@@ -216,7 +216,7 @@ def test_rule(name):
         ({"optimizer_args": ("decouple=true", "betas=0.9,0.99")}, ["decouple=true"]),
         ({"optimizer_args": ("a", "b")}, ["'a'", "'b'"]),
         ({"lr_scheduler_args": ("T_max=x",)}, ["T_max=x"]),
-        ({"optimizer_args": ("relative_step=False",)}, ["adamw does not take relative_step"]),
+        ({"optimizer_args": ("relative_step=False",)}, ["AdamW does not take relative_step"]),
         ({"optimizer_type": "Prodigy", "learning_rate": 1.0, "optimizer_args": ("decople=True",)}, ["'decouple'"]),
         ({"lr_scheduler_args": ("T_max=9",)}, ["constant does not take T_max"]),
         ({"network_args": ("conv_dm=8", "rank_dropout=2")}, ["conv_dim", "rank_dropout"]),

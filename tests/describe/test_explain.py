@@ -64,7 +64,7 @@ def test_defaults_on_both_sides():
 def test_network_optimizer_and_scheduler_arguments():
     assert explain("rank_dropout")[0].where.startswith("network argument")
     assert "networks.lora" in explain("conv_dim")[0].taken_by
-    assert explain("relative_step")[0].taken_by == ("adafactor",)
+    assert explain("relative_step")[0].taken_by == ("Adafactor",)
     assert explain("num_repeats")[0].where == "option of a dataset_config"
     assert explain("T_max")[0].taken_by == ("CosineAnnealingLR",)
     assert [one.where.split()[0] for one in explain("train_t5xxl")] == ["parameter", "network"]

@@ -90,12 +90,13 @@ VALUES: dict[str, object] = {
     "base_weights_multiplier": (0.5,), "save_last_n_epochs_state": 1, "save_last_n_steps_state": 10,
     "training_comment": "x", "resume_from_huggingface": True, "huggingface_path_in_repo": "x",
     "huggingface_repo_visibility": "public", "save_state_to_huggingface": True, "async_upload": True,
-    "network_dim": 8, "network_alpha": 2.0, "lr_scheduler": "cosine",
+    "network_dim": 8, "network_alpha": 2.0, "lr_scheduler": "cosine", "lr_warmup_steps": 2,
 }  # fmt: skip
 # what else must be set for some of them to be idle
 BESIDE = {
     "training_comment": {"no_metadata": True},
     "lr_scheduler": {"lr_scheduler_type": "CosineAnnealingLR", "lr_scheduler_args": ("T_max=10",)},
+    "lr_warmup_steps": {"lr_scheduler": "piecewise_constant", "lr_scheduler_args": ("step_rules='1:5,0.5'",)},
     "network_dim": {"dim_from_weights": True},
     "network_alpha": {"dim_from_weights": True},
 }
@@ -106,11 +107,14 @@ CURES: dict[str, dict[str, object]] = {
     "there is no noise_offset": {"noise_offset": 0.1},
     "there is no ip_noise_gamma": {"ip_noise_gamma": 0.1},
     "there are no multires_noise_iterations": {"multires_noise_iterations": 6},
-    "the schedule has no cycles": {"lr_scheduler": "cosine_with_restarts"},
+    "lr_scheduler is not cosine_with_restarts, cosine_with_min_lr or warmup_stable_decay": {
+        "lr_scheduler": "cosine_with_restarts"
+    },
     "lr_scheduler is not polynomial": {"lr_scheduler": "polynomial"},
     "lr_scheduler is not inverse_sqrt": {"lr_scheduler": "inverse_sqrt"},
-    "the schedule has no lowest rate": {"lr_scheduler": "cosine_with_min_lr"},
+    "lr_scheduler is not cosine_with_min_lr or warmup_stable_decay": {"lr_scheduler": "cosine_with_min_lr"},
     "lr_scheduler is not warmup_stable_decay": {"lr_scheduler": "warmup_stable_decay"},
+    "the schedule does not look at it": {"lr_scheduler": "cosine", "lr_scheduler_args": None},
     "no tag is shuffled or dropped": {"shuffle_caption": True},
     "there is no token_warmup_step": {"token_warmup_step": 5},
     "latents are not cached": {"cache_latents": True},

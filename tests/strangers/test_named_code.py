@@ -78,7 +78,7 @@ def test_no_file_can_allow_anything(tmp_path: Path, key: str) -> None:
 def test_the_trainer_itself_imports_only_what_is_known_or_named(hostile: Path) -> None:
     torch = pytest.importorskip("torch")
     from kohyakit.config.sections.optimizer import OptimizerConfig
-    from kohyakit.train.optimizers import build_optimizer
+    from kohyakit.train.optimizers.build import build_optimizer
     from kohyakit.train.optimizers.schedulers import build_scheduler
 
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
@@ -94,7 +94,7 @@ def test_the_trainer_itself_imports_only_what_is_known_or_named(hostile: Path) -
 def test_what_is_allowed_is_imported_and_called_only_if_it_is_one(hostile: Path) -> None:
     torch = pytest.importorskip("torch")
     from kohyakit.config.sections.optimizer import OptimizerConfig
-    from kohyakit.train.optimizers import build_optimizer
+    from kohyakit.train.optimizers.build import build_optimizer
     from kohyakit.train.optimizers.schedulers import build_scheduler
 
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
@@ -108,7 +108,7 @@ def test_what_is_allowed_is_imported_and_called_only_if_it_is_one(hostile: Path)
 
 def test_a_class_of_ones_own_that_is_an_optimizer_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from kohyakit.train.optimizers import build_optimizer
+    from kohyakit.train.optimizers.build import build_optimizer
 
     (tmp_path / "my_optimizers.py").write_text(
         "import torch\nclass Mine(torch.optim.SGD):\n    pass\n", encoding="utf-8"
@@ -121,7 +121,7 @@ def test_a_class_of_ones_own_that_is_an_optimizer_works(tmp_path: Path, monkeypa
 
 def test_install_lines_are_for_known_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from kohyakit.train.optimizers import build_optimizer
+    from kohyakit.train.optimizers.build import build_optimizer
 
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)

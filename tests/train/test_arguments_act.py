@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from kohyakit.config.arguments.optimizer_args import OPTIMIZER_ARG_HELP, SCHEDULER_ARG_HELP
 from kohyakit.config.rules import check_rules
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError
 from kohyakit.registry import OPTIMIZERS, SCHEDULERS
+from kohyakit.registry.arguments import NUMBER, NUMBERS, SWITCH, WHOLE, Argument
+from kohyakit.registry.optimizers import CLASSES, OPTIMIZER_ARGUMENTS, optimizer_entry
+from kohyakit.registry.schedules import SCHEDULE_ARGUMENTS, SCHEDULE_CLASSES, required, schedule_entry
 from kohyakit.train import start
-from kohyakit.train.optimizers import build_optimizer
+from kohyakit.train.optimizers.build import build_optimizer
 from kohyakit.train.optimizers.schedulers import build_scheduler
 from kohyakit.train.rehearse import rehearse
 
 STEPS = 12
-# Another value than the default of every argument.
-SET = {
-    "betas": "0.5,0.6", "beta1": "0.5", "beta3": "0.5", "weight_decay": "0.5", "eps": "0.1", "amsgrad": "True",
-    "momentum": "0.3", "dampening": "0.5", "decouple": "True", "use_bias_correction": "True",
-    "safeguard_warmup": "True", "d0": "0.01", "d_coef": "3.0", "growth_rate": "1.01", "slice_p": "3",
-    "fsdp_in_use": "True", "log_every": "5", "no_prox": "True", "scale_parameter": "False", "relative_step": "False",
-    "warmup_init": "True", "clip_threshold": "0.01", "decay_rate": "-0.1", "warmup_steps": "7", "r": "1.0",
-    "weight_lr_power": "0.0", "silent_sgd_phase": "False", "use_triton": "True", "decoupled_weight_decay": "True",
-    "nesterov": "True", "maximize": "True", "foreach": "True", "fused": "True", "capturable": "True",
-    "differentiable": "True", "min_8bit_size": "16", "percentile_clipping": "50", "block_wise": "False",
-    "is_paged": "True", "alpha": "2.0", "t_alpha": "9", "t_beta3": "9",
-}  # fmt: skip
-OF = {
-    ("DAdaptAdan", "betas"): "0.5,0.6,0.7", ("DAdaptAdanIP", "betas"): "0.5,0.6,0.7", ("Adafactor", "eps"): "0.1,0.2",
-    ("AdEMAMix8bit", "betas"): "0.5,0.6,0.7", ("PagedAdEMAMix8bit", "betas"): "0.5,0.6,0.7",
-    ("Prodigy", "decouple"): "False",
-    ("DAdaptAdaGrad", "eps"): "0.5",
-}  # fmt: skip
 # Without a weight decay there is none to do in another way; the rate is 0 while nothing warms up.
 BESIDE = {
     "decouple": "weight_decay=0.3", "decoupled_weight_decay": "weight_decay=0.3", "no_prox": "weight_decay=0.3",
@@ -49,8 +35,25 @@ HOW = {"foreach", "fused", "log_every", "min_8bit_size", "percentile_clipping", 
 NOT_HERE = {("AdamW", "capturable")} | ({("Lion", "use_triton")} if not importlib.util.find_spec("triton") else set())
 
 
+def others(about: Argument, usual: Any) -> list[str]:
+    """Values to try beside the usual one, as they are written: one of them must change what is trained."""
+    kind = about.kinds[0]
+    if about.choices:
+        return [repr(choice) for choice in about.choices if choice != usual]
+    if kind == SWITCH:
+        return ["True"] if not usual else ["False"]
+    if kind == NUMBERS or isinstance(usual, tuple):
+        return [",".join(f"{number * factor:g}" for number in usual) for factor in (0.6, 1e6)]
+    if kind == WHOLE:
+        return [str(n) for n in (7, 16, 30) if n != usual]
+    if kind == NUMBER:
+        start = usual if isinstance(usual, (int, float)) and 0 < abs(usual) < 1e9 else 0.0
+        return [f"{n:g}" for n in (start * 0.3, start * 1e6, 0.004, 1.01, 0.3) if n and n != usual]
+    return [about.example]
+
+
 def config_of(name: str, *args: str) -> TrainConfig:
-    rate = 1.0 if name.startswith(("Prodigy", "DAdapt")) else 0.02
+    rate = 1.0 if OPTIMIZERS[name].finds_rate else 0.02
     return TrainConfig().with_values(
         network_module="networks.lora", optimizer_type=name, learning_rate=rate, optimizer_args=args or None
     )
@@ -77,68 +80,101 @@ def trained(name: str, *args: str) -> tuple[torch.Tensor, torch.optim.Optimizer]
 
 
 def installed(name: str) -> bool:
-    package = {"lion-pytorch": "lion_pytorch"}.get(OPTIMIZERS[name].package, OPTIMIZERS[name].package)
-    return not package or importlib.util.find_spec(package) is not None
+    return not OPTIMIZERS[name].package or importlib.util.find_spec(OPTIMIZERS[name].module) is not None
 
 
-def test_every_argument_has_a_value_to_try() -> None:
-    assert set(SET) == set(OPTIMIZER_ARG_HELP)
-    assert {a for name in OPTIMIZERS for a in OPTIMIZERS[name].arguments} <= set(OPTIMIZER_ARG_HELP)
+def acts(name: str, argument: str, text: str, beside: list[str]) -> bool:
+    weights, optimizer = trained(name, *beside, text)
+    if argument in HOW:
+        known = {**optimizer.defaults, **optimizer.param_groups[0], **vars(optimizer)}
+        return str(known.get(argument)) == text.partition("=")[2]
+    return not torch.equal(weights, trained(name, *beside)[0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_optimizer_does_not_take_is_refused(name: str) -> None:
+    for argument, about in OPTIMIZER_ARGUMENTS.items():
+        text = f"{argument}={about.like}"
+        refused = errors(config_of(name, text), argument)
+        if argument in OPTIMIZERS[name].arguments:
+            assert not refused, refused
+        else:
+            assert refused, f"{name} {text} is not taken, and check says nothing"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_documented_argument_of_an_optimizer_acts_or_is_refused(name: str) -> None:
+def test_every_documented_argument_of_an_optimizer_acts(name: str) -> None:
+    """Walks the registry: a new entry, and a new argument of an old one, is tried by being there."""
+    if not installed(name):
+        pytest.skip(f"needs {OPTIMIZERS[name].package}")
     silent = []
-    for argument in OPTIMIZER_ARG_HELP:
-        text = f"{argument}={OF.get((name, argument), SET[argument])}"
+    for argument, usual in OPTIMIZERS[name].arguments.items():
         beside = [text for text in [BESIDE.get(argument, "")] if text.split("=")[0] in OPTIMIZERS[name].arguments]
-        refused = errors(config_of(name, *beside, text), argument)
-        if argument not in OPTIMIZERS[name].arguments:
-            assert refused, f"{name} {text} is not taken, and check says nothing"
-            continue
-        assert not refused, refused
-        if not installed(name):
-            continue
+        texts = [f"{argument}={value}" for value in others(OPTIMIZER_ARGUMENTS[argument], usual)]
+        assert texts, f"nothing to try for {argument}"
         if (name, argument) in NOT_HERE:
             plain = ["fused=False"] if argument == "capturable" else []  # the fused step can do with it anywhere
             with pytest.raises(ConfigError, match="optimizer_args"):
-                rehearse(config_of(name, text, *plain), STEPS, torch.device("cpu"))
+                rehearse(config_of(name, texts[0], *plain), STEPS, torch.device("cpu"))
             continue
-        weights, optimizer = trained(name, *beside, text)
-        if argument in HOW:
-            known = {**optimizer.defaults, **optimizer.param_groups[0], **vars(optimizer)}
-            acts = str(known.get(argument)) == SET[argument]
-        else:
-            acts = not torch.equal(weights, trained(name, *beside)[0])
-        if not acts:
-            silent.append(text)
+        fit = [text for text in texts if not errors(config_of(name, text), argument)]
+        if not any(acts(name, argument, text, beside) for text in fit):
+            silent.append(texts)
     assert silent == []
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_registry_names_what_the_class_takes(name: str) -> None:
+def test_the_registry_tells_what_the_class_takes_and_its_defaults(name: str) -> None:
     if not installed(name):
         pytest.skip(f"needs {OPTIMIZERS[name].package}")
-    recipe = OPTIMIZERS.load(name)({}, 1.0)
-    assert set(OPTIMIZERS[name].arguments) <= set(inspect.signature(recipe.kind).parameters)
+    entry = OPTIMIZERS[name]
+    takes = inspect.signature(type(trained(name)[1])).parameters
+    usual = {argument: takes[argument].default for argument in entry.arguments}
+    assert usual | dict(entry.added) == dict(entry.arguments)
 
 
-SCHEDULE_SET = {
-    "T_max": "30", "eta_min": "0.001", "T_0": "5", "T_mult": "2", "step_rules": "'1:3,0.5:6,0.1'", "lr_end": "0.004",
-    "min_lr": "0.004", "warmup_type": "'cosine'", "decay_type": "'1-sqrt'", "last_epoch": "3", "num_cycles": "1.5",
-    "num_training_steps": "99",
-}  # fmt: skip
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *CLASSES])
+def test_the_registry_tells_what_an_optimizer_keeps(name: str) -> None:
+    """state_bytes, from which memory is estimated, beside the bytes that its state holds after a step."""
+    entry = optimizer_entry(name)
+    if (entry.package and importlib.util.find_spec(entry.module) is None) or "." in name:
+        pytest.skip(f"needs {entry.package}")
+    weights = torch.nn.Parameter(torch.ones(256, 256))
+    built = build_optimizer(name, [{"params": [weights], "lr": 0.01}], 0.01)
+    if built.schedule_free:
+        built.optimizer.train()
+    weights.grad = torch.ones(256, 256)
+    built.optimizer.step()
+    kept = built.optimizer.state[weights].values()
+    held = sum(value.numel() * value.element_size() for value in kept if torch.is_tensor(value))
+    assert round(held / weights.numel()) == entry.state_bytes
+
+
 NEEDS = {
     "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
-    "piecewise_constant": {"lr_scheduler_args": ("step_rules='1:2,0.7'",)},
     "warmup_stable_decay": {"lr_warmup_steps": 8, "lr_decay_steps": 8},
+}
+USUAL = {
+    "step_rules": "'1:2,0.7'", "T_max": "20", "T_0": "9", "step_size": "5", "milestones": "[10,20]", "gamma": "0.9",
+    "base_lr": "0.01", "max_lr": "0.03",
 }  # fmt: skip
 
 
-def rates(name: str, **values) -> list[float]:
+def asked_of(name: str, args: Mapping[str, str], **values: Any) -> TrainConfig:
+    """A config with this schedule, or this class of torch's, and what it cannot go without."""
+    entry = schedule_entry(name)
+    needed = {argument: USUAL[argument] for argument in required(entry)}
+    needed |= {"total_steps": "41"} if name == "OneCycleLR" else {}
+    texts = tuple(f"{argument}={value}" for argument, value in {**needed, **args}.items())
+    chosen = {"lr_scheduler": name} if name in SCHEDULERS else {"lr_scheduler_type": name}
+    return TrainConfig().with_values(
+        **{**chosen, "learning_rate": 0.02, **NEEDS.get(name, {}), "lr_scheduler_args": texts or None, **values}
+    )
+
+
+def rates(config: TrainConfig) -> list[float]:
     """What a schedule makes of a rate of 0.02 in forty steps."""
-    config = TrainConfig().with_values(lr_scheduler=name, learning_rate=0.02, **values)
     weights = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weights], lr=0.02)
     scheduler = build_scheduler(optimizer, config.optimizer, 40)
@@ -150,24 +186,45 @@ def rates(name: str, **values) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "adafactor"])
+KNOWN_SCHEDULES = [name for name in (*SCHEDULERS, *SCHEDULE_CLASSES) if name != "adafactor"]
+
+
+@pytest.mark.parametrize("name", KNOWN_SCHEDULES)
 def test_every_documented_argument_of_a_schedule_acts_or_is_refused(name: str) -> None:
-    assert set(SCHEDULE_SET) == set(SCHEDULER_ARG_HELP)
-    needed = NEEDS.get(name, {})
-    plain = rates(name, **needed)
-    for argument, value in SCHEDULE_SET.items():
-        values = {**needed, "lr_scheduler_args": (f"{argument}={value}",)}
-        if argument == "min_lr":
-            values.pop("lr_scheduler_min_lr_ratio", None)
-        config = TrainConfig().with_values(lr_scheduler=name, learning_rate=0.02, **values)
-        refused = errors(config, argument)
-        if argument in SCHEDULERS[name].arguments:
-            assert not refused
-            assert rates(name, **values) != plain, f"{name} {argument} has no effect"
+    entry = schedule_entry(name)
+    if not entry.all_listed:
+        pytest.skip("only what it must be given is listed")
+    plain = rates(asked_of(name, {}))
+    for argument, about in SCHEDULE_ARGUMENTS.items():
+        if argument not in entry.arguments:
+            config = asked_of(name, {argument: about.like})
+            assert errors(config, argument), f"{name} does not take {argument}, and check says nothing"
+            with pytest.raises(ConfigError, match=argument if name in SCHEDULERS else "lr_scheduler_args"):
+                rates(config)
             continue
-        assert refused, f"{name} does not take {argument}, and check says nothing"
-        with pytest.raises(ConfigError, match=argument):
-            rates(name, **values)
+        instead = {"lr_scheduler_min_lr_ratio": None} if argument == "min_lr" else {}
+        tried = [asked_of(name, {argument: v}, **instead) for v in others(about, entry.arguments[argument])]
+        fit = [config for config in tried if not errors(config, argument)]
+        assert any(rates(config) != plain for config in fit), f"{name} {argument} has no effect"
+
+
+@pytest.mark.parametrize("name", KNOWN_SCHEDULES)
+def test_the_options_that_a_schedule_looks_at_act_and_no_others(name: str) -> None:
+    """`reads` of the registry, from which check says what has no effect."""
+    options = {
+        "lr_warmup_steps": 11, "lr_decay_steps": 13, "lr_scheduler_num_cycles": 3, "lr_scheduler_power": 2.0,
+        "lr_scheduler_timescale": 5, "lr_scheduler_min_lr_ratio": 0.3,
+    }  # fmt: skip
+    entry = schedule_entry(name)
+    assert set(entry.reads) <= set(options)
+    plain = rates(asked_of(name, {}))
+    for option, value in options.items():
+        config = asked_of(name, {}, **{option: value})
+        if option == "lr_warmup_steps" and entry.refuses_warmup:
+            with pytest.raises(ConfigError, match="lr_warmup_steps"):
+                rates(config)
+        else:
+            assert (rates(config) != plain) == (option in entry.reads), option
 
 
 def test_what_an_optimizer_stops_at_is_told_before_the_model_is_loaded(make_config) -> None:
@@ -196,8 +253,8 @@ def test_adafactors_own_schedule_says_that_it_looks_at_no_arguments() -> None:
     ],
 )  # fmt: skip
 def test_a_value_of_another_kind_is_refused_by_check_and_trainer_alike(name: str, text: str) -> None:
-    values = {**NEEDS.get(name, {}), "lr_scheduler_args": (text,), "lr_scheduler_min_lr_ratio": None}
-    config = TrainConfig().with_values(lr_scheduler=name, learning_rate=0.02, **values)
+    argument, _, value = text.partition("=")
+    config = asked_of(name, {argument: value}, lr_scheduler_min_lr_ratio=None)
     assert {"bad_schedule_argument", "argument_kind"} & {p.name for p in check_rules(config)}
-    with pytest.raises(ConfigError, match=text.split("=")[0]):
-        rates(name, **values)
+    with pytest.raises(ConfigError, match=argument):
+        rates(config)

@@ -70,7 +70,6 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "networks/methods/lora.py:LoraNetwork.over": ("a LoRA of another family for its ranks",),
     "networks/base.py:Network.load_kohya_state": ("a LoRA of another rank", "a LoRA of another family"),
     "train/optimizers/build.py:chosen_type": ("two optimizers",),
-    "train/optimizers/build.py:_recipe": ("an optimizer whose package is missing",),
     "train/optimizers/build.py:_class": ("a class whose package is missing", "an unknown optimizer"),
     "train/optimizers/build.py:_make": ("an argument of no optimizer", "an argument out of its range"),
     "train/out_of_memory.py:out_of_memory": (TRAINS + "memory is full",),
@@ -133,11 +132,12 @@ def test_the_reader_of_refusals_sees_them(tmp_path: Path) -> None:
     assert list(refusals_in(tmp_path / "a.py")) == ["A.f", "g"]
 
 
-# cases that are no refusal of their own: the same one by another way, or what check and train look at together
+# cases that are no refusal of their own: the same one by another way, the registry's, or what check and train look at
+# together
 MORE = {
     "a folder with v2", "a file of SDXL", "a file with v2", "a state that is not there", "a state of sd-scripts",
     "a state without its parts", "a state that is damaged", "a state of another order", "a state beyond the end",
-    "an image without a bucket",
+    "an image without a bucket", "an optimizer whose package is missing",
 }  # fmt: skip
 
 # --- what provokes each ---------------------------------------------------------------------------

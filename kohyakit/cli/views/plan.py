@@ -168,7 +168,7 @@ def _length(config: TrainConfig, plan: Plan) -> Iterator[str]:
 
 def _rates(config: TrainConfig, plan: Plan) -> Iterator[str]:
     rates = plan.learning_rates
-    optimizer = config.optimizer.optimizer_type or reading.optimizer(config)
+    optimizer = config.optimizer.in_force
     scheduler = reading.scheduler(config) or "no scheduler"
     if rates.relative:
         yield f"{optimizer} sets its own rates"

@@ -13,23 +13,12 @@ from types import MappingProxyType
 
 from kohyakit.config.sections.network import MODULE_ARGS
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry.optimizers import PACKAGES
 
 NAMES_CODE = ("optimizer_type", "lr_scheduler_type", "network_module", "dataset_class")
 
 # module -> the package for pip that brings it
-_OPTIMIZERS: Mapping[str, str] = MappingProxyType(
-    {
-        "torch": "torch",
-        "transformers.optimization": "transformers",
-        "bitsandbytes.optim": "bitsandbytes",
-        "dadaptation": "dadaptation",
-        "lion_pytorch": "lion-pytorch",
-        "prodigyopt": "prodigyopt",
-        "schedulefree": "schedulefree",
-        "pytorch_optimizer": "pytorch-optimizer",
-        "prodigyplus": "prodigy-plus-schedule-free",
-    }
-)
+_OPTIMIZERS: Mapping[str, str] = MappingProxyType({module: package for module, (package, _) in PACKAGES.items()})
 _SCHEDULERS: Mapping[str, str] = MappingProxyType(
     {"torch": "torch", "transformers.optimization": "transformers", "diffusers.optimization": "diffusers"}
 )

@@ -7,20 +7,9 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
 from kohyakit.config.arguments.key_values import parse_key_values
-from kohyakit.config.arguments.optimizer_args import (
-    KIND_EXAMPLES,
-    NUMBERS,
-    OPTIMIZER_ARG_HELP,
-    OPTIMIZER_ARGS,
-    SCHEDULER_ARG_HELP,
-    SCHEDULER_ARG_VALUES,
-    SCHEDULER_ARGS,
-    wrong_kind,
-)
 from kohyakit.config.meant import meant_choice
 from kohyakit.config.rules.reading import (
     network_args,
-    optimizer,
     optimizer_args,
     scheduler,
     scheduler_args,
@@ -30,7 +19,10 @@ from kohyakit.config.scripts import ONLY_IN, choices_in, default_in, reads
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.registry import SCHEDULERS
+from kohyakit.registry import OPTIMIZERS, SCHEDULERS
+from kohyakit.registry.arguments import NUMBER, NUMBERS, Argument
+from kohyakit.registry.optimizers import OPTIMIZER_ARGUMENTS
+from kohyakit.registry.schedules import SCHEDULE_ARGUMENTS, schedule_entry
 
 
 def argument_problems(config: TrainConfig) -> Iterator[Problem]:
@@ -40,11 +32,10 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
             parse_key_values(config[name], name)
         except ConfigError as error:
             yield from error.problems
-    yield from _wrong_kinds("optimizer_args", optimizer_args(config))
-    kind = config.optimizer.optimizer_type or optimizer(config)
-    yield from _foreign(
-        "optimizer_args", kind, optimizer_args(config), OPTIMIZER_ARGS.get(optimizer(config)), OPTIMIZER_ARG_HELP
-    )
+    yield from _wrong_kinds("optimizer_args", OPTIMIZER_ARGUMENTS, optimizer_args(config))
+    kind = config.optimizer.in_force
+    taken = OPTIMIZERS[kind].arguments if kind in OPTIMIZERS else None
+    yield from _foreign("optimizer_args", kind, optimizer_args(config), taken, OPTIMIZER_ARGUMENTS)
     name = scheduler(config)
     if name != "adafactor":  # which looks at none of them: a rule of its own
         yield from schedule_argument_problems(name, scheduler_args(config))
@@ -67,23 +58,29 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
 
 def schedule_argument_problems(name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     """What a schedule cannot use of its lr_scheduler_args; name as in the registry, or a class of torch's."""
-    taken = SCHEDULER_ARGS.get(name)
-    yield from _foreign("lr_scheduler_args", name, given, taken, given if name in SCHEDULERS else SCHEDULER_ARG_HELP)
-    yield from _wrong_kinds("lr_scheduler_args", given)
+    entry = schedule_entry(name)
+    taken = entry.arguments if entry and entry.all_listed else None
+    refused = given if name in SCHEDULERS else SCHEDULE_ARGUMENTS
+    yield from _foreign("lr_scheduler_args", name, given, taken, refused)
+    yield from _wrong_kinds("lr_scheduler_args", SCHEDULE_ARGUMENTS, given)
     for key, value in given.items():
-        wanted, fits = SCHEDULER_ARG_VALUES.get(key, ("", bool))
-        if taken and key in taken and wanted and not wrong_kind(key, value) and not fits(value):
-            yield Problem("lr_scheduler_args", f"{key} is {value!r}", f"write {wanted}", "bad_schedule_argument")
+        about = SCHEDULE_ARGUMENTS.get(key) if key in (taken or ()) else None
+        if about and not about.wrong_kind(value) and about.out_of_bounds(value):
+            yield Problem("lr_scheduler_args", f"{key} is {value!r}", f"write {about.wanted}", "bad_schedule_argument")
 
 
-def _wrong_kinds(where: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+_ANY = Argument((NUMBER,), "", "")  # of one that nobody explains: refused is only the slip of a comma
+
+
+def _wrong_kinds(where: str, known: Mapping[str, Argument], given: Mapping[str, Any]) -> Iterator[Problem]:
     """Values of another kind than their argument takes: a comma behind a number makes a list of it."""
     for name, value in given.items():
-        wanted = wrong_kind(name, value)
+        about, single = known.get(name, _ANY), isinstance(value, tuple) and len(value) == 1
+        wanted = about.wrong_kind(value) if name in known or single else ""
         if not wanted:
             continue
-        comma = isinstance(value, tuple) and len(value) == 1 and wanted != NUMBERS
-        cure = f"take the comma out: {name}={value[0]!r}" if comma else f"write it like {name}={KIND_EXAMPLES[wanted]}"
+        comma = single and wanted != NUMBERS
+        cure = f"take the comma out: {name}={value[0]!r}" if comma else f"write it like {name}={about.like}"
         what = f"{name} is {value!r}"[:200] + f", but {wanted} was wanted"
         yield Problem(where, what, cure, "argument_kind")
 

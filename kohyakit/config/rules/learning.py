@@ -20,21 +20,8 @@ from kohyakit.config.rules.reading import (
 )
 from kohyakit.config.train import TrainConfig
 from kohyakit.registry import OPTIMIZERS, SCHEDULERS
-
-# Other classes of torch.optim, which sd-scripts finds by their exact names.
-_TORCH_OPTIMIZERS = (
-    "ASGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "Adamax",
-    "Muon",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "SGD",
-)
+from kohyakit.registry.optimizers import CLASSES, optimizer_entry
+from kohyakit.registry.schedules import required, schedule_entry
 
 
 @rule("error")
@@ -131,22 +118,31 @@ def schedule_does_not_fall(config: TrainConfig) -> Finding:
 
 @rule("error")
 def momentum_missing(config: TrainConfig) -> Finding:
-    if optimizer(config) in ("sgdnesterov", "sgdnesterov8bit") and optimizer_args(config).get("momentum", 0.9) == 0:
-        return f"{config.optimizer.optimizer_type} does not go without momentum", "leave it out, which is 0.9"
+    entry = optimizer_entry(optimizer(config))
+    if entry and entry.fixed.get("nesterov") and optimizer_args(config).get("momentum") == 0:
+        usual = f"leave it out, which is {entry.added['momentum']:g}"
+        return f"{config.optimizer.optimizer_type} does not go without momentum", usual
     return None
+
+
+def _missing(config: TrainConfig) -> str:
+    """An argument that the schedule in force must have and that is not given."""
+    entry, given = schedule_entry(scheduler(config)), scheduler_args(config)
+    needs = required(entry) if entry and entry.all_listed else ()
+    return next((name for name in needs if name not in given), "")
 
 
 @rule("error")
 def step_rules_missing(config: TrainConfig) -> Finding:
-    if scheduler(config) == "piecewise_constant" and "step_rules" not in scheduler_args(config):
+    if not config.optimizer.lr_scheduler_type and _missing(config) == "step_rules":
         return "piecewise_constant has no rules", "add step_rules='1:500,0.1:800,0.01' to lr_scheduler_args"
     return None
 
 
 @rule("error")
 def annealing_length_missing(config: TrainConfig) -> Finding:
-    needs = {"CosineAnnealingLR": "T_max", "CosineAnnealingWarmRestarts": "T_0"}.get(scheduler(config))
-    if needs and needs not in scheduler_args(config):
+    needs = _missing(config)
+    if needs and config.optimizer.lr_scheduler_type:
         return f"{scheduler(config)} does not know its length", f"add {needs}=1000 (steps) to lr_scheduler_args"
     return None
 
@@ -154,10 +150,10 @@ def annealing_length_missing(config: TrainConfig) -> Finding:
 @rule("error")
 def optimizer_unknown(config: TrainConfig) -> Finding:
     name = config.optimizer.optimizer_type
-    if not name or name in OPTIMIZERS or name in _TORCH_OPTIMIZERS or "." in name:
+    if not name or name in OPTIMIZERS or name in CLASSES or "." in name:
         return None
     known = (known for entry in OPTIMIZERS for known in (entry, *OPTIMIZERS[entry].aliases))
-    names = {**{name.lower(): name for name in known}, **{torch.lower(): torch for torch in _TORCH_OPTIMIZERS}}
+    names = {name.lower(): name for name in (*known, *CLASSES)}
     near = difflib.get_close_matches(name.lower(), names, n=1)
     return f"there is no optimizer '{name}'", (
         f"did you mean '{names[near[0]]}'?" if near else "take a named one, or write package.module.Class"
@@ -179,7 +175,7 @@ def optimizer_named_twice(config: TrainConfig) -> Finding:
 @rule("error")
 def one_rate_only(config: TrainConfig) -> Finding:
     name = optimizer(config)
-    if not (name.startswith("dadapt") or name == "prodigy") or not trains_lora(config):
+    if name not in OPTIMIZERS or not OPTIMIZERS[name].finds_rate or not trains_lora(config):
         return None
     found = {part: rate for part, rate in rates(config).items() if rate != 0}
     args = network_args(config)

@@ -13,6 +13,7 @@ from kohyakit.config.rules.reading import (
 )
 from kohyakit.config.scripts import FINETUNE_SCRIPTS, TI_SCRIPTS
 from kohyakit.config.train import TrainConfig
+from kohyakit.registry.optimizers import optimizer_entry
 
 _MODULE_FAMILY = {
     "networks.lora_flux": ("flux",),
@@ -91,9 +92,11 @@ def full_precision_needs_mixed(config: TrainConfig) -> Finding:
 @rule("error")
 def adamw_in_full_fp16(config: TrainConfig) -> Finding:
     """A LoRA's first gradients are partly 0, and 0 / (0 + eps) is NaN where fp16 rounds eps to 0, below 3e-8."""
-    name, eps = optimizer(config), optimizer_args(config).get("eps", 1e-8)
-    small = isinstance(eps, (int, float)) and eps < 3e-8
-    if trains_lora(config) and config.training.full_fp16 and name in ("adamw", "adamwschedulefree") and small:
+    name, entry = optimizer(config), optimizer_entry(optimizer(config))
+    if entry is None or entry.in_fp16 != "nan":
+        return None
+    eps = optimizer_args(config).get("eps", entry.arguments["eps"])
+    if trains_lora(config) and config.training.full_fp16 and isinstance(eps, (int, float)) and eps < 3e-8:
         return f"{name} in full_fp16 gives NaN in the first step, as its eps of {eps:g} is 0 in fp16", (
             "switch full_fp16 off, or choose AdamW8bit or Adafactor, or add eps=1e-4 to optimizer_args"
         )
@@ -103,8 +106,8 @@ def adamw_in_full_fp16(config: TrainConfig) -> Finding:
 @rule("warning")
 def adaptive_in_full_fp16(config: TrainConfig) -> Finding:
     """Their rate starts at a millionth, and a millionth of a gradient is 0 in fp16, so that it never grows."""
-    name = optimizer(config)
-    if trains_lora(config) and config.training.full_fp16 and name in ("prodigy", "dadaptadam", "dadaptation"):
+    name, entry = optimizer(config), optimizer_entry(optimizer(config))
+    if trains_lora(config) and config.training.full_fp16 and entry and entry.in_fp16 == "stuck":
         return f"{name} in full_fp16 does not get off the ground: its first steps are 0 in fp16", (
             "switch full_fp16 off, or choose AdamW8bit or Adafactor"
         )

@@ -11,6 +11,7 @@ from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS
 from kohyakit.config.sections.network import NetworkArgs, parse_network_args
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry import OPTIMIZERS, optimizers
 
 Rule = Callable[[TrainConfig], Problem | None]
 Finding = tuple[str, str] | None  # what is wrong, what to do
@@ -42,10 +43,7 @@ def trains_lora(config: TrainConfig) -> bool:
 
 def optimizer(config: TrainConfig) -> str:
     """The optimizer in force, in lower case."""
-    asked = config.optimizer
-    if asked.optimizer_type:
-        return asked.optimizer_type.lower()
-    return "adamw8bit" if asked.use_8bit_adam else "lion" if asked.use_lion_optimizer else "adamw"
+    return config.optimizer.in_force.lower()
 
 
 def optimizer_args(config: TrainConfig) -> Mapping[str, Any]:
@@ -72,13 +70,15 @@ def network_args(config: TrainConfig) -> NetworkArgs:
 
 
 def is_schedule_free(config: TrainConfig) -> bool:
-    return optimizer(config).endswith("schedulefree")
+    return optimizers.is_schedule_free(optimizer(config))
 
 
 def relative_step(config: TrainConfig) -> bool:
     """Adafactor choosing its own rate: the default, and what warmup_init switches on again."""
-    args = optimizer_args(config)
-    return optimizer(config) == "adafactor" and bool(args.get("relative_step", True) or args.get("warmup_init", False))
+    if optimizer(config) != "adafactor":
+        return False
+    args = {**OPTIMIZERS["Adafactor"].arguments, **optimizer_args(config)}
+    return bool(args["relative_step"] or args["warmup_init"])
 
 
 def scheduler(config: TrainConfig) -> str:

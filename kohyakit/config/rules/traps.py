@@ -18,6 +18,7 @@ from kohyakit.config.rules.reading import (
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.registry import OPTIMIZERS
+from kohyakit.registry.optimizers import optimizer_entry
 
 _LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 _OTHER_ALPHA = ("networks.oft", "networks.oft_flux")  # their alpha is no strength relative to the rank
@@ -85,8 +86,8 @@ def rate_of_whole_models(config: TrainConfig) -> Finding:
 
 @rule("warning")
 def rate_too_small_for_optimizer(config: TrainConfig) -> Finding:
-    name = optimizer(config)
-    if not (name.startswith(("dadapt", "prodigy"))):
+    entry = optimizer_entry(optimizer(config))
+    if entry is None or not entry.finds_rate:
         return None
     found = rates(config) if trains_lora(config) else {"model": config.optimizer.learning_rate}
     used = [rate for rate in found.values() if rate]
@@ -128,9 +129,10 @@ def schedule_free_ignores_schedule(config: TrainConfig) -> Finding:
 @rule("hint")
 def short_name_of_ours(config: TrainConfig) -> Finding:
     """sd-scripts names them in its help, and then looks for them in torch.optim."""
-    if optimizer(config) in ("ademamix8bit", "pagedademamix8bit"):
-        name = OPTIMIZERS.canonical(optimizer(config))
-        return f"sd-scripts knows {name} only as bitsandbytes.optim.{name}", "write that where it is to train"
+    name = optimizer(config)
+    dotted = [alias for alias in OPTIMIZERS[name].aliases if "." in alias] if name in OPTIMIZERS else []
+    if dotted and "." not in name:
+        return f"sd-scripts knows {OPTIMIZERS.canonical(name)} only as {dotted[0]}", "write that where it is to train"
     return None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kohyakit.config.arguments.key_values import parse_key_values
 from kohyakit.config.param import param
+from kohyakit.registry import SCHEDULERS
 
 __all__ = ["OptimizerConfig", "parse_key_values"]
 
@@ -69,9 +70,7 @@ class OptimizerConfig:
     )
     lr_scheduler: str = param(
         "constant",
-        help="How the learning rate moves over the run: constant, constant_with_warmup, linear, cosine, "
-        "cosine_with_restarts, polynomial, cosine_with_min_lr, inverse_sqrt, warmup_stable_decay, "
-        "piecewise_constant, adafactor.",
+        help=f"How the learning rate moves over the run: {', '.join(SCHEDULERS)}.",
         tip="cosine or constant_with_warmup; constant for Prodigy; adafactor only with Adafactor's relative step.",
     )
     lr_warmup_steps: int | float = param(
@@ -174,3 +173,10 @@ class OptimizerConfig:
         help="Anima: learning rate of the modulation layers, which a LoRA does not adapt by default.",
         tip="Leave it out for LoRAs.",
     )
+
+    @property
+    def in_force(self) -> str:
+        """The optimizer's name as it was written, also by the two old switches; AdamW where nothing names one."""
+        if self.optimizer_type:
+            return self.optimizer_type
+        return "AdamW8bit" if self.use_8bit_adam else "Lion" if self.use_lion_optimizer else "AdamW"

@@ -126,7 +126,7 @@ def _common(config: TrainConfig, tab: str, family: str, known: Mapping[str, Fiel
         "clip_skip": config["clip_skip"] or 0,
         "optimizer_args": " ".join(config["optimizer_args"] or ()),
         "lr_scheduler_args": " ".join(config["lr_scheduler_args"] or ()),
-        "optimizer": config["optimizer_type"] or "AdamW",
+        "optimizer": config.optimizer.in_force,
         "dynamo_backend": config["dynamo_backend"] if config["torch_compile"] else "no",
         "sample_prompts": _prompts(config["sample_prompts"]),
         "sdxl_no_half_vae": config["no_half_vae"],

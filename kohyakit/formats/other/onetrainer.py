@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kohyakit.config.arguments.optimizer_args import OPTIMIZER_ARGS
 from kohyakit.formats.other import onetrainer_lists
 from kohyakit.formats.other.carrying import Reading, Rule, Trainer, number, size
 from kohyakit.formats.text import names
+from kohyakit.registry import OPTIMIZERS
 
 # its model types -> sd-scripts' program, v2, v_parameterization
 _MODELS: Mapping[str, tuple[str, bool, bool]] = {
@@ -294,7 +294,8 @@ def _optimizer(table: Any, reading: Reading) -> None:
         reading.warn(f"sd-scripts has no optimizer {name[:40]}", "AdamW stands in; choose another with --set")
         known = "AdamW"
     reading.take("optimizer_type", known)
-    taken = OPTIMIZER_ARGS.get(known.lower(), frozenset(("betas", "eps", "weight_decay", "momentum")))
+    usual = ("betas", "eps", "weight_decay", "momentum")
+    taken = OPTIMIZERS[known].arguments if known in OPTIMIZERS else usual
     betas = [table.get(f"beta{place}") for place in (1, 2)]
     for key, value in table.items():
         reading.key = f"optimizer.{key}"

@@ -19,7 +19,7 @@ from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.planning.plan import BucketCount, MemoryEstimate
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.lora import LoraSize
-from kohyakit.registry import OPTIMIZERS
+from kohyakit.registry.optimizers import optimizer_entry
 
 Loads = list[tuple[Dataset, tuple[BucketCount, ...]]]
 
@@ -31,9 +31,7 @@ _AUTOCAST = 1.5
 _DECODING = 2900  # bytes a pixel that the VAE needs to decode a picture in half precision, measured
 _ENCODING = 2200  # the same to encode one, measured
 _HEAD = 64  # width of an attention head of a text encoder
-
-# Bytes of optimizer state a trained number, of classes that the registry does not have.
-_OTHER_OPTIMIZERS = {"sgd": 0, "prodigyplus.prodigyplusschedulefree": 12}
+_STATE = 8  # bytes of optimizer state a trained number, of a class that nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,8 @@ def _widths(config: TrainConfig) -> _Widths:
 
 
 def _state_bytes(name: str) -> int:
-    return OPTIMIZERS[name].state_bytes if name in OPTIMIZERS else _OTHER_OPTIMIZERS.get(name, 8)
+    entry = optimizer_entry(name)
+    return entry.state_bytes if entry else _STATE
 
 
 def estimate(

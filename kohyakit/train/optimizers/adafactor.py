@@ -14,10 +14,8 @@ def adafactor(settings: dict[str, Any], learning_rate: float) -> Recipe:
     """
     from transformers.optimization import Adafactor
 
-    settings = dict(settings)
-    settings.setdefault("relative_step", True)
     if settings.get("warmup_init"):
-        settings["relative_step"] = True
+        settings = {**settings, "relative_step": True}
     if settings["relative_step"]:
         return Recipe(Adafactor, settings, None, keep_group_rates=False, lr_scheduler=f"adafactor:{learning_rate}")
     return Recipe(Adafactor, settings, learning_rate)

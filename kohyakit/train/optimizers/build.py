@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from kohyakit.config.arguments.key_values import parse_key_values
 from kohyakit.config.arguments.named_code import package_of
 from kohyakit.config.sections.optimizer import OptimizerConfig
-from kohyakit.errors import ConfigError, MissingExtra, Problem
+from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import OPTIMIZERS
+from kohyakit.registry.optimizers import is_schedule_free
 from kohyakit.train.optimizers.recipe import Recipe
 from kohyakit.train.own_code import load_class
 
@@ -26,7 +27,8 @@ class BuiltOptimizer:
     """The optimizer and what the run must know about it; name and args as sd-scripts writes `ss_optimizer`.
 
     learning_rate: the default rate in force, None where the optimizer finds its own.
-    lr_scheduler: takes the place of the run's `lr_scheduler` when not None.
+    lr_scheduler: takes the place of the run's `lr_scheduler` when not None. schedule_free: needs `train()` before steps
+    and `eval()` before saving and sampling.
     """
 
     name: str
@@ -48,7 +50,7 @@ def chosen_type(options: OptimizerConfig) -> str:
     if len({name.lower() for name in names}) > 1:
         what = f"more than one optimizer is asked for: {', '.join(names)}"
         raise ConfigError(Problem("optimizer_type", what, "keep optimizer_type and drop the use_… switches"))
-    return names[0] if names else "AdamW"
+    return options.in_force
 
 
 def build_optimizer(
@@ -68,8 +70,8 @@ def build_optimizer(
     Raises ConfigError for an unknown name or settings it does not take,
     MissingExtra with the pip line for a package that is not installed.
     """
-    settings = parse_key_values(optimizer_args)
-    recipe = _recipe(optimizer_type or "AdamW", settings, learning_rate, allow_code)
+    optimizer_type = optimizer_type or OptimizerConfig().in_force
+    recipe = _recipe(optimizer_type, parse_key_values(optimizer_args), learning_rate, allow_code)
     groups = [dict(group) for group in param_groups]
     if not recipe.keep_group_rates:
         for group in groups:
@@ -83,20 +85,19 @@ def build_optimizer(
         optimizer=optimizer,
         learning_rate=recipe.learning_rate,
         lr_scheduler=recipe.lr_scheduler,
-        schedule_free=recipe.schedule_free,
+        schedule_free=is_schedule_free(optimizer_type),
     )
 
 
 def _recipe(name: str, settings: dict[str, Any], learning_rate: float, allow_code: Collection[str]) -> Recipe:
     if name not in OPTIMIZERS:
-        free = name.lower().endswith("schedulefree")
-        return Recipe(_class(name, allow_code), settings, learning_rate, schedule_free=free)
-    make: Callable[[dict[str, Any], float], Recipe] = OPTIMIZERS.load(name)
-    try:
-        return make(settings, learning_rate)
-    except ModuleNotFoundError as error:
-        entry = OPTIMIZERS[name]
-        raise MissingExtra(f"optimizer '{OPTIMIZERS.canonical(name)}'", entry.package, entry.extra) from error
+        return Recipe(_class(name, allow_code), settings, learning_rate)
+    entry, found = OPTIMIZERS[name], OPTIMIZERS.load(name)
+    settings = settings | {name: value for name, value in entry.added.items() if name not in settings}
+    if inspect.isclass(found):
+        return Recipe(found, settings, learning_rate, fixed=dict(entry.fixed))
+    recipe: Recipe = found(settings, learning_rate)
+    return recipe
 
 
 def _class(name: str, allow_code: Collection[str]) -> type:

@@ -14,7 +14,6 @@ class Recipe:
     fixed: further arguments that belong to the name and are not recorded.
     learning_rate: the default rate, None where the optimizer finds its own. keep_group_rates: off drops the
     separate rates of U-Net and text encoder. lr_scheduler: replaces the run's schedule.
-    schedule_free: needs `train()` before steps and `eval()` before saving and sampling.
     """
 
     kind: type
@@ -23,4 +22,3 @@ class Recipe:
     fixed: dict[str, Any] = field(default_factory=dict)
     keep_group_rates: bool = True
     lr_scheduler: str | None = None
-    schedule_free: bool = False

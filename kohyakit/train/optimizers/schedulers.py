@@ -17,7 +17,15 @@ from kohyakit.config.sections.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import SCHEDULERS
 
-LR_END = 1e-7  # where the polynomial schedule ends by default, as an absolute learning rate
+# Field of a Schedule -> the argument of lr_scheduler_args that sets it.
+_ARGUMENTS = {
+    "lr_end": "lr_end", "waves": "num_cycles", "warmup_type": "warmup_type", "decay_type": "decay_type",
+    "step_rules": "step_rules",
+}  # fmt: skip
+
+
+def _usual(name: str, argument: str) -> Any:
+    return SCHEDULERS[name].arguments[argument]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +45,10 @@ class Schedule:
     timescale: int | None = None
     min_lr_ratio: float | None = None
     learning_rate: float = 1.0
-    lr_end: float = LR_END
-    waves: float = 0.5
-    warmup_type: str = "linear"
-    decay_type: str = "cosine"
+    lr_end: float = _usual("polynomial", "lr_end")
+    waves: float = _usual("cosine", "num_cycles")
+    warmup_type: str = _usual("warmup_stable_decay", "warmup_type")
+    decay_type: str = _usual("warmup_stable_decay", "decay_type")
     step_rules: str = ""
 
     @classmethod
@@ -59,11 +67,7 @@ class Schedule:
             timescale=options.lr_scheduler_timescale,
             min_lr_ratio=ratio,
             learning_rate=options.learning_rate,
-            lr_end=settings.get("lr_end", LR_END),
-            waves=settings.get("num_cycles", 0.5),
-            warmup_type=settings.get("warmup_type", "linear"),
-            decay_type=settings.get("decay_type", "cosine"),
-            step_rules=str(settings.get("step_rules", "")),
+            **{field: settings[argument] for field, argument in _ARGUMENTS.items() if argument in settings},
         )
 
 
@@ -191,7 +195,7 @@ def factor(name: str, shape: Schedule) -> Callable[[int], float]:
 
 def _problems(name: str, s: Schedule) -> list[Problem]:
     problems = []
-    if name in ("constant", "adafactor", "piecewise_constant") and s.warmup:
+    if SCHEDULERS[name].refuses_warmup and s.warmup:
         what = f"is {s.warmup}, but the schedule {name} has no warm-up"
         cure = "set lr_warmup_steps to 0" + (", or lr_scheduler to constant_with_warmup" if name == "constant" else "")
         problems.append(Problem("lr_warmup_steps", what, cure, "warmup_without_use"))

@@ -13,7 +13,7 @@ import torch
 from kohyakit.config.sections.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError, MissingExtra
 from kohyakit.registry import OPTIMIZERS
-from kohyakit.train.optimizers import build_optimizer, chosen_type
+from kohyakit.train.optimizers.build import build_optimizer, chosen_type
 from kohyakit.train.optimizers.schedulers import build_scheduler
 
 MODULES = {"lion-pytorch": "lion_pytorch"}
