@@ -120,6 +120,13 @@ SCHEDULERS: Table[Schedule] = Table(
     "learning rate scheduler", {entry.target.partition(":")[2]: entry for entry in _ALL}
 )
 
+_CLASSES: Mapping[str, Mapping[str, Any]] = {
+    "CosineAnnealingLR": {"T_max": ..., "eta_min": 0.0},
+    "CosineAnnealingWarmRestarts": {"T_0": ..., "T_mult": 1, "eta_min": 0.0},
+    "StepLR": {"step_size": ...}, "MultiStepLR": {"milestones": ...}, "ExponentialLR": {"gamma": ...},
+    "ConstantLR": {}, "LinearLR": {}, "PolynomialLR": {}, "CyclicLR": {"base_lr": ..., "max_lr": ...},
+    "OneCycleLR": {"max_lr": ...},
+}  # fmt: skip
 # Classes of torch.optim.lr_scheduler that settings in text can make, for lr_scheduler_type, by their exact names.
 SCHEDULE_CLASSES: Mapping[str, Schedule] = MappingProxyType(
     {
@@ -127,16 +134,9 @@ SCHEDULE_CLASSES: Mapping[str, Schedule] = MappingProxyType(
             f"torch.optim.lr_scheduler:{name}", f"torch.optim.lr_scheduler.{name}", arguments=arguments,
             refuses_warmup=True, all_listed=name.startswith("CosineAnnealing"),
         )
-        for name, arguments in {
-            "CosineAnnealingLR": {"T_max": ..., "eta_min": 0.0},
-            "CosineAnnealingWarmRestarts": {"T_0": ..., "T_mult": 1, "eta_min": 0.0},
-            "StepLR": {"step_size": ...}, "MultiStepLR": {"milestones": ...}, "ExponentialLR": {"gamma": ...},
-            "ConstantLR": {}, "LinearLR": {}, "PolynomialLR": {}, "CyclicLR": {"base_lr": ..., "max_lr": ...},
-            "OneCycleLR": {"max_lr": ...},
-        }.items()
+        for name, arguments in _CLASSES.items()
     }
 )  # fmt: skip
-
 
 # Those that want what no text can say: functions, other schedules, or a loss at every step.
 NOT_FROM_TEXT = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, adapter_settings
 from kohyakit.config.rules.reading import network_args
@@ -47,7 +47,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
     return (*found, *_named(config), *_not_needed(config))
 
 
-def _arguments(config: TrainConfig, taken: tuple[str, ...]) -> Iterator[Problem]:
+def _arguments(config: TrainConfig, taken: Collection[str]) -> Iterator[Problem]:
     for name in NETWORK_ARG_SPECS():
         if name not in taken and getattr(network_args(config), name) is not None:
             yield Problem("network_args", f"the built-in trainer cannot do {name}", _ELSEWHERE, "not_built_in")
