@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from kohyakit.words import size
+
 TEXT_LIMIT = 8 << 20  # bytes; captions, presets and prompts are a thousandth of it
 
 
@@ -38,7 +40,7 @@ def read_bytes(path: Path | str, most: int = TEXT_LIMIT) -> bytes:
         large = os.fstat(file.fileno()).st_size > most
         data = b"" if large else file.read(most + 1)  # files of the system say 0 and go on for ever
     if large or len(data) > most:
-        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {size(most)}", str(path))
     return data
 
 

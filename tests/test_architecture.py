@@ -14,7 +14,7 @@ from kohyakit.cli import COMMANDS
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = (
-    ("errors", "files", "registry", "resources"),
+    ("errors", "files", "registry", "resources", "words"),
     ("config",),
     ("formats", "dataset"),
     ("planning", "runs", "describe"),

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kohyakit.dashboard.draw.words import plain
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages import widgets
 from kohyakit.dashboard.pages.page import keep_pick, nothing, open_page
 from kohyakit.dashboard.read import store

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kohyakit.cli import SuggestingGroup
+from kohyakit.words import count, size
 
 _PROJECT = click.option(
     "-p", "--project", type=click.Path(path_type=Path), default=".", metavar="DIR",
@@ -164,7 +165,7 @@ def restore(version: str, project: Path, as_json: bool) -> None:
         _print_json({"run": run.record.version, "files": [str(path) for path in moved.values()]})
     else:
         place = runs_view.near(run.project)
-        click.echo(f"{runs_view.count(len(moved), 'file')} of {run.record.version} back in {place}")
+        click.echo(f"{count(len(moved), 'file')} of {run.record.version} back in {place}")
 
 
 @runs.command()
@@ -185,23 +186,23 @@ def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, 
     place = registry.find_project(project)
     if undo:
         moved = pruning.bring_back(place)
-        _tell_moved(moved, f"brought back {runs_view.count(len(moved.files), 'file')}", as_json)
+        _tell_moved(moved, f"brought back {count(len(moved.files), 'file')}", as_json)
         return
     every = registry.list_runs(place)
     chosen = [registry.find_run(every, version) for version in versions] or list(every)
     found = pruning.candidates(chosen, keep=ranking.best_files(chosen), imported=imported)
     if not dry_run and found:
         moved = pruning.prune(place, found)
-        files = f"{runs_view.count(len(moved.files), 'file')} ({runs_view.size(moved.bytes)})"
+        files = f"{count(len(moved.files), 'file')} ({size(moved.bytes)})"
         text = f"moved {files} to {runs_view.near(moved.trash)}"
         _tell_moved(moved, f"{text}; kohyakit runs prune --undo brings them back", as_json)
     elif as_json:
         _print_json([data.candidate_data(candidate) for candidate in found])
     elif found:
         runs_view.show_candidates(found)
-        total = runs_view.size(sum(candidate.bytes for candidate in found))
+        total = size(sum(candidate.bytes for candidate in found))
         click.echo(
-            f"{runs_view.count(len(found), 'file')}, {total}. Nothing was moved; --yes moves them to runs/trash.",
+            f"{count(len(found), 'file')}, {total}. Nothing was moved; --yes moves them to runs/trash.",
             err=True,
         )
     else:
@@ -231,7 +232,7 @@ def import_command(folder: Path, into: Path | None, dry_run: bool, as_json: bool
     runs_view.problems(done.problems)
     verb = "would be imported" if dry_run else "imported"
     known = f", {done.known} known before" if done.known else ""
-    click.echo(f"{runs_view.count(len(done.runs), 'run')} {verb}{known}.", err=True)
+    click.echo(f"{count(len(done.runs), 'run')} {verb}{known}.", err=True)
 
 
 def _summary(run: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem, RunError
+from kohyakit.words import memory
 
 _MAIN_MEMORY = "DefaultCPUAllocator: not enough memory"
 _GPU = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
@@ -37,8 +38,8 @@ def _how_full() -> str:
         return ""
     free, total = torch.cuda.mem_get_info()
     own = torch.cuda.memory_reserved()
-    shares = [f"{own / 2**30:.1f} by this training", f"{(total - free - own) / 2**30:.1f} by all else"]
-    return f" ({torch.cuda.get_device_name()}, {total / 2**30:.1f} GiB: {', '.join(shares)})"
+    shares = [f"{memory(own)} by this training", f"{memory(total - free - own)} by all else"]
+    return f" ({torch.cuda.get_device_name()}, {memory(total)}: {', '.join(shares)})"
 
 
 def _cures(config: TrainConfig) -> Iterator[str]:

@@ -143,7 +143,7 @@ def test_prune_lists_moves_and_undoes(project: Path) -> None:
     run = registry.find_run(registry.list_runs(project), "1b")
     (project / "dog-000001.safetensors").write_bytes(b"x" * 2048)
     run.add_checkpoint(project / "dog-000001.safetensors", epoch=1, step=100)
-    assert "2.0 KiB" in call("prune", "-p", project).stdout
+    assert "2.0 kB" in call("prune", "-p", project).stdout
     assert (project / "dog-000001.safetensors").exists()
     call("prune", "-p", project, "--yes")
     assert not (project / "dog-000001.safetensors").exists()

@@ -131,7 +131,7 @@ def test_live_shows_a_running_training(project: Path, made: ModuleType) -> None:
     assert shown["Time left"] == "10 min"
     assert shown["Epoch"] == "3 / 6"
     assert shown["Loss"] == "0.0912"
-    assert shown["Memory"] == "2.1 GB"
+    assert shown["Memory"] == "2.0 GiB"
     assert "harbour" in app.subheader[0].value
     app.button(key=f"stop_{folder}").click().run()
     assert (folder / "stop").exists()

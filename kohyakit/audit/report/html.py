@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kohyakit import words
 from kohyakit.audit.report import charts
 from kohyakit.audit.report.render import write_whole
 from kohyakit.audit.report.table import _VERDICTS as VERDICTS
@@ -160,7 +161,7 @@ class _Found:
         for one in ordered.head(12).itertuples():
             size = self._facts.loc[one.path]
             facts = (
-                f"{size['shown_width']} × {size['shown_height']}, {size['file_size'] / 1e6:.2f} MB"
+                f"{size['shown_width']} × {size['shown_height']}, {words.size(size['file_size'])}"
                 if size["width"] is not None
                 else ""
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import textwrap
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohyakit.dataset.images import shown
+from kohyakit.words import cells, columns, count, padded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +54,9 @@ def _head(report: AuditReport, room: int) -> str:
     width, height = settings.buckets.resolution
     buckets = "buckets" if settings.buckets.enable_bucket else "no buckets"
     looked = "headers and captions only" if settings.quick else "every file decoded"
-    count = f"{len(images):,} image{'' if len(images) == 1 else 's'}{subsets}, {len(report.captions):,} captions"
+    said = f"{count(len(images), 'image')}{subsets}, {len(report.captions):,} captions"
     return (
-        f"{_short(shown(report.root), room - len(count) - 2)}: {count}\n"
+        f"{_short(shown(report.root), room - len(said) - 2)}: {said}\n"
         f"judged for {width}x{height} with {buckets}; {looked}"
     )
 
@@ -91,12 +91,12 @@ def _section(found: pd.DataFrame, issue: Any, root: Path, width: int, rows: int 
         lines += textwrap.wrap(f"→ {actions[0]}", width, initial_indent="  ", subsequent_indent="    ")
     some = found.head(rows) if rows else found
     paths = [_short(relative(path, root), 34) for path in some["path"]]
-    column = min(34, max(map(_cells, paths), default=0))
+    column = min(34, max(map(cells, paths), default=0))
     for path, row in zip(paths, some.itertuples(index=False, name="Row"), strict=True):
         said = row.detail if len(actions) == 1 else f"{row.detail} → {row.action}"
         mark = paint("•", row.severity)
         texts = textwrap.wrap(shown(said), max(20, width - column - 6)) or [""]
-        lines.append(f"  {mark} {_padded(path, column)}  {texts[0]}")
+        lines.append(f"  {mark} {padded(path, column)}  {texts[0]}")
         lines += [" " * (column + 6) + text for text in texts[1:]]
     if len(found) > len(some):
         lines.append(f"    … and {len(found) - len(some):,} more (--all shows them)")
@@ -149,35 +149,21 @@ def _what_if(report: AuditReport, paint: Paint) -> str:
 def _grid(
     title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], paint: Paint, left: tuple[int, ...] = (0,)
 ) -> str:
-    wide = [max(_cells(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
-
-    def line(row: tuple[str, ...]) -> str:
-        cells = (_padded(c, wide[n]) if n in left else " " * (wide[n] - _cells(c)) + c for n, c in enumerate(row))
-        return "  " + "  ".join(cells).rstrip()
-
-    return "\n".join([paint(title, "title"), line(heads), *map(line, rows)])
+    right = [at for at in range(len(heads)) if at not in left]
+    return "\n".join([paint(title, "title"), *(f"  {line}".rstrip() for line in columns([heads, *rows], right=right))])
 
 
 def _verdict(report: AuditReport, paint: Paint) -> str:
     counts = {severity: report.count(severity) for severity in ("error", "warning", "hint")}
-    worst = next((severity for severity, count in counts.items() if count), None)
-    said = ", ".join(f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)
+    worst = next((severity for severity, many in counts.items() if many), None)
+    said = ", ".join(count(many, name) for name, many in counts.items() if many)
     return paint(f"{said}. {_VERDICTS[worst]}" if said else _VERDICTS[None], worst or "title")
 
 
 def _short(text: str, room: int) -> str:
     """Shortened in the middle, so that the file's own name and number stay."""
-    if _cells(text) <= room:
+    if cells(text) <= room:
         return text
     keep = room - 1
     tail = keep * 2 // 3
     return text[: keep - tail] + "…" + text[-tail:]
-
-
-def _cells(text: str) -> int:
-    """Columns that a text takes: wide characters (CJK, emoji) two, combining marks none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _padded(text: str, room: int) -> str:
-    return text + " " * max(0, room - _cells(text))

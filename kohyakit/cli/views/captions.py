@@ -8,13 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kohyakit.errors import ConfigError, KohyakitError, Problem
+from kohyakit.words import count, when
 
 if TYPE_CHECKING:
     from kohyakit.dataset.captions.bulk import Preview
@@ -85,7 +85,7 @@ def show_found(found: Sequence[CaptionFile], folder: Path, *, as_json: bool) -> 
     for one in found:
         words = click.style(one.problem, fg="yellow") if one.problem else shown(one.text.strip())
         click.echo(f"{shown(_name(one.path, folder))}: {words}")
-    click.echo(f"{_count(len(found))}", err=True)
+    click.echo(f"{count(len(found), 'caption')}", err=True)
 
 
 def settle(
@@ -98,12 +98,12 @@ def settle(
     _show_preview(seen, folder, most)
     problems = list(seen.left)
     if dry_run:
-        click.echo(f"{_count(len(seen.edits))} of {seen.looked} would change; nothing was." if seen.edits else
+        click.echo(f"{count(len(seen.edits), 'caption')} of {seen.looked} would change; nothing was." if seen.edits else
                    f"No caption of {seen.looked} would change.")  # fmt: skip
     elif seen.edits:
         change, left = edit.apply(folder, seen.edits, what)
         problems += left
-        click.echo(f"{_count(len(change.edits))} of {seen.looked} changed. "
+        click.echo(f"{count(len(change.edits), 'caption')} of {seen.looked} changed. "
                    f"Take it back with: kohyakit captions undo {_quoted(folder)}")  # fmt: skip
     else:
         click.echo(f"No caption of {seen.looked} changes.")
@@ -154,7 +154,7 @@ def show_history(changes: Sequence[Change], standing: Sequence[Change], folder: 
         state = f"  takes back step {numbers[one.undoes]}" if one.undoes in numbers else ""
         state = state or ("" if one.id in stand else "  taken back")
         state += "  not all were written" * one.cut
-        click.echo(f"{numbers[one.id]:4}  {_when(one.time)}  {_count(len(one.edits)):>15}  "
+        click.echo(f"{numbers[one.id]:4}  {when(one.time)}  {count(len(one.edits), 'caption'):>15}  "
                    f"{shown(one.what)}{click.style(state, dim=True)}")  # fmt: skip
 
 
@@ -168,18 +168,18 @@ def show_diff(number: int, change: Change, folder: Path, *, back: bool = False, 
         head = {"step": number, "id": change.id, "time": change.time, "what": change.what}
         click.echo(json.dumps({**head, "edits": rows}, ensure_ascii=False, indent=2))
         return
-    click.echo(f"step {number}: {shown(change.what)} ({_count(len(change.edits))}, {_when(change.time)})")
+    click.echo(f"step {number}: {shown(change.what)} ({count(len(change.edits), 'caption')}, {when(change.time)})")
     for one in change.edits:
         _show_edit(one, folder, back=back)
     if back:
-        click.echo(f"{_count(len(change.edits))} would be put back; nothing was.")
+        click.echo(f"{count(len(change.edits), 'caption')} would be put back; nothing was.")
 
 
 def show_undone(number: int, change: Change, undone: Change, problems: Sequence[Problem]) -> None:
     from kohyakit.dataset.images import shown
 
     if undone.edits:
-        click.echo(f"Step {number} taken back ({shown(change.what)}): {_count(len(undone.edits))} as before.")
+        click.echo(f"Step {number} taken back ({shown(change.what)}): {count(len(undone.edits), 'caption')} as before.")
     elif not problems:
         click.echo(f"Step {number} ({shown(change.what)}) is taken back already.")
     _show_problems(problems)
@@ -195,19 +195,7 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
-def _when(time: str) -> str:
-    """Of this machine's clock, to the minute; as it stands where it is no time."""
-    try:
-        return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (ValueError, OverflowError, OSError):
-        return time[:16]
-
-
 def _quoted(folder: Path) -> str:
     """For the shell, where a name needs it."""
     text = str(folder)
     return text if re.fullmatch(r"[\w./\\:-]+", text) else f'"{text}"'
-
-
-def _count(many: int) -> str:
-    return f"{many:,} caption{'' if many == 1 else 's'}"

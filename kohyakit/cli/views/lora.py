@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.words import cut, read_size, size
 
 if TYPE_CHECKING:
     from kohyakit.lora.bake import Baked
@@ -34,10 +34,10 @@ def chosen_rule(**asked: Any) -> tuple[str, float]:
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmg]?)i?b?\s*", text, re.IGNORECASE)
-    if not match:
-        raise ConfigError(Problem("--size", f"'{text}' is no size", "write it like 40MB"))
-    return int(float(match[1]) * 1024 ** " kmg".index(match[2].lower() or " "))
+    try:
+        return read_size(text)
+    except ValueError:
+        raise ConfigError(Problem("--size", f"'{text}' is no size", "write it like 40MB")) from None
 
 
 def show_errors(layers: Sequence[tuple[str, float]], what: str) -> None:
@@ -81,7 +81,7 @@ def show_resized(source: Path, target: Path, done: Sequence[Resized]) -> None:
     ranks = sorted({layer.new_rank for layer in done})
     shown = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     kept = sum(layer.kept for layer in done) / len(done)
-    click.echo(f"wrote {target}: rank {shown}, {before / 2**20:.1f} -> {after / 2**20:.1f} MiB")
+    click.echo(f"wrote {target}: rank {shown}, {size(before)} -> {size(after)}")
     click.echo(f"{kept:.1%} of the updates' size is kept in the mean")
     for layer in sorted(done, key=lambda one: one.kept)[:3]:
         if layer.kept < 0.999:
@@ -128,7 +128,7 @@ def show_inspection(found: Inspection, *, layers: bool) -> None:
     rows = [
         ("Model", f"{_FAMILIES.get(found.family, found.family)}, names as {found.layout} writes them"),
         ("Layers", f"{methods}{rank}"),
-        ("File", f"{found.bytes / 2**20:.1f} MiB, {found.dtype}"),
+        ("File", f"{size(found.bytes)}, {found.dtype}"),
         ("Size", "  ".join(f"{block} {norm:.3g}" for block, norm in found.by_block().items())),
         ("Trigger", ", ".join(found.trigger_words) or "none said"),
         ("Tells", "; ".join(found.gives_away) or "nothing of its training"),
@@ -142,8 +142,8 @@ def show_inspection(found: Inspection, *, layers: bool) -> None:
         _show_reading(reading)
     if layers:
         for layer in found.layers:
-            size = "" if layer.norm is None else f"{layer.norm:.4g}"
-            numbers = f"{layer.rank or '':>4} {layer.alpha or '':>6} {size:>9}"
+            norm = "" if layer.norm is None else f"{layer.norm:.4g}"
+            numbers = f"{layer.rank or '':>4} {layer.alpha or '':>6} {norm:>9}"
             click.echo(f"  {layer.method:6} {numbers} {layer.state:10} {layer.name}")
 
 
@@ -163,8 +163,8 @@ def show_difference(first: Path, second: Path, found: Compared) -> None:
     _block_table(found)
 
 
-def _short(text: str | None, most: int = 40) -> str:
-    return "-" if text is None else text if len(text) <= most else f"{text[: most - 1]}…"
+def _short(text: str | None) -> str:
+    return "-" if text is None else cut(text, 40)
 
 
 def show_pair(found: Compared) -> None:

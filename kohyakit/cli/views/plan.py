@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from kohyakit.errors import Problem
 from kohyakit.planning.as_json import captions_of
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.plan import Plan
+from kohyakit.words import cells, count, cut, memory, padded
 
 _TITLE = 10
 _COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
@@ -65,29 +65,10 @@ def _section(title: str, lines: Iterable[str], width: int) -> None:
             click.echo((head if row == 0 else " " * _TITLE) + part)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's' if not noun.endswith('ch') else 'es'}"
-
-
 def _column(number: int, noun: str, room: int) -> str:
     """The number right-aligned, the noun padded to its plural."""
-    plural = len(_count(2, noun)) - 2
-    return f"{number:>{room},} {_count(number, noun).split()[1]:<{plural}}"
-
-
-def _cells(text: str, room: int) -> str:
-    """Padded or cut to so many terminal cells; East Asian letters take two."""
-    used, out = 0, ""
-    for letter in text:
-        wide = 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        if used + wide > room - 1 and used + wide + _cells_of(text[len(out) + 1 :]) > room:
-            return out + "~" + " " * (room - used - 1)
-        used, out = used + wide, out + letter
-    return out + " " * (room - used)
-
-
-def _cells_of(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    plural = len(count(2, noun)) - 2
+    return f"{number:>{room},} {count(number, noun).split()[1]:<{plural}}"
 
 
 def _model(config: TrainConfig, plan: Plan) -> Iterator[str]:
@@ -101,30 +82,22 @@ def _near(path: str) -> str:
     return shown(path.removeprefix(here))
 
 
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.1f} {unit}" if size < 100 and unit != "bytes" else f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
 def _images(plan: Plan) -> Iterator[str]:
     subsets = [subset for part in plan.datasets for subset in part.dataset.subsets]
-    room = min(30, max(_cells_of(shown(subset.image_dir.name)) for subset in (*subsets, *plan.unused)))
+    room = min(30, max(cells(shown(subset.image_dir.name)) for subset in (*subsets, *plan.unused)))
     for subset in subsets:
         captions = captions_of(subset)
-        told = [_count(captions["captions_found"], "caption")] if captions["captions_found"] else []
+        told = [count(captions["captions_found"], "caption")] if captions["captions_found"] else []
         if captions["captions_missing"]:
             told.append(f"{captions['captions_missing']:,} without" if told else "no captions")
         times = "reg" if subset.is_reg else f"x {subset.num_repeats}"
-        name = _cells(shown(subset.image_dir.name), room)
+        name = padded(cut(shown(subset.image_dir.name), room), room)
         yield f"{name} {_column(len(subset.records), 'image', 6)} {times:<5} {', '.join(told)}".rstrip()
     for subset in plan.unused:
-        name = _cells(shown(subset.image_dir.name), room)
+        name = padded(cut(shown(subset.image_dir.name), room), room)
         yield f"{name} {_column(len(subset.records), 'image', 6)} reg   0 used"
     rows = [row for part in plan.datasets for row in part.buckets]
-    yield f"{_count(sum(row.files for row in rows), 'image')}, {sum(row.images for row in rows):,} with repeats"
+    yield f"{count(sum(row.files for row in rows), 'image')}, {sum(row.images for row in rows):,} with repeats"
 
 
 def _buckets(plan: Plan) -> Iterator[str]:
@@ -154,11 +127,11 @@ def _bucket_row(name: str, images: int, batches: int) -> str:
 def _length(config: TrainConfig, plan: Plan) -> Iterator[str]:
     whole = plan.steps == plan.epochs * plan.steps_per_epoch
     epochs = f"{plan.steps / plan.steps_per_epoch:.1f}".removesuffix(".0")
-    text = f"{_count(plan.steps, 'step')} = {epochs} epoch{'' if epochs == '1' else 's'}"
+    text = f"{count(plan.steps, 'step')} = {epochs} epoch{'' if epochs == '1' else 's'}"
     yield f"{text} of {plan.steps_per_epoch:,}" + ("" if whole else ", the last one cut short")
     if config.training.resume and not plan.errors:
         yield f"goes on after step {plan.start.step:,}, with epoch {plan.start.epoch:,}"
-    parts = [f"{_count(plan.batches_per_epoch, 'batch')} an epoch"]
+    parts = [f"{count(plan.batches_per_epoch, 'batch')} an epoch"]
     if config.training.gradient_accumulation_steps > 1:
         parts.append(f"{config.training.gradient_accumulation_steps} a step")
     if config.launch.num_processes > 1:
@@ -177,7 +150,7 @@ def _rates(config: TrainConfig, plan: Plan) -> Iterator[str]:
         if len(text) > 1:
             text = [line.replace("encoder", f"encoder {place}") for place, line in enumerate(text, start=1)]
         yield ", ".join([f"U-Net {rates.unet:g}" if rates.unet else "U-Net not trained", *text])
-        warmup = f"warm-up over {_count(plan.warmup_steps, 'step')}" if plan.warmup_steps else "no warm-up"
+        warmup = f"warm-up over {count(plan.warmup_steps, 'step')}" if plan.warmup_steps else "no warm-up"
         yield f"{optimizer}, {scheduler}, {warmup}"
 
 
@@ -241,7 +214,7 @@ def _samples(plan: Plan) -> Iterator[str]:
     if len(steps) > 6:
         steps = [*steps[:4], "...", steps[-1]]
     when = f"after steps {', '.join(steps)}" if steps else "never drawn"
-    yield f"{_count(len(plan.samples), 'prompt')}, {when}"
+    yield f"{count(len(plan.samples), 'prompt')}, {when}"
     for prompt in plan.samples[:8]:
         size = "x".join(str(side) for side in prompt.size)
         seed = "any seed" if prompt.seed is None else f"seed {prompt.seed}"
@@ -255,20 +228,20 @@ def _samples(plan: Plan) -> Iterator[str]:
 
 
 def _memory(plan: Plan) -> Iterator[str]:
-    memory = plan.memory
-    if memory is None:
+    needs = plan.memory
+    if needs is None:
         yield "no estimate for this network"
         return
     when = {"step": "in a step", "sample": "while a sample is drawn", "caching": "while caches are made"}
-    yield f"about {_bytes(memory.total)} on the GPU (an estimate), the most {when[memory.highest]}"
+    yield f"about {memory(needs.total)} on the GPU (an estimate), the most {when[needs.highest]}"
     parts = {
-        "weights": memory.weights, "LoRA": memory.adapter, "gradients": memory.gradients,
-        "optimizer": memory.optimizer, "activations": memory.activations, "CUDA": memory.runtime,
+        "weights": needs.weights, "LoRA": needs.adapter, "gradients": needs.gradients,
+        "optimizer": needs.optimizer, "activations": needs.activations, "CUDA": needs.runtime,
     }  # fmt: skip
-    yield ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
+    yield ", ".join(f"{name} {memory(size)}" for name, size in parts.items())
     phases = {"sample": "drawing a sample", "caching": "making caches"}
-    others = [f"{said} {_bytes(memory.phases[name])}" for name, said in phases.items() if memory.phases[name]]
-    kept = [f"caches {_bytes(memory.caches)} of main memory"] if memory.caches else []
+    others = [f"{said} {memory(needs.phases[name])}" for name, said in phases.items() if needs.phases[name]]
+    kept = [f"caches {memory(needs.caches)} of main memory"] if needs.caches else []
     if others or kept:
         yield ", ".join((*others, *kept))
 
@@ -289,7 +262,7 @@ def _findings(findings: Sequence[Problem], width: int) -> None:
 
 def _closing(plan: Plan) -> None:
     counts = Counter(problem.severity for problem in plan.findings)
-    told = ", ".join(_count(counts[severity], severity) for severity in _COLOURS if counts[severity])
+    told = ", ".join(count(counts[severity], severity) for severity in _COLOURS if counts[severity])
     if counts["error"]:
         click.echo(click.style(f"Not ready: {told}.", fg="red", bold=True))
     elif plan.lacking_here:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -21,6 +20,7 @@ from kohyakit.runs.logs.metrics import Summary
 from kohyakit.runs.prune import Candidate
 from kohyakit.runs.run import Checkpoint, Run
 from kohyakit.runs.verdict import sentences
+from kohyakit.words import cells, columns, cut, duration, number, size, when
 
 _STATUS = {
     "finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow", "lost": "red",
@@ -36,24 +36,13 @@ def width() -> int:
 
 def table(rows: Iterable[Sequence[str]], heads: Sequence[str] = (), *, right: frozenset[int] = frozenset()) -> None:
     """Columns as wide as their longest cell; the last one is cut to the terminal. right: columns set to the right."""
-    lines = [list(row) for row in rows]
-    everything = [list(heads), *lines] if heads else lines
+    everything = [list(row) for row in ([heads] if heads else []) + list(rows)]
     if not everything:
         return
-    widths = [max(len(click.unstyle(line[i])) for line in everything) for i in range(len(everything[0]))]
-    room = max(12, width() - sum(w + 2 for w in widths[:-1]))
-    for number, line in enumerate(everything):
-        line[-1] = cut(line[-1], room)
-        cells = []
-        for i, cell in enumerate(line):
-            gap = " " * (widths[i] - len(click.unstyle(cell)))
-            cells.append(gap + cell if i in right else cell + gap)
-        text = "  ".join(cells).rstrip()
-        click.echo(click.style(text, dim=True) if heads and number == 0 else text)
-
-
-def cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
+    before = columns([row[:-1] for row in everything], right=right)
+    room = max(12, width() - max(map(cells, before)) - 2)
+    for place, line in enumerate(columns([[*row[:-1], cut(row[-1], room)] for row in everything], right=right)):
+        click.echo(click.style(line, dim=True) if heads and place == 0 else line)
 
 
 def heading(text: str) -> None:
@@ -82,7 +71,17 @@ def show_list(runs: Sequence[Run], summaries: Mapping[Run, Mapping[str, Summary]
         name = "  " * depth[run] + click.style(run.record.version, bold=True)
         losses = [_last(found, TRAINING), *([_last(found, VALIDATION)] if validated else [])]
         photos = str(run.record.image_count or "–")
-        rows.append((name, status(run), when(run), took(run.record.seconds), photos, *losses, _words(run)))
+        rows.append(
+            (
+                name,
+                status(run),
+                when(run.record.started or run.record.created),
+                duration(run.record.seconds),
+                photos,
+                *losses,
+                _words(run),
+            )
+        )
     heads = (
         "run",
         "status",
@@ -100,8 +99,9 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
     record = run.record
     name = f"  {shown(record.name)}" if record.name else ""
     click.echo(f"{click.style(record.version, bold=True)}{name}  {status(run)}  {shown(record.outcome)}".rstrip())
+    took = f", took {duration(record.seconds)}" if record.seconds else ""
     facts = [
-        ("started", f"{when(run)}{', took ' + took(record.seconds) if record.seconds else ''}"),
+        ("started", f"{when(record.started or record.created)}{took}"),
         ("model", shown(record.output_name)),
         ("photos", _photos(run)),
         ("device", shown(record.device)),
@@ -203,41 +203,6 @@ def _photos(run: Run) -> str:
     parts += [f"{record.caption_count} with a caption"] if record.caption_count else []
     parts += [f"{record.reg_count} for regularisation"] if record.reg_count else []
     return ", ".join(parts)
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.4g}"
-
-
-def count(amount: int, noun: str) -> str:
-    return f"{amount:,} {noun}{'s' * (amount != 1)}"
-
-
-def size(total: int) -> str:
-    """Bytes as people read them, in units of 1024."""
-    amount = float(total)
-    for unit in ("bytes", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
-
-
-def when(run: Run) -> str:
-    """When it started, in this machine's time."""
-    try:
-        return datetime.fromisoformat(run.record.started or run.record.created).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
-        return "–"
-
-
-def took(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _last(summary: Mapping[str, Summary], tags: Sequence[str]) -> str:

@@ -37,8 +37,8 @@ class NetworkConfig:
         ge=1,
         blank=("",),
         gui_blank=(0,),
-        help="Rank of the LoRA: how much it can hold, and how large the file gets (SD 1.5: 1.1 MiB a rank in "
-        "fp16, SDXL: 6.8 MiB). Not given, sd-scripts takes 4.",
+        help="Rank of the LoRA: how much it can hold, and how large the file gets (SD 1.5: 1.2 MB a rank in "
+        "fp16, SDXL: 7.1 MB). Not given, sd-scripts takes 4.",
         tip="16 to 32 for a subject, 32 to 128 for a style or the beginner's recipe; lower it when the LoRA overfits.",
     )
     network_alpha: float = param(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from kohyakit.dashboard.draw import svg, theme
 from kohyakit.dashboard.draw.curves import tag_title
-from kohyakit.dashboard.draw.words import duration, when
 from kohyakit.dashboard.read import pictures, report
 from kohyakit.dashboard.read.samples import last_sample, position, prompts, samples_of
 from kohyakit.runs.run import Run
+from kohyakit.words import duration, when
 
 if TYPE_CHECKING:
     from kohyakit.dashboard.pages.page import Opened

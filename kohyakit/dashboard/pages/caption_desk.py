@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from kohyakit.dashboard.draw.words import plain
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages.captions import LONGEST, tags_of
 from kohyakit.dashboard.pages.page import Opened
 from kohyakit.dashboard.pages.widgets import caption_desk

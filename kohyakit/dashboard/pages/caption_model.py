@@ -9,12 +9,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from kohyakit.dashboard.draw.words import count, plain, when
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages.page import Opened, show_error
 from kohyakit.dashboard.serve.start import CAPTIONS_DIR, Start, start_captions, starts, tail
 from kohyakit.dataset.editing.captions import CaptionFile
 from kohyakit.errors import KohyakitError
 from kohyakit.registry import CAPTIONERS
+from kohyakit.words import count, when
 
 _MODES = {
     "skip": "leave them",

@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from kohyakit.dashboard.draw import theme
-from kohyakit.dashboard.draw.words import count, plain, when
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages.page import Opened, nothing, show_error, show_problems
 from kohyakit.dashboard.read import report
 from kohyakit.dashboard.read.project import Project
@@ -19,6 +19,7 @@ from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Edit
 from kohyakit.dataset.images import list_folder
 from kohyakit.errors import KohyakitError, Problem
+from kohyakit.words import count, when
 
 PER_PAGE = 18
 FILTERS = ("All", "Without caption", "Empty", "Unreadable", "Too long")

@@ -13,13 +13,14 @@ import streamlit as st
 from kohyakit.dashboard.draw import charts, export_page, svg
 from kohyakit.dashboard.draw import curves as lines_as_drawn
 from kohyakit.dashboard.draw.curves import AXES, DRAWN_POINTS, Line, tag_group, tag_title
-from kohyakit.dashboard.draw.words import listed, plain
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages import widgets
 from kohyakit.dashboard.pages.page import Opened, nothing, sentence_list, show_problems
 from kohyakit.dashboard.read import report, store
 from kohyakit.dashboard.read.memo import Memo
 from kohyakit.errors import Problem
 from kohyakit.runs.run import Run
+from kohyakit.words import listed
 
 
 def curves(runs: Sequence[Run]) -> None:

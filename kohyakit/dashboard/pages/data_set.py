@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from kohyakit.dashboard.draw import charts, theme
-from kohyakit.dashboard.draw.words import count, number
 from kohyakit.dashboard.pages import widgets
 from kohyakit.dashboard.pages.page import Opened, nothing
 from kohyakit.dashboard.read.memo import Memo, Stamp, stamp_of
@@ -18,6 +17,7 @@ from kohyakit.dashboard.read.project import Project
 from kohyakit.errors import KohyakitError
 from kohyakit.formats import read as read_preset
 from kohyakit.formats.text import read_text
+from kohyakit.words import count, number
 
 if TYPE_CHECKING:
     import pandas as pd

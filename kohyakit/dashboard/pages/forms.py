@@ -12,7 +12,7 @@ from kohyakit.config.param import Spec
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
 from kohyakit.dashboard.draw import theme
-from kohyakit.dashboard.draw.words import plain
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.read.preset import Draft, bounds
 from kohyakit.registry import OPTIMIZERS, SCHEDULERS
 from kohyakit.runs.comparison.compare import show

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kohyakit.dashboard.draw import charts
 from kohyakit.dashboard.draw import curves as lines_as_drawn
-from kohyakit.dashboard.draw.words import duration, number, plain, size, when
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages import widgets
 from kohyakit.dashboard.pages.page import Opened, nothing, show_error, show_problems
 from kohyakit.dashboard.read import gpu, store
@@ -20,6 +20,7 @@ from kohyakit.errors import KohyakitError
 from kohyakit.runs.comparison.summary import TRAINING
 from kohyakit.runs.process import is_alive
 from kohyakit.runs.run import RUNNING, Run
+from kohyakit.words import duration, memory, number, when
 
 REFRESH_SECONDS = 2
 
@@ -47,19 +48,15 @@ def progress_of(run: Run) -> dict[str, Any]:
     if left is None and speed and step is not None and steps:
         left = max(0, steps - step) / speed
     gib = told.get("memory_gib")
-    memory = (
-        gib * 1024**3
-        if isinstance(gib, (int, float))
-        else memory_of(run.record.process)
-        if run.record.process
-        else None
-    )
+    used = gib * 1024**3 if isinstance(gib, (int, float)) else None
+    if used is None and run.record.process:
+        used = memory_of(run.record.process)
     rates = told.get("rates")
     return {
         "step": step, "steps": steps, "share": min(1.0, step / steps) if step and steps else 0.0, "speed": speed,
         "seconds_left": left, "epoch": _whole(told.get("epoch")),
         "epochs": _whole(told.get("epochs")) or run.record.epochs, "loss": told.get("average", told.get("loss")),
-        "memory": memory, "rate": next(iter(rates.values()), None) if isinstance(rates, dict) else None,
+        "memory": used, "rate": next(iter(rates.values()), None) if isinstance(rates, dict) else None,
     }  # fmt: skip
 
 
@@ -105,9 +102,9 @@ def panel(opened: Opened, run: Run) -> None:
         st.metric("Speed", speed_text(now["speed"]), width="content")
         st.metric("Loss", number(now["loss"]), width="content")
         st.metric("Learning rate", number(now["rate"]), width="content")
-        st.metric("Memory", size(now["memory"]) if now["memory"] else "–", width="content")
+        st.metric("Memory", memory(now["memory"]) if now["memory"] else "–", width="content")
         for place, card in enumerate(gpu.loads() if _is_here(run) else ()):
-            used = f"{size(card.used)} of {size(card.total)}"
+            used = f"{memory(card.used)} of {memory(card.total)}"
             st.metric(f"GPU {place}" if place else "GPU", f"{card.busy} %", width="content", help=f"{used} in use")
     _curves(run)
     _newest(opened, run)

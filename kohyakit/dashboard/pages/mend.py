@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from kohyakit.dashboard.draw.words import count, plain
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages.page import nothing, sentence_list, show_error, show_problems
 from kohyakit.errors import KohyakitError
+from kohyakit.words import count
 
 if TYPE_CHECKING:
     from kohyakit.audit.repair.plan import RepairOptions

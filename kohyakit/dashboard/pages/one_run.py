@@ -7,7 +7,7 @@ import streamlit as st
 from kohyakit.config.train import SPECS
 from kohyakit.dashboard.draw import charts
 from kohyakit.dashboard.draw import curves as lines_as_drawn
-from kohyakit.dashboard.draw.words import duration, number, plain, size, when
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages import widgets
 from kohyakit.dashboard.pages.page import Opened, nothing, sentence_list, show_error, show_problems
 from kohyakit.dashboard.read import report, store
@@ -18,6 +18,7 @@ from kohyakit.errors import KohyakitError
 from kohyakit.runs.comparison.compare import Row, settings_table, show
 from kohyakit.runs.run import Checkpoint, Run
 from kohyakit.runs.verdict import sentences
+from kohyakit.words import duration, number, size, when
 
 
 def choose(opened: Opened) -> Run:

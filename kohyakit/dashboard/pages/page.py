@@ -10,11 +10,12 @@ from pathlib import Path
 import streamlit as st
 
 from kohyakit.dashboard.draw import theme
-from kohyakit.dashboard.draw.words import listed, plain
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.read import pictures, store
 from kohyakit.dashboard.read.project import Project
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.runs.run import Run
+from kohyakit.words import listed
 
 _ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": ":material/info:"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.dashboard.draw.words import count, listed, number, plain, size
+from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages import forms
 from kohyakit.dashboard.pages.page import show_error, show_problems
 from kohyakit.dashboard.read import preset
@@ -19,6 +19,7 @@ from kohyakit.dashboard.read.project import Project
 from kohyakit.dashboard.serve.start import start
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.planning.plan import Plan
+from kohyakit.words import count, listed, number, size
 
 _KEPT = "preset_draft"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kohyakit.dashboard.draw.curves import tag_title
-from kohyakit.dashboard.draw.words import number
 from kohyakit.dashboard.read import store
 from kohyakit.dashboard.read.memo import Memo
 from kohyakit.dashboard.read.rows import status_note
@@ -22,6 +21,7 @@ from kohyakit.runs.comparison import insight
 from kohyakit.runs.comparison.best import best
 from kohyakit.runs.comparison.compare import dataset_difference, settings_table
 from kohyakit.runs.run import FAILED, LOST, Run
+from kohyakit.words import number
 
 if TYPE_CHECKING:
     import pandas as pd

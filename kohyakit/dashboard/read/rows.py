@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.dashboard.draw import theme
-from kohyakit.dashboard.draw.words import count, duration, number, when
 from kohyakit.dashboard.read.family import tree
 from kohyakit.dashboard.read.memo import Memo
 from kohyakit.dashboard.read.samples import last_sample
 from kohyakit.dashboard.read.store import Summary
 from kohyakit.runs.comparison.compare import settings_in_force, show
 from kohyakit.runs.run import FAILED, LOST, RUNNING, UNREADABLE, Run
+from kohyakit.words import count, duration, number, when
 
 KEY_SETTINGS = (
     "network_dim",

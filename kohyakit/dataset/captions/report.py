@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kohyakit.dataset.captions.statistics import ROOMS, Statistics, facts
 from kohyakit.dataset.images import shown
+from kohyakit.words import columns as aligned
+from kohyakit.words import cut
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,21 +94,16 @@ def _cell(head: str, value: Any) -> str:
 
 
 def _columns(heads: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    rows = [[_short(shown(cell)) for cell in row] for row in body]
+    rows = [[cut(shown(cell), _WIDE) for cell in row] for row in body]
     if not rows:
         return ["  none"]
-    widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
-    numbers = [all(row[at].rstrip("%").replace(",", "").replace(".", "").isdigit() for row in rows) for at in
-               range(len(heads))]  # fmt: skip
-    return [
-        "  " + "  ".join(cell.rjust(wide) if number else cell.ljust(wide)
-                         for cell, wide, number in zip(row, widths, numbers, strict=True)).rstrip()
-        for row in [heads, *rows]
-    ]  # fmt: skip
+    columns = list(zip(*rows, strict=True))
+    numbers = [at for at, column in enumerate(columns) if all(map(_is_number, column))]
+    return [f"  {line}".rstrip() for line in aligned([heads, *rows], right=numbers)]
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDE else text[: _WIDE - 1] + "…"
+def _is_number(cell: str) -> bool:
+    return cell.rstrip("%").replace(",", "").replace(".", "").isdigit()
 
 
 def _row(cells: Iterable[str], kind: str) -> str:

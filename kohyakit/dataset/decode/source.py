@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from kohyakit.dataset.decode.record import Verdict
+from kohyakit.words import size
 
 LARGEST = 1 << 30  # bytes; no photo is larger, and a worker must not fill the memory with one file
 
@@ -33,7 +34,7 @@ def read_bytes(path: Path) -> tuple[bytes, Verdict]:
         if not stat.S_ISREG(before.st_mode):
             return b"", Verdict(False, "error", "not_a_file", "is a device or a pipe, not a file")
         if before.st_size > LARGEST:
-            what = f"has {before.st_size / 1e9:.1f} GB, too much for an image"
+            what = f"has {size(before.st_size)}, too much for an image"
             return b"", Verdict(False, "error", "unreadable", what)
         with open(path, "rb") as stream:
             data = stream.read(before.st_size + 1)

@@ -15,6 +15,7 @@ from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.planning.machine import gpu_seen
 from kohyakit.planning.size.memory import Loads, MemoryEstimate
 from kohyakit.registry import OPTIMIZERS
+from kohyakit.words import memory
 
 USABLE = 0.95  # of a card's memory: the screen and other programs have the rest
 _SAMPLE = 512  # side of a sample picture that every card can draw
@@ -63,8 +64,8 @@ def too_small(asked: Asked, card: int, need: Need, allowed: Callable[[TrainConfi
     now = need(asked)
     if now is None or now.total <= card * USABLE:
         return None
-    free = f"of the card's {_gib(card)} about {_gib(int(card * USABLE))} are free for it"
-    what = f"{_PHASES[now.highest]} needs about {_gib(now.total)}, and {free}"
+    free = f"of the card's {memory(card)} about {memory(int(card * USABLE))} are free for it"
+    what = f"{_PHASES[now.highest]} needs about {memory(now.total)}, and {free}"
     return Problem("memory", what, _cure(asked, card * USABLE, need, allowed), "memory_too_small", "warning")
 
 
@@ -87,14 +88,14 @@ def _cure(asked: Asked, room: float, need: Need, allowed: Callable[[TrainConfig]
     for change in _changes(asked):
         alone, together = after([change]), after([*helping, change])
         if alone is not None and alone <= room:
-            return f"set {change[0]} (then about {_gib(alone)})"
+            return f"set {change[0]} (then about {memory(alone)})"
         if together is None or together > now:
             continue
         helping.append(change)
         now = together
         if now <= room:
             return _fewest(helping, room, after)
-    return f"take a smaller model or another card; the least that settings bring it to is about {_gib(now)}"
+    return f"take a smaller model or another card; the least that settings bring it to is about {memory(now)}"
 
 
 def _fewest(changes: list[Change], room: float, after: Callable[[Sequence[Change]], int | None]) -> str:
@@ -104,11 +105,7 @@ def _fewest(changes: list[Change], room: float, after: Callable[[Sequence[Change
         if (after(fewer) or room + 1) <= room:
             changes = fewer
     *first, last = (name for name, _ in changes)
-    return f"set {', '.join(first)} and {last} (then about {_gib(after(changes) or 0)})"
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
+    return f"set {', '.join(first)} and {last} (then about {memory(after(changes) or 0)})"
 
 
 def _changes(asked: Asked) -> Iterator[Change]:
