@@ -1,7 +1,8 @@
-"""Files that others may have made: read with care, and our own never written through a link.
+"""Files: those of others read with care; our own written whole, set aside, noted down and locked, in one way for all.
 
 Other people's data sets, presets and projects hold pipes, devices, endless files and links on purpose or by accident.
 What is refused here is an OSError with a reason in words, so that it is told like any other file that does not read.
+Nothing is written through a link.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import secrets
 import stat
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,3 +88,197 @@ def refuse_links(root: Path, *paths: Path) -> None:
 def draft_for(path: Path) -> Path:
     """A name beside `path` for what shall take its place; nobody can have put anything there before."""
     return path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+
+
+def part_of(path: Path) -> Path:
+    """The draft of a large file or a folder: one name, so that what a killed program left is taken away by the next."""
+    return path.with_name(f"{path.name}.part")
+
+
+@contextlib.contextmanager
+def in_place_of(path: Path, draft: Path | None = None) -> Iterator[Path]:
+    """A name beside `path` to write a file to, which takes the place of `path` at the end of the block.
+
+    A reader sees the old file or the new one, never half of it; the new one gets the rights of the old. Where the block
+    or the disk fails the old file stands as it was, and nothing is left of the new one.
+    """
+    fresh = draft_for(path) if draft is None else draft
+    try:
+        if draft is not None:
+            fresh.unlink(missing_ok=True)  # of a program that died; and nothing is written through a link that waits
+        yield fresh
+        with contextlib.suppress(OSError):
+            os.chmod(fresh, stat.S_IMODE(os.stat(path).st_mode))
+        _again_on_windows(lambda: os.replace(fresh, path))
+    except BaseException:  # an interruption too leaves no half file
+        with contextlib.suppress(OSError, ValueError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def writing(path: Path, *, draft: Path | None = None, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, forced to disk (sync) and then put in place as by `in_place_of`."""
+    with in_place_of(path, draft) as fresh, open(fresh, "xb") as file:
+        yield file
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+
+
+def write_bytes(path: Path, data: bytes | memoryview, *, draft: Path | None = None, sync: bool = True) -> None:
+    """All of a file, or nothing. Raises OSError; the old file then stands as it was."""
+    with writing(path, draft=draft, sync=sync) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str, *, errors: str = "strict", sync: bool = True) -> None:
+    """write_bytes of a text as UTF-8, its line ends as they are. errors: of half a character, as str.encode has it."""
+    write_bytes(path, text.encode("utf-8", errors), sync=sync)
+
+
+@contextlib.contextmanager
+def folder_in_place_of(folder: Path, draft: Path | None = None) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` at the end of the block; whole or not at all.
+
+    A folder cannot be replaced in one go: an earlier one waits as NAME.old, and comes back when it must.
+    """
+    import shutil
+
+    fresh, old = draft or part_of(folder), folder.with_name(f"{folder.name}.old")
+    try:
+        if is_link(fresh) or fresh.is_file():
+            fresh.unlink()  # what waits there is neither followed nor in the way
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        yield fresh
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def free_name(path: Path, numbered: str = "{stem} ({number}){suffix}", first: int = 2) -> Path:
+    """The path, or the first with a number where it is taken: a place to set a file aside. Nothing is replaced."""
+    number, free = first, path
+    while os.path.lexists(free):
+        name = numbered.format(name=path.name, stem=path.stem, suffix=path.suffix, number=number)
+        free, number = path.with_name(name), number + 1
+    return free
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """One line more in a journal, forced to disk; after a line that a crash cut off, a new one is begun."""
+    if is_link(path):
+        raise OSError(errno.ELOOP, f"{path.name} is a link, and nothing is written through one", str(path))
+    with open(path, "a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk where the system can (Windows does so by itself)."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _again_on_windows(move: Callable[[], None]) -> None:
+    """Windows refuses to replace a file that a reader holds open for a moment: try again for a second."""
+    for attempt in range(20):
+        try:
+            return move()
+        except PermissionError:
+            if sys.platform != "win32" or attempt == 19:
+                raise
+            time.sleep(0.05)
+
+
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what a disk that keeps no locks says
+
+
+@contextlib.contextmanager
+def held(path: Path, seconds: float = 30.0) -> Iterator[None]:
+    """Hold `path` alone, among the threads and processes of this machine. The file is made, and gone afterwards.
+
+    The system itself lets go when the holder ends, however it ended (kill -9, power).
+    Raises TimeoutError (an OSError) when another holds it for so long, OSError where the disk keeps no locks.
+    """
+    deadline = time.monotonic() + seconds
+    while (handle := _take(path)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "another program is at work there", str(path))
+        time.sleep(random.uniform(0.002, 0.01))
+    try:
+        yield
+    finally:
+        _let_go(path, handle)
+
+
+def _take(path: Path) -> int | None:
+    """The lock's handle, or None while another has it. A link is never followed."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except PermissionError:
+        if sys.platform == "win32":  # so Windows says of a file that is being deleted at this moment
+            return None
+        raise
+    try:
+        _lock(handle)
+        # the one before may have taken the file away between the opening and the locking
+        if os.path.samestat(os.fstat(handle), os.lstat(path)):
+            return handle
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in _HELD:
+            os.close(handle)
+            raise
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+    def _let_go(path: Path, handle: int) -> None:
+        with contextlib.suppress(OSError):
+            msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+        os.close(handle)
+        with contextlib.suppress(OSError):  # another has it open already: it stays for that one
+            path.unlink()
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _let_go(path: Path, handle: int) -> None:
+        with contextlib.suppress(OSError):  # while it is still held, so that nobody's fresh one goes
+            path.unlink()
+        os.close(handle)

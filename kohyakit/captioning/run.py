@@ -14,7 +14,7 @@ from kohyakit.captioning.base import Captioner, Rules, compose, tidy
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Edit
 from kohyakit.errors import Problem
-from kohyakit.files import draft_for, is_link, open_regular, read_text
+from kohyakit.files import is_link, open_regular, read_text, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -167,6 +167,4 @@ def _note(folder: Path, rules: Rules, names: list[str]) -> None:
     path = folder / _UNFINISHED
     done = [*_done(folder, rules), *names]
     path.parent.mkdir(exist_ok=True)
-    temporary = draft_for(path)
-    temporary.write_text(json.dumps({"rules": repr(rules), "done": done}, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps({"rules": repr(rules), "done": done}, ensure_ascii=False), sync=False)

@@ -6,7 +6,6 @@ moving and re-ordering do not. Captions, repeats and class tokens are not images
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from kohyakit.files import draft_for, open_regular, read_bytes, read_text, refuse_links
+from kohyakit.files import open_regular, read_bytes, read_text, refuse_links, write_text
 
 _CACHE_LIMIT = 256 << 20  # bytes; a hundred thousand photos take a tenth of it
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -327,15 +326,12 @@ def _write_cache(cache: Path, known: dict[str, tuple[str, str]], fresh: Mapping[
         newest = max(int(part) for part in stamp.split()[1:3]) / 1e9
         if sha and now - newest > _RACY_SECONDS:
             known[_absolute(path)] = (stamp, sha)
-    draft = draft_for(cache)
     try:
         refuse_links(cache.parent.parent, cache.parent)  # the folder is ours, what it lies in is the person's
         cache.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(known, ensure_ascii=False, indent=0), encoding="utf-8", errors="surrogatepass")
-        draft.replace(cache)
+        write_text(cache, json.dumps(known, ensure_ascii=False, indent=0), errors="surrogatepass", sync=False)
     except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        pass  # it costs time only
 
 
 def _key(entry: ImageEntry) -> tuple[bool, str]:

@@ -18,6 +18,7 @@ from pathlib import Path, PureWindowsPath
 from kohyakit.dataset.caption import misspelt
 from kohyakit.dataset.images import FolderListing, list_folder, shown
 from kohyakit.errors import DatasetError, Problem
+from kohyakit.files import draft_for, folder_in_place_of
 
 IMG, REG, LOG, MODEL = "img", "reg", "log", "model"
 CONFIG_FILE, PROMPTS_FILE = "config.toml", "prompts.txt"
@@ -56,30 +57,25 @@ def make_project(
     concepts, reg = tuple(concepts), tuple(reg)
     target = Path(os.path.abspath(target))
     listings = _listings((concepts, reg), target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        for name in (IMG, REG, LOG, MODEL):
-            (staging / name).mkdir(parents=True)
-        copied: dict[Path, int] = {}
-        for kind, group in ((IMG, concepts), (REG, reg)):
-            for concept in group:
-                into = staging / kind / f"{concept.repeats}_{concept.name}"
-                into.mkdir(exist_ok=True)
-                copied[concept.images] = _copy(listings[concept.images], into)
-        extension = _caption_extension(listings[concept.images] for concept in concepts)
-        _write(staging / PROMPTS_FILE, "".join(f"{c.name} --w 512 --h 512 --s 25 --d 42\n" for c in concepts[:4]))
-        _write(staging / CONFIG_FILE, _config(target, concepts, bool(reg), _whole(model), extension))
-        if target.is_dir():
-            target.rmdir()
-        staging.rename(target)
+        with folder_in_place_of(target, draft_for(target)) as staging:
+            for name in (IMG, REG, LOG, MODEL):
+                (staging / name).mkdir(parents=True)
+            copied: dict[Path, int] = {}
+            for kind, group in ((IMG, concepts), (REG, reg)):
+                for concept in group:
+                    into = staging / kind / f"{concept.repeats}_{concept.name}"
+                    into.mkdir(exist_ok=True)
+                    copied[concept.images] = _copy(listings[concept.images], into)
+            extension = _caption_extension(listings[concept.images] for concept in concepts)
+            _write(staging / PROMPTS_FILE, "".join(f"{c.name} --w 512 --h 512 --s 25 --d 42\n" for c in concepts[:4]))
+            _write(staging / CONFIG_FILE, _config(target, concepts, bool(reg), _whole(model), extension))
+            if target.is_dir():
+                target.rmdir()
     except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
         raise DatasetError(
             Problem(shown(target), f"the project cannot be made ({error.strerror or error})", "nothing was left behind")
         ) from None
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     left = tuple(path for listing in listings.values() for path in listing.unread)
     return Project(target, target / CONFIG_FILE, copied, left)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from kohyakit.describe.schema import FILE_NAME
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.files import draft_for, folder_in_place_of
 from kohyakit.formats.text import write_text
 from kohyakit.resources import shared_dir
 
@@ -137,15 +137,12 @@ def _copy_project(target: Path, skeleton: Path, preset: str) -> tuple[Path, ...]
     if template.kind != "preset":
         raise ConfigError(Problem("", f"'{preset}' is no preset", "kohyakit templates list shows them"))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            new = Path(folder) / target.name
-            shutil.copytree(skeleton, new)
+        with folder_in_place_of(target, draft_for(target)) as new:
+            shutil.copytree(skeleton, new, dirs_exist_ok=True)
             _place(settings, new / f"train{settings.suffix}")
             list(_companions(settings, new))
             if target.exists():
                 target.rmdir()
-            new.rename(target)
     except OSError as error:
         raise ConfigError(Problem(str(target), f"cannot be written ({error.strerror})", name="unwritable")) from None
     return (target, *sorted(path for path in target.rglob("*") if path.is_file()))

@@ -5,18 +5,15 @@ The text keeps its byte order mark and line ends, so that the file can be writte
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import secrets
-import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.files import read_bytes
+from kohyakit.files import in_place_of, read_bytes
 
 BOM = "\ufeff"
 LARGEST = 8 * 1024 * 1024  # a preset is 10 kB; beyond this it is some other file
@@ -286,25 +283,13 @@ def write_text(path: Path, text: str, verify: Callable[[Path], None] | None = No
 
     Raises ConfigError where the place cannot be written; what stood there before is then still there.
     """
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-        if path.exists():
-            shutil.copymode(path, temporary)
-        if verify:
-            verify(temporary)
-        temporary.replace(path)
+        with in_place_of(path) as fresh:
+            with fresh.open("x", encoding="utf-8", newline="") as file:
+                file.write(text)
+            if verify:
+                verify(fresh)
     except (OSError, ValueError) as error:
-        _remove(temporary)
         what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
         raise ConfigError(Problem(str(path), what, "choose another place", name="not_written")) from None
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ Tensor by tensor from the old file into the new one, so that memory stays at the
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from kohyakit import files
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.formats.weights.safetensors_header import TensorInfo
@@ -162,25 +162,19 @@ def _must_be_safetensors(path: Path) -> None:
 
 
 def _write_folder(model: Path, target: Path, edits: Mapping[Path, list[Edit]], made_from: str) -> None:
-    temporary = target.with_name(target.name + ".part")
+    skipped = {path.relative_to(model).as_posix() for path in edits}
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        inner = Path(folder).relative_to(model)
+        return [name for name in names if (inner / name).as_posix() in skipped]
+
     try:
-        if temporary.is_symlink() or temporary.is_file():
-            temporary.unlink()  # what waits there is neither followed nor in the way
-        shutil.rmtree(temporary, ignore_errors=True)
-        skipped = {path.relative_to(model).as_posix() for path in edits}
-
-        def left_out(folder: str, names: list[str]) -> list[str]:
-            inner = Path(folder).relative_to(model)
-            return [name for name in names if (inner / name).as_posix() in skipped]
-
-        shutil.copytree(model, temporary, ignore=left_out)
-        for path, own in edits.items():
-            _write_file(path, temporary / path.relative_to(model), own, made_from)
-        os.replace(temporary, target)
+        with files.folder_in_place_of(target) as fresh:
+            shutil.copytree(model, fresh, ignore=left_out, dirs_exist_ok=True)
+            for path, own in edits.items():
+                _write_file(path, fresh / path.relative_to(model), own, made_from)
     except OSError as error:
         raise unwritable(target, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_file(path: Path, target: Path, edits: Sequence[Edit], made_from: str) -> None:
@@ -190,11 +184,9 @@ def _write_file(path: Path, target: Path, edits: Sequence[Edit], made_from: str)
     by_key: dict[str, list[Edit]] = {}
     for edit in edits:
         by_key.setdefault(edit.origin.key, []).append(edit)
-    temporary = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # nothing is written through a link that waits there
-        with path.open("rb") as source, open(temporary, "xb") as out:
+        with path.open("rb") as source, files.writing(target, draft=files.part_of(target)) as out:
             out.write(header_bytes(entries_of(path), metadata))
             for key, info in sorted(header.tensors.items(), key=lambda one: one[1].offsets):
                 source.seek(header.data_start + info.offsets[0])
@@ -203,13 +195,8 @@ def _write_file(path: Path, target: Path, edits: Sequence[Edit], made_from: str)
                 else:
                     for block in _blocks(source, info.bytes):
                         out.write(block)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, target)
     except OSError as error:
         raise unwritable(target, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _blocks(source: BinaryIO, count: int) -> Iterator[bytes]:

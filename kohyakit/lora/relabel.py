@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kohyakit import files
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights import safetensors_header
 from kohyakit.lora.weights.file import check_free
@@ -62,19 +62,13 @@ def relabel(path: Path, target: Path, metadata: Mapping[str, str], *, overwrite:
     entries = entries_of(path)
     own = {name: text for name, text in metadata.items() if not name.startswith("sshs_")}
     hashes = {"sshs_model_hash": _sha256(path, header.data_start), "sshs_legacy_hash": _legacy(path, entries, own)}
-    temporary = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # nothing is written through a link that waits there
-        with open(temporary, "xb") as out:
+        with files.writing(target, draft=files.part_of(target)) as out:
             out.write(header_bytes(entries, own | (hashes if own else {})))
             for block in _data(path, header.data_start):
                 out.write(block)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise unwritable(target, error) from error
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kohyakit import files
 from kohyakit.errors import Problem, RunError
 
 
@@ -55,22 +54,12 @@ def save_lora(
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> int:
-    """Put the bytes into a temporary file beside `path`, flush them to disk, rename. Raises RunError."""
-    temporary = path.with_name(path.name + ".part")
+    """All of a file or nothing, forced to disk; NAME.part in between. Raises RunError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # of a training that died; and nothing is written through a link
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:  # an interruption too leaves no half file
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from error
-        raise
+        files.write_bytes(path, data, draft=files.part_of(path))
+    except OSError as error:
+        raise unwritable(path, error) from error
     return len(data)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kohyakit.errors import Problem, RunError
-from kohyakit.files import refuse_links
+from kohyakit.files import free_name, refuse_links
 from kohyakit.runs.record_file import unwritable
 from kohyakit.runs.run import KEPT_DIR, REPLACED_DIR, RUN_FILE, RUNNING, Run, open_run
 
@@ -114,7 +114,7 @@ def _owners(run: Run) -> dict[str, Run]:
 def _set_aside(run: Run, path: Path, owners: dict[str, Run]) -> Path:
     file = run.relative(path)
     owner = owners.get(file)
-    kept = _free(owner.folder / KEPT_DIR / path.name if owner else path.parent / REPLACED_DIR / path.name)
+    kept = free_name(owner.folder / KEPT_DIR / path.name if owner else path.parent / REPLACED_DIR / path.name)
     try:
         refuse_links(kept.parent.parent, kept.parent)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +135,3 @@ def _follow(run: Run, file: str, place: Path) -> None:
 def _is_kept(run: Run, file: str) -> bool:
     place = run.locate(file)
     return place.parent == run.folder / KEPT_DIR and place.exists()
-
-
-def _free(path: Path) -> Path:
-    """The path, or with a number before its ending where that is taken."""
-    number, free = 2, path
-    while free.exists():
-        free, number = path.with_name(f"{path.stem} ({number}){path.suffix}"), number + 1
-    return free

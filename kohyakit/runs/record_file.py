@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from kohyakit import files
 from kohyakit.errors import Problem, RunError
 
 LARGEST = 256 << 20  # bytes; a record of a hundred thousand photos has a tenth of it
-_LOCK_SECONDS = 10.0  # a lock older than this was left by a process that died
+_LOCK_SECONDS = 10.0  # a change takes a hundredth of one
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -46,58 +45,22 @@ def write_json(path: Path, data: Mapping[str, Any], *, sync: bool = True) -> Non
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
     """Write through a temporary file in the same folder. Raises OSError; the old file then stands as it was."""
-    draft = files.draft_for(path)
-    try:
-        with draft.open("x", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-            file.write(text)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        _replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-
-
-def _replace(draft: Path, path: Path) -> None:
-    """Windows refuses to replace a file that a reader holds open for a moment: try again for a second."""
-    for attempt in range(20):
-        try:
-            draft.replace(path)
-            return
-        except PermissionError:
-            if attempt == 19:
-                raise
-            time.sleep(0.05)
+    files.write_text(path, text, errors="surrogatepass", sync=sync)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the file's lock: the trainer and the dashboard may change a record at the same moment."""
-    lock = path.with_name(f"{path.name}.lock")
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
+    with contextlib.ExitStack() as stack:
         try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            break
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                with contextlib.suppress(OSError):
-                    lock.unlink()
-            time.sleep(0.01)
+            stack.enter_context(files.held(path.with_name(f"{path.name}.lock"), _LOCK_SECONDS))
         except OSError as error:
-            # Windows says so, too, of a lock that is being deleted at this moment
-            if sys.platform != "win32" or not isinstance(error, PermissionError) or time.monotonic() > deadline:
+            if error.errno not in files.NO_LOCKS:  # on a disk without locks a record is written all the same
                 raise unwritable(path, error) from error
-            time.sleep(0.01)
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

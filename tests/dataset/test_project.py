@@ -44,7 +44,7 @@ def test_a_project_that_trains(photos: Path, tmp_path: Path, picture) -> None:
     assert config.model.pretrained_model_name_or_path == "C:\\m.safetensors"
     assert [p for p in scan(config).problems if p.severity == "error"] == []
     assert [(s.num_repeats, s.is_reg, len(s.records)) for s in scan(config).subsets()] == [(7, False, 3), (1, True, 1)]
-    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
 def test_an_empty_project_and_an_empty_folder(tmp_path: Path) -> None:

@@ -98,8 +98,7 @@ def test_many_hands_at_once_lose_nothing(run: Run) -> None:
     assert [getattr(record, name) for name in fields] == [f"{name} 9" for name in fields]
 
 
-def test_a_lock_left_by_a_dead_process_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kohyakit.runs.record_file._LOCK_SECONDS", 0.05)
+def test_a_lock_left_by_a_dead_process_is_broken(run: Run) -> None:
     (run.folder / f"{RUN_FILE}.lock").touch()
     run.update(note="after all")
     assert open_run(run.folder).record.note == "after all"
@@ -190,7 +189,7 @@ def test_a_failed_write_leaves_the_old_record(run: Run, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kohyakit.runs.record_file.os.fsync", full)
+    monkeypatch.setattr("kohyakit.files.os.fsync", full)
     with pytest.raises(RunError, match="No space left on device"):
         run.update(note="x")
     assert (run.folder / RUN_FILE).read_bytes() == before

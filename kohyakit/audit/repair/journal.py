@@ -24,7 +24,7 @@ from typing import Any
 
 from kohyakit.audit.repair.journal_reading import JOURNAL, PARTS, UNDO_FOLDER, Move, read_moves, read_records
 from kohyakit.errors import DatasetError, Problem
-from kohyakit.files import is_link, link_on_the_way
+from kohyakit.files import append_line, is_link, link_on_the_way, sync_folder
 
 _MARK = "mark"
 
@@ -169,16 +169,8 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         path = self.folder / JOURNAL
-        if is_link(path):
-            raise OSError(errno.ELOOP, "the journal is a link", str(path))
-        with open(path, "a+b") as stream:
-            # after a cut line, begin a new one
-            if stream.tell() and _last_byte(stream) != b"\n":
-                stream.write(b"\n")
-            stream.write(json.dumps(record, ensure_ascii=True).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        _sync_folder(self.folder)
+        append_line(path, json.dumps(record, ensure_ascii=True).encode())
+        sync_folder(self.folder)
 
 
 def runs(root: Path) -> list[Journal]:
@@ -198,11 +190,6 @@ def runs(root: Path) -> list[Journal]:
 def latest(root: Path, states: Iterable[str]) -> Journal | None:
     """The newest run in one of the states."""
     return next((journal for journal in reversed(runs(root)) if journal.state in states), None)
-
-
-def _last_byte(stream: Any) -> bytes:
-    stream.seek(-1, os.SEEK_END)
-    return stream.read(1)
 
 
 def _there(path: Path) -> bool:
@@ -230,21 +217,5 @@ def _rename(root: Path, source: Path, target: Path) -> None:
     if _there(target):
         raise FileExistsError(errno.EEXIST, "another file has that name", str(target))
     os.rename(source, target)
-    _sync_folder(target.parent)
-    _sync_folder(source.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk where the system can (Windows does so by itself)."""
-    if os.name == "nt":
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+    sync_folder(target.parent)
+    sync_folder(source.parent)

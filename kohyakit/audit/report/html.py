@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from kohyakit import words
 from kohyakit.audit.report import charts
-from kohyakit.audit.report.render import write_whole
 from kohyakit.audit.report.table import _VERDICTS as VERDICTS
 from kohyakit.audit.report.table import relative
 from kohyakit.audit.report.thumbs import thumbnails
+from kohyakit.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ _HERE = Path(__file__).parent
 
 def write_html(report: AuditReport, path: Path) -> Path:
     """Write the report to a file, whole or not at all. Raises OSError."""
-    write_whole(path, as_html(report).encode("utf-8"))
+    write_text(path, as_html(report))
     return path
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kohyakit.files import write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def write_tables(report: AuditReport, path: Path, kind: str) -> tuple[Path, ...]
     beside = path.with_name(f"{path.stem}.issues{path.suffix}")
     for frame, target in ((report.images, path), (report.issues, beside)):
         data = _csv(frame) if kind == "csv" else _parquet(frame)
-        write_whole(target, data)
+        write_bytes(target, data)
     return path, beside
 
 
@@ -76,16 +76,3 @@ def _csv(frame: pd.DataFrame) -> bytes:
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     return frame.to_parquet(index=False)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename. Raises OSError, and leaves nothing half-written."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -17,6 +17,7 @@ from kohyakit.dashboard.read.project import Project
 from kohyakit.dataset.layout import Scan
 from kohyakit.dataset.layout import scan as scan_datasets
 from kohyakit.errors import ConfigError, KohyakitError, Problem
+from kohyakit.files import free_name
 from kohyakit.formats import read as read_preset
 from kohyakit.formats import recognise
 from kohyakit.formats.gui.fields import known_keys
@@ -200,7 +201,7 @@ def save(config: TrainConfig, project: Project, name: str, kind: str, *, replace
         )
     path.parent.mkdir(exist_ok=True)
     if path.exists():
-        _keep(path)
+        path.rename(free_name(path, "{name}.old-{number}", first=1))  # set aside
     write(config, path)
     return path
 
@@ -217,14 +218,6 @@ def write(config: TrainConfig, path: Path) -> None:
         from kohyakit.formats import train_toml
 
         train_toml.write(config, path, keep_secrets=True)
-
-
-def _keep(path: Path) -> None:
-    """Move a file aside under the first free name."""
-    number = 1
-    while (old := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(old)
 
 
 def bounds(spec: Spec) -> str:

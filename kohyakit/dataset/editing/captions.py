@@ -21,12 +21,11 @@ from pathlib import Path
 
 from kohyakit.dataset.caption import Caption, find_caption, has_words, misspelt
 from kohyakit.dataset.editing import journal
-from kohyakit.dataset.editing.file_lock import held
 from kohyakit.dataset.editing.journal import JOURNAL, Change, Edit, history, text_of, undoable
 from kohyakit.dataset.encoding import fault_of
 from kohyakit.dataset.images import FolderListing, list_folder, shown
 from kohyakit.errors import DatasetError, Problem
-from kohyakit.files import is_link, read_bytes
+from kohyakit.files import held, is_link, read_bytes, write_bytes
 
 __all__ = [
     "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "by_line", "caption_files",
@@ -326,18 +325,5 @@ def _write(edit: Edit) -> None:
     if edit.new is None:
         edit.path.unlink(missing_ok=True)
         return
-    folder, path = os.path.dirname(edit.path), os.fspath(edit.path)
-    draft = os.path.join(folder, f".kohyakit-{os.getpid()}-{threading.get_ident()}.tmp")  # `_tidy` knows the name
-    try:
-        with open(draft, "xb") as file:
-            file.write(edit.new)
-            file.flush()
-            os.fsync(file.fileno())
-        if edit.old is not None:
-            with contextlib.suppress(OSError):
-                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
+    # `_tidy` knows the name
+    write_bytes(edit.path, edit.new, draft=edit.path.with_name(f".kohyakit-{os.getpid()}-{threading.get_ident()}.tmp"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.errors import DatasetError, Problem
-from kohyakit.files import is_link, open_regular, read_bytes, refuse_links
+from kohyakit.files import append_line, is_link, open_regular, read_bytes, refuse_links
 
 JOURNAL = Path(".kohyakit") / "captions.jsonl"
 _LONGEST = 255  # bytes of a file's name, on every system in use
@@ -166,15 +166,8 @@ def _last_line(path: Path) -> bytes:
 
 def _append(path: Path, data: dict[str, Any]) -> None:
     """One line more, forced to disk; after a line that was cut off, a new one is begun."""
-    line = json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
     refuse_links(path.parent.parent, path)
-    with path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def _parse(folder: Path, data: dict[str, Any]) -> Change:

@@ -5,15 +5,14 @@ One .npz a file, found by the file's path and valid for its size and time; a fil
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 
+from kohyakit.files import writing
 from kohyakit.runs.logs.event_file import EventFile, Points
 
 _VERSION = 3
@@ -62,18 +61,16 @@ def save(file: EventFile, loaded_offset: int) -> None:
     if file.offset < _WORTH_BYTES or grown <= _WORTH_GROWTH * loaded_offset:
         return
     place = _place(file.path)
-    draft = place.with_name(f"{place.stem}.{os.getpid()}.{threading.get_ident()}.tmp.npz")
     try:
         stat = file.path.stat()
         state = {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "file": file.state()}
         place.parent.mkdir(parents=True, exist_ok=True)
         points = {name: getattr(file.points, name) for name in Points.__slots__}
-        np.savez(draft, state=np.frombuffer(json.dumps(state).encode(), dtype=np.uint8), **points)
-        draft.replace(place)
+        with writing(place, sync=False) as kept:
+            np.savez(kept, state=np.frombuffer(json.dumps(state).encode(), dtype=np.uint8), **points)
         _tidy_daily(place.with_name("tidied"))
     except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        pass  # it costs time only
 
 
 def _tidy_daily(mark: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import sys
 import time
 import warnings
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem, RunError
-from kohyakit.files import draft_for, is_link
+from kohyakit.files import in_place_of, is_link
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models.base import Model
 from kohyakit.train.out_of_memory import is_out_of_memory
@@ -287,12 +286,8 @@ def _save(image: Image, path: Path, record: SampleRecord) -> None:
     text = PngInfo()
     text.add_text("parameters", _parameters(record))
     text.add_text("kohyakit", json.dumps(asdict(record), ensure_ascii=False))
-    temporary = draft_for(path)
-    try:
-        image.save(temporary, format="PNG", pnginfo=text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with in_place_of(path) as fresh:
+        image.save(fresh, format="PNG", pnginfo=text)
 
 
 def _parameters(record: SampleRecord) -> str:

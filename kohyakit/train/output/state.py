@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from kohyakit.errors import Problem, RunError
+from kohyakit.files import folder_in_place_of
 from kohyakit.formats.weights.state_folder import (
     KEYS,
     NETWORK_FILE,
@@ -37,35 +37,15 @@ def save_state(
 
     origin: `run` and `made_with`, see StateFolder. Raises RunError naming the folder and the cause.
     """
-    fresh = folder.with_name(folder.name + ".part")
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_lora(fresh / NETWORK_FILE, network, None, {})
-        buffer = io.BytesIO()
-        torch.save(dict(rest), buffer)
-        write_whole(fresh / TENSORS_FILE, buffer.getbuffer())
-        write_whole(fresh / POSITION_FILE, json.dumps({**asdict(position), **origin}, indent=1).encode())
-        _put_in_place(fresh, folder)
+        with folder_in_place_of(folder) as fresh:
+            save_lora(fresh / NETWORK_FILE, network, None, {})
+            buffer = io.BytesIO()
+            torch.save(dict(rest), buffer)
+            write_whole(fresh / TENSORS_FILE, buffer.getbuffer())
+            write_whole(fresh / POSITION_FILE, json.dumps({**asdict(position), **origin}, indent=1).encode())
     except OSError as error:
         raise unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """A folder cannot be replaced in one go: the earlier one waits as .old and comes back when it must."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_state(folder: Path) -> tuple[StateFolder, dict[str, torch.Tensor], dict[str, Any]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import Problem, RunError
-from kohyakit.files import draft_for, is_link
+from kohyakit.files import in_place_of, is_link
 from kohyakit.train.step import npz_caches
 from kohyakit.train.step.batches import Batch, TrainDataset, TrainImage, load_pixels
 from kohyakit.train.step.rng import Order
@@ -266,6 +266,5 @@ def _write_latents(path: Path, latents: Tensor) -> None:
     if is_link(path.parent):
         return  # not our folder then; it costs time only
     path.parent.mkdir(exist_ok=True)
-    temporary = draft_for(path)
-    save_file({"latents": latents.contiguous()}, temporary)
-    temporary.replace(path)
+    with in_place_of(path) as fresh:
+        save_file({"latents": latents.contiguous()}, fresh)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.sizes import letterbox
-from kohyakit.files import draft_for
+from kohyakit.files import writing
 from kohyakit.train.step.batches import TrainImage
 
 _TEXT = ("hidden_state1", "hidden_state2", "pool2")
@@ -174,10 +174,5 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
 def _write(path: Path, arrays: Mapping[str, Tensor]) -> None:
     import numpy as np
 
-    temporary = draft_for(path)
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in arrays.items()})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, sync=False) as file:
+        np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in arrays.items()})

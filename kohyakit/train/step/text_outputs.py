@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kohyakit.files import draft_for, is_link
+from kohyakit.files import in_place_of, is_link
 from kohyakit.models.conditioning import Conditioning
 from kohyakit.train.step.npz_caches import SharedText
 
@@ -119,6 +119,5 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     if is_link(path.parent):
         return  # not our folder then; it costs time only
     path.parent.mkdir(exist_ok=True)
-    temporary = draft_for(path)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    with in_place_of(path) as fresh:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh)
