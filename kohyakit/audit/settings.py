@@ -86,7 +86,7 @@ def _from_config(config: TrainConfig, problems: list[Problem]) -> AuditSettings:
         batch_size=config.dataset.train_batch_size,
         caption_extension=config.dataset.caption_extention or config.dataset.caption_extension,
         upright=config.dataset.exif_orientation == "apply",
-        max_token_length=config["max_token_length"] or 75,
+        max_token_length=config.model.tokens,
     )
 
 

@@ -24,6 +24,7 @@ class Param:
     choices: tuple[Any, ...] = ()
     blank: tuple[Any, ...] = ()
     gui_blank: tuple[Any, ...] = ()
+    unset: Any = None
     separator: str = ""
     gui: tuple[str, ...] = ()
     own: bool = False
@@ -40,7 +41,8 @@ def param(default: Any, **about: Any) -> Any:
     default: sd-scripts' default, or ours for a parameter of our own (`own=True`).
     ge, gt, le: bounds of a number, of each in a list. choices: the accepted values. blank: values that read as
     "not given" wherever they stand; gui_blank: those that do so only in a GUI preset (a 0 there is often "off",
-    where a 0 in a TOML is a zero). separator: what parts a list written as text (white space without one).
+    where a 0 in a TOML is a zero). unset: what counts where nothing is given, "=name" for another parameter's value
+    (see `standing`). separator: what parts a list written as text (white space without one).
     gui: the kohya_ss GUI's names for it where they differ. secret: never written to a record or a log.
     help: what it does, in plain words. tip: what to try when.
     """
@@ -62,6 +64,15 @@ class Spec:
     @property
     def flag(self) -> str:
         return "--" + self.name
+
+
+def standing(section: Any, name: str) -> Any:
+    """A parameter's value in force: what counts for it where nothing was given."""
+    value = getattr(section, name)
+    if value not in (None, "", ()):
+        return value
+    unset = type(section).__dataclass_fields__[name].metadata["param"].unset
+    return standing(section, unset[1:]) if isinstance(unset, str) and unset.startswith("=") else unset
 
 
 _KINDS = {int: "int", float: "float", bool: "bool", str: "str"}

@@ -33,7 +33,6 @@ _TAB_NAMES = {"lora": "LoRA", "dreambooth": "Dreambooth", "finetune": "Finetune"
 _FAMILIES = ("flux1", "sd3", "hunyuan_image", "hunyuan", "anima", "lumina", "sdxl", "flux")  # in names of GUI fields
 # What people call a parameter in conversation.
 _EVERYDAY = {**OTHER_NAMES, "locon": "conv_dim", "dora": "dora_wd"}
-_FALLS_BACK = {"unet_lr": "learning_rate", "text_encoder_lr": "learning_rate"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,9 +183,10 @@ def _origin(spec: Spec, config: TrainConfig) -> str:
     own = default_in(config.launch.script, spec.name, value)
     if own != value:
         return f"not given; {config.launch.script} takes {own}"
-    if value is None and spec.name in _FALLS_BACK:
-        other = _FALLS_BACK[spec.name]
-        return f"not given, so {other} counts: {config[other]:g}"
+    unset = spec.about.unset
+    if value is None and unset is not None:
+        other = unset[1:] if isinstance(unset, str) and unset.startswith("=") else ""
+        return f"not given, so {other} counts: {config[other]}" if other else f"not given, which is {unset}"
     return f"{file} does not say; " + ("kohyakit's default" if spec.about.own else "sd-scripts' default")
 
 

@@ -98,7 +98,7 @@ def _through_checkout(config: TrainConfig, plan: Plan, started: Run, found: chec
 
 def _move_earlier(config: TrainConfig, started: Run, echo: Echo) -> None:
     """sd-scripts writes over what lies there under its name, so that moves aside first."""
-    output, name = Path(config.saving.output_dir or ".").absolute(), config.saving.output_name or "last"
+    output, name = Path(config.saving.output_dir or ".").absolute(), config.saving.name
     start = (config.training.resume, config.network.network_weights)
     moved = keep_all_earlier(started, output, name, (path for path in start if path))
     if moved:
@@ -181,7 +181,7 @@ def _finish(config: TrainConfig, started: Run, ended: Ended, python: str, echo: 
 
 def _saved(config: TrainConfig, started: Run, output: Path) -> int:
     """Note the models and states that came into being since the run began; returns how many models."""
-    name = config.saving.output_name or "last"
+    name = config.saving.name
     began = datetime.fromisoformat(started.record.started).timestamp() - 2  # some file systems keep even seconds only
     count = 0
     for path in sorted(output.glob(f"{_literal(name)}*")):

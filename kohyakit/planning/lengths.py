@@ -122,7 +122,7 @@ def learning_rates(config: TrainConfig, text_encoders: int = 1) -> LearningRates
     """
     optimizer, network = config.optimizer, config.network
     base = optimizer.learning_rate
-    unet = base if optimizer.unet_lr is None else optimizer.unet_lr
+    unet = optimizer.unet_rate
     given = optimizer.text_encoder_lr or (base,)
     if network.network_module not in SEVERAL_TEXT_RATES:
         given = given[:1]

@@ -81,8 +81,8 @@ def make_plan(
         unused=scan.unused,
         start=start,
         earlier=saves.earlier_points(config, course),
-        name=saves.name(config),
-        ending=saves.extension(config),
+        name=config.saving.name,
+        ending=config.saving.extension,
     )
     problems += [Problem("buckets", filling.refused, "", "bucket_settings") for filling in filled if filling.refused]
     if backend == "kohyakit":

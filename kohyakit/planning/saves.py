@@ -15,8 +15,8 @@ def save_points(config: TrainConfig, course: Course) -> tuple[SavePoint, ...]:
         return ()
     saving = config.saving
     points = [point for point in _on_the_way(config, course) if point.step > course.start.step]
-    state = f"{name(config)}-state" if saving.save_state or saving.save_state_on_train_end else None
-    last = SavePoint(course.last_step, course.last_epoch, name(config) + extension(config), state)
+    state = f"{config.saving.name}-state" if saving.save_state or saving.save_state_on_train_end else None
+    last = SavePoint(course.last_step, course.last_epoch, config.saving.name + config.saving.extension, state)
     return (*points, last)
 
 
@@ -30,16 +30,6 @@ def earlier_points(config: TrainConfig, course: Course) -> tuple[SavePoint, ...]
         return point.step <= done and any(at and at > done for at in (point.deleted_at, point.state_deleted_at))
 
     return tuple(point for point in _on_the_way(config, course) if goes(point))
-
-
-def name(config: TrainConfig) -> str:
-    """What the last file and every file of a stop are called by."""
-    return config.saving.output_name or "last"
-
-
-def extension(config: TrainConfig) -> str:
-    """`.safetensors`, `.ckpt` or `.pt`."""
-    return "." + (config.saving.save_model_as or "safetensors")
 
 
 def epoch_interval(config: TrainConfig, epochs: int) -> int | None:
@@ -73,7 +63,7 @@ def _by_epochs(config: TrainConfig, course: Course) -> Iterator[SavePoint]:
 
     for epoch in range(every, last + 1, every):
         title = f"{saving.output_name or 'epoch'}-{epoch:06d}"
-        point = SavePoint(course.end_of(epoch), epoch, title + extension(config), by="epoch")
+        point = SavePoint(course.end_of(epoch), epoch, title + config.saving.extension, by="epoch")
         yield _kept(config, point, title, deleted(epoch, kept), deleted(epoch, kept_states))
 
 
@@ -92,7 +82,7 @@ def _by_steps(config: TrainConfig, course: Course) -> Iterator[SavePoint]:
 
     for step in range(every, course.last_step + 1, every):
         title = f"{saving.output_name or 'at'}-step{step:08d}"
-        point = SavePoint(step, course.epoch_of(step), title + extension(config), by="step")
+        point = SavePoint(step, course.epoch_of(step), title + config.saving.extension, by="step")
         yield _kept(config, point, title, deleted(step, kept), deleted(step, kept_states))
 
 

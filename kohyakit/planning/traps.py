@@ -272,7 +272,7 @@ def lone_buckets(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
 
 
 def long_captions(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
-    room = config.model.max_token_length or 75
+    room = config.model.tokens
     too_long = [(count, record) for record in scan.records() if (count := _tokens(record.caption, room)) > room]
     if too_long:
         count, record = max(too_long, key=lambda pair: pair[0])

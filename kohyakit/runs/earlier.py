@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from kohyakit.config.sections.saving import SavingConfig
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import free_name, refuse_links
 from kohyakit.runs.record_file import unwritable
@@ -61,7 +62,7 @@ def restore(run: Run) -> dict[Path, Path]:
             Problem(run.record.version, "has no files that were moved aside", "its files are where it wrote them")
         )
     targets = {checkpoint.file: run.project / Path(checkpoint.file).name for checkpoint in kept}
-    keep_all_earlier(run, run.project, run.record.output_name or "last")
+    keep_all_earlier(run, run.project, run.record.output_name or SavingConfig().name)
     taken = [target.name for target in targets.values() if target.exists()]
     if taken:
         what = f"{taken[0]} is another file and stays where it is"

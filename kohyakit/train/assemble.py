@@ -238,7 +238,7 @@ def _shared_text(config: TrainConfig, model: Model, datasets: Sequence[TrainData
         caption = process_caption(image.record.caption, image.subset.captions, random.Random(0), 1)
         records.setdefault(caption, []).append(image.record)
     first, second = (encoder.config.hidden_size for encoder in model.text_encoders)
-    tokens = (config.model.max_token_length or 75) + 2
+    tokens = config.model.tokens + 2
     return SharedText(records, (first, second), tokens, config.dataset.cache_format == "sd-scripts", echo)
 
 
@@ -269,7 +269,7 @@ def _network_args(asked: NetworkConfig) -> NetworkArgs:
 def _lora_settings(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
     arguments = _network_args(asked)
     return LoraSettings(
-        dim=asked.network_dim or 4,
+        dim=asked.rank,
         alpha=asked.network_alpha,
         conv_dim=arguments.conv_dim,
         conv_alpha=1.0 if arguments.conv_alpha is None else arguments.conv_alpha,

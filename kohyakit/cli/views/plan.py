@@ -156,7 +156,7 @@ def _rates(config: TrainConfig, plan: Plan) -> Iterator[str]:
 
 def _lora(config: TrainConfig, plan: Plan) -> Iterator[str]:
     network = config.network
-    strength = f"rank {network.network_dim or 4}, alpha {network.network_alpha:g}"
+    strength = f"rank {network.rank}, alpha {network.network_alpha:g}"
     if network.dim_from_weights:
         strength = _strength_of(plan.weights)
     yield f"{network.network_module or 'no network_module'}, {strength}" + (

@@ -111,7 +111,7 @@ def adapter_settings(asked: NetworkConfig, *, as_lycoris: bool = False) -> Adapt
 
 
 def _lycoris(asked: NetworkConfig, args: NetworkArgs, *, as_lycoris: bool) -> AdapterSettings:
-    dim = asked.network_dim or 4
+    dim = asked.rank
     algo = ALGORITHMS.canonical(args.algo or "lora")
     preset = preset_named(args.preset or "full")
     dropout = asked.network_dropout if args.dropout is None else args.dropout
@@ -149,7 +149,7 @@ def _tucker(args: NetworkArgs) -> bool:
 
 
 def _native(asked: NetworkConfig, args: NetworkArgs, algo: str, *, as_lycoris: bool) -> AdapterSettings:
-    dim = asked.network_dim or 4
+    dim = asked.rank
     return AdapterSettings(
         algo=algo,
         preset=Preset(_ALL if args.conv_dim is not None else _ALL[:1], convolutions=args.conv_dim is not None),

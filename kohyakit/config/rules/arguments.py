@@ -41,7 +41,7 @@ def argument_problems(config: TrainConfig) -> Iterator[Problem]:
         yield from schedule_argument_problems(name, scheduler_args(config))
     if not trains_lora(config):
         return
-    args, module = network_args(config), config.network.network_module or "networks.lora"
+    args, module = network_args(config), config.network.module
     if module in MODULE_ARGS:
         yield from args.problems
         for name in NETWORK_ARG_SPECS():

@@ -68,7 +68,7 @@ def block_count_wrong(config: TrainConfig) -> Finding:
 def dylora_ranks_do_not_fit(config: TrainConfig) -> Finding:
     if config.network.network_module != "networks.dylora":
         return None
-    args, rank = network_args(config), config.network.network_dim or 4
+    args, rank = network_args(config), config.network.rank
     if args.conv_dim is not None and args.conv_dim != rank:
         return f"DyLoRA needs conv_dim equal to network_dim, but they are {args.conv_dim} and {rank}", "make them equal"
     if rank % (args.unit or 1):

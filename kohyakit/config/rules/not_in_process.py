@@ -39,7 +39,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
     if config.launch.script not in SCRIPTS:
         what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {FAMILIES}"
         return (Problem("script", what, _OTHER_BACKEND, "family_not_built_in"),)
-    module = config.network.network_module or "networks.lora"
+    module = config.network.module
     if module not in NETWORKS:
         what = f"{module} is not trained in process; the built-in trainer does {', '.join(NETWORKS)}"
         return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)

@@ -103,9 +103,9 @@ def rates(config: TrainConfig) -> dict[str, float]:
     net, opt = config.network, config.optimizer
     found: dict[str, float] = {}
     if not net.network_train_text_encoder_only:
-        found["U-Net"] = opt.learning_rate if opt.unet_lr is None else opt.unet_lr
+        found["U-Net"] = opt.unet_rate
     if not net.network_train_unet_only and family(config) != "hunyuan_image":
-        found["text encoder"] = opt.text_encoder_lr[0] if opt.text_encoder_lr else opt.learning_rate
+        found["text encoder"] = opt.text_rate
     return found
 
 

@@ -27,7 +27,7 @@ _OTHER_ALPHA = ("networks.oft", "networks.oft_flux")  # their alpha is no streng
 @rule("warning")
 def alpha_above_rank(config: TrainConfig) -> Finding:
     net = config.network
-    rank = net.network_dim or 4
+    rank = net.rank
     if (
         trains_lora(config)
         and net.network_alpha > rank
@@ -256,7 +256,7 @@ def two_loss_weights(config: TrainConfig) -> Finding:
 
 @rule("warning")
 def timesteps_upside_down(config: TrainConfig) -> Finding:
-    low, high = config.noise_loss.min_timestep or 0, config.noise_loss.max_timestep or 1000
+    low, high = config.noise_loss.timesteps
     if low >= high:
         return (
             f"min_timestep {low} is not below max_timestep {high}, so only noise level {high} is trained",

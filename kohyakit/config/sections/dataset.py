@@ -240,6 +240,7 @@ class DatasetConfig:
     )
     validation_seed: int | None = param(
         None,
+        unset="=seed",
         help="Seed for choosing the pictures held back for validation; not given, the seed of the training.",
         tip="Fix it so that runs are measured on the same pictures.",
     )

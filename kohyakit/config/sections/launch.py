@@ -127,6 +127,7 @@ class LaunchConfig:
     )
     main_process_port: int | None = param(
         None,
+        unset=29500,
         ge=0,
         le=65535,
         blank=(0, ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kohyakit.config.param import param
+from kohyakit.config.param import param, standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,7 @@ class ModelConfig:
     )
     max_token_length: int | None = param(
         None,
+        unset=75,
         choices=(150, 225),
         blank=(75, ""),
         gui_blank=(0,),
@@ -60,6 +61,7 @@ class ModelConfig:
     )
     clip_skip: int | None = param(
         None,
+        unset=1,
         ge=1,
         blank=("",),
         gui_blank=(0,),
@@ -95,3 +97,13 @@ class ModelConfig:
         help="Read model files whole instead of mapping them into memory.",
         tip="On when loading is very slow, as in WSL or on network drives.",
     )
+
+    @property
+    def tokens(self) -> int:
+        """max_token_length in force."""
+        return int(standing(self, "max_token_length"))
+
+    @property
+    def skip(self) -> int:
+        """clip_skip in force: which of the text encoder's last layers is read."""
+        return int(standing(self, "clip_skip"))

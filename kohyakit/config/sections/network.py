@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kohyakit.config.arguments.network_args import NetworkArgs
 from kohyakit.config.arguments.network_modules import MODULE_ARGS, NETWORK_ARG_SPECS, parse_network_args
-from kohyakit.config.param import param
+from kohyakit.config.param import param, standing
 
 __all__ = ["MODULE_ARGS", "NETWORK_ARG_SPECS", "NetworkArgs", "NetworkConfig", "parse_network_args"]
 
@@ -26,6 +26,7 @@ class NetworkConfig:
     )
     network_module: str | None = param(
         None,
+        unset="networks.lora",
         blank=("",),
         metavar="MODULE",
         help="The kind of network: networks.lora for LoRA and LoCon, lycoris.kohya for LoHa, LoKr, DoRA and "
@@ -34,6 +35,7 @@ class NetworkConfig:
     )
     network_dim: int | None = param(
         None,
+        unset=4,
         ge=1,
         blank=("",),
         gui_blank=(0,),
@@ -48,6 +50,7 @@ class NetworkConfig:
     )
     network_dropout: float | None = param(
         None,
+        unset=0,
         ge=0,
         le=1,
         blank=(0, ""),
@@ -77,6 +80,7 @@ class NetworkConfig:
     )
     scale_weight_norms: float | None = param(
         None,
+        unset=0,
         ge=0,
         blank=(0, ""),
         help="After each step shrink every adapter whose norm exceeds this value, which keeps the LoRA from "
@@ -97,3 +101,13 @@ class NetworkConfig:
         help="Strength of each file in base_weights, in their order; missing ones count as 1.",
         tip="The strength you draw with.",
     )
+
+    @property
+    def rank(self) -> int:
+        """network_dim in force."""
+        return int(standing(self, "network_dim"))
+
+    @property
+    def module(self) -> str:
+        """network_module in force."""
+        return str(standing(self, "network_module"))

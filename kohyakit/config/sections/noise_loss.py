@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kohyakit.config.param import param
+from kohyakit.config.param import param, standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,6 +13,7 @@ class NoiseLossConfig:
 
     noise_offset: float | None = param(
         None,
+        unset=0,
         blank=(0, ""),
         help="Adds a random constant of this size to each channel's noise, so that the model learns darker and "
         "brighter pictures.",
@@ -25,6 +26,7 @@ class NoiseLossConfig:
     )
     multires_noise_iterations: int | None = param(
         None,
+        unset=0,
         ge=0,
         blank=(0, ""),
         help="Adds coarser and coarser noise in up to this many layers (pyramid noise), another way to wider contrast.",
@@ -32,6 +34,7 @@ class NoiseLossConfig:
     )
     ip_noise_gamma: float | None = param(
         None,
+        unset=0,
         ge=0,
         blank=(0, ""),
         help="Disturbs the model's input with extra noise of this strength, while the target stays the same; a "
@@ -50,12 +53,14 @@ class NoiseLossConfig:
     )
     adaptive_noise_scale: float | None = param(
         None,
+        unset=0,
         blank=(0, ""),
         help="Adds this times the latents' mean brightness to the noise offset. Refused without noise_offset.",
         tip="About the size of noise_offset, or leave it out.",
     )
     min_timestep: int | None = param(
         None,
+        unset=0,
         ge=0,
         le=1000,
         blank=(0, ""),
@@ -64,6 +69,7 @@ class NoiseLossConfig:
     )
     max_timestep: int | None = param(
         None,
+        unset=1000,
         ge=1,
         le=1000,
         blank=("",),
@@ -109,6 +115,7 @@ class NoiseLossConfig:
     )
     min_snr_gamma: float | None = param(
         None,
+        unset=0,
         ge=0,
         blank=(0, ""),
         help="Cap on the signal-to-noise ratio that weighs the loss, so that nearly clean pictures do not "
@@ -132,3 +139,9 @@ class NoiseLossConfig:
         help="Weigh the loss by one over the root of the signal-to-noise ratio, which favours composition.",
         tip="Instead of min_snr_gamma, not beside it.",
     )
+
+    @property
+    def timesteps(self) -> tuple[int, int]:
+        """The noise levels in force, the second not among them."""
+        high = self.max_timestep  # a 0 that is written down is one
+        return int(standing(self, "min_timestep")), int(standing(self, "max_timestep") if high is None else high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kohyakit.config.arguments.key_values import parse_key_values
-from kohyakit.config.param import param
+from kohyakit.config.param import param, standing
 from kohyakit.registry import SCHEDULERS
 
 __all__ = ["OptimizerConfig", "parse_key_values"]
@@ -17,6 +17,7 @@ class OptimizerConfig:
 
     optimizer_type: str = param(
         "",
+        unset="AdamW",
         gui=("optimizer",),
         help="The rule that turns gradients into steps: AdamW (also when empty), AdamW8bit, Lion, Adafactor, "
         "Prodigy, DAdaptAdam, AdamWScheduleFree …, a torch.optim class, or package.module.Class. Upper and lower "
@@ -122,6 +123,7 @@ class OptimizerConfig:
     )
     unet_lr: float | None = param(
         None,
+        unset="=learning_rate",
         ge=0,
         blank=("",),
         gui_blank=(0,),
@@ -130,6 +132,7 @@ class OptimizerConfig:
     )
     text_encoder_lr: tuple[float, ...] | None = param(
         None,
+        unset="=learning_rate",
         ge=0,
         blank=("",),
         gui_blank=(0,),
@@ -177,6 +180,16 @@ class OptimizerConfig:
     @property
     def in_force(self) -> str:
         """The optimizer's name as it was written, also by the two old switches; AdamW where nothing names one."""
-        if self.optimizer_type:
-            return self.optimizer_type
-        return "AdamW8bit" if self.use_8bit_adam else "Lion" if self.use_lion_optimizer else "AdamW"
+        old = "AdamW8bit" if self.use_8bit_adam else "Lion" if self.use_lion_optimizer else ""
+        return self.optimizer_type or old or str(standing(self, "optimizer_type"))
+
+    @property
+    def unet_rate(self) -> float:
+        """unet_lr in force."""
+        return float(standing(self, "unet_lr"))
+
+    @property
+    def text_rate(self) -> float:
+        """text_encoder_lr in force, of several the first."""
+        rate = standing(self, "text_encoder_lr")
+        return float(rate[0] if isinstance(rate, tuple) else rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kohyakit.config.param import param
+from kohyakit.config.param import param, standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,6 +13,7 @@ class SavingConfig:
 
     console_log_level: str | None = param(
         None,
+        unset="INFO",
         choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         blank=("",),
         help="Which messages are printed, from all (DEBUG) to the worst (CRITICAL); not given, INFO.",
@@ -107,6 +108,7 @@ class SavingConfig:
     )
     output_name: str | None = param(
         None,
+        unset="last",
         blank=("",),
         help="Name of the LoRA file without ending; intermediate saves add -000001 or -step00000100.",
         tip="Short and telling; it is also what prompts will call the LoRA. dog-{version} becomes dog-1a, then dog-1b.",
@@ -198,6 +200,7 @@ class SavingConfig:
     )
     save_last_n_epochs_state: int | None = param(
         None,
+        unset="=save_last_n_epochs",
         ge=0,
         blank=("",),
         gui_blank=(0,),
@@ -214,6 +217,7 @@ class SavingConfig:
     )
     save_last_n_steps_state: int | None = param(
         None,
+        unset="=save_last_n_steps",
         ge=0,
         blank=("",),
         gui_blank=(0,),
@@ -294,9 +298,20 @@ class SavingConfig:
     )
     save_model_as: str | None = param(
         None,
+        unset="safetensors",
         choices=("ckpt", "pt", "safetensors", "diffusers", "diffusers_safetensors"),
         blank=("",),
         help="File format. LoRAs: safetensors (the default), ckpt or pt; embeddings: pt by default; full models: "
         "that of the base model by default, also diffusers.",
         tip="safetensors: safe to open and quick to load.",
     )
+
+    @property
+    def name(self) -> str:
+        """output_name in force, for the last file and what goes with it; those on the way have names of their own."""
+        return str(standing(self, "output_name"))
+
+    @property
+    def extension(self) -> str:
+        """`.safetensors`, `.ckpt` or `.pt`."""
+        return f".{standing(self, 'save_model_as')}"

@@ -208,6 +208,7 @@ class TrainingConfig:
     )
     blocks_to_swap: int | None = param(
         None,
+        unset=0,
         ge=0,
         blank=(0, ""),
         help="Transformer blocks that wait in main memory and are swapped in when needed (Flux, SD3, Lumina, "

@@ -122,7 +122,7 @@ def _common(config: TrainConfig, tab: str, family: str, known: Mapping[str, Fiel
         "noise_offset_random_strength": config["noise_offset_random_strength"],
         "multires_noise_iterations": config["multires_noise_iterations"] or 0,
         "multires_noise_discount": config["multires_noise_discount"],
-        "max_token_length": config["max_token_length"] or 75,
+        "max_token_length": config.model.tokens,
         "clip_skip": config["clip_skip"] or 0,
         "optimizer_args": " ".join(config["optimizer_args"] or ()),
         "lr_scheduler_args": " ".join(config["lr_scheduler_args"] or ()),

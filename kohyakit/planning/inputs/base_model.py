@@ -110,7 +110,7 @@ def _settings(
     if model.family == "sdxl" and (layers < _SDXL_LAYER or model.text_encoders[1].layers < 1):
         what = f"its text encoder has {layers} layers, but SDXL takes the state after layer {_SDXL_LAYER}"
         yield Problem(where, what, "give a model of this family", "wrong_model")
-    skip = config.model.clip_skip or 1
+    skip = config.model.skip
     if model.family in ("sd1", "sd2") and skip > layers:
         cure = f"choose 1 to {layers}; 2 is usual for anime models"
         yield Problem("clip_skip", f"is {skip}, but the text encoder has {layers} layers", cure, "clip_skip_too_deep")

@@ -94,7 +94,7 @@ def rank_of(config: TrainConfig, weights: NetworkWeights | None) -> Rank:
     """How each layer's rank is found."""
     if weights is not None and config.network.dim_from_weights:
         return lambda name, layer: weights.ranks[name]
-    return ranks(config.network.network_dim or 4, network_args(config).conv_dim)
+    return ranks(config.network.rank, network_args(config).conv_dim)
 
 
 def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None) -> Iterator[Problem]:

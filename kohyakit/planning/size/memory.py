@@ -102,7 +102,7 @@ def _activations(config: TrainConfig, model: Architecture, loads: Loads, *, half
     kept = latent_pixels * table[model.family] * 1024 * width
     if not config.network.network_train_unet_only:
         captions = max((min(row.images, data.batch_size) for data, rows in loads for row in rows), default=0)
-        kept += captions * _text_activations(model, config.model.max_token_length or 75, checkpointing=checkpointing)
+        kept += captions * _text_activations(model, config.model.tokens, checkpointing=checkpointing)
     return int(kept * (_AUTOCAST if half else 2))
 
 

@@ -11,15 +11,6 @@ from typing import Any
 
 from kohyakit.config.train import SPECS
 
-# What sd-scripts takes where nothing is given; "=name" is another setting's value.
-_NOT_GIVEN = {
-    "optimizer_type": "AdamW", "network_dim": 4, "clip_skip": 1, "max_token_length": 75, "save_model_as": "safetensors",
-    "noise_offset": 0, "multires_noise_iterations": 0, "ip_noise_gamma": 0, "adaptive_noise_scale": 0,
-    "min_timestep": 0, "max_timestep": 1000, "min_snr_gamma": 0, "scale_weight_norms": 0, "network_dropout": 0,
-    "blocks_to_swap": 0, "output_name": "last", "console_log_level": "INFO", "main_process_port": 29500,
-    "unet_lr": "=learning_rate", "text_encoder_lr": "=learning_rate", "validation_seed": "=seed",
-    "save_last_n_epochs_state": "=save_last_n_epochs", "save_last_n_steps_state": "=save_last_n_steps",
-}  # fmt: skip
 _PLACES = ("DIR", "FILE", "FILE...", "FILE|DIR", "FILE|URL", "PATH")
 _SQUARE = re.compile(r"\s*(\d+)\s*,\s*\1\s*")  # a resolution of 512,512 is one of 512
 
@@ -36,7 +27,7 @@ def in_force(name: str, settings: Mapping[str, Any]) -> Any:
     if _blank(value) and spec is not None:
         value = spec.default
     if _blank(value):
-        value = _NOT_GIVEN.get(name)
+        value = spec.about.unset if spec is not None else None
         if isinstance(value, str) and value.startswith("="):
             return in_force(value[1:], settings)
     return _comparable(value)

@@ -271,7 +271,6 @@ def model_spec(config: TrainConfig, now: datetime) -> dict[str, str]:
                  "trigger_phrase", "preprocessor", "is_negative_embedding"):  # fmt: skip
         found[name] = config[f"metadata_{name}"]
     if noise.min_timestep is not None or noise.max_timestep is not None:
-        high = 1000 if noise.max_timestep is None else noise.max_timestep
-        found["timestep_range"] = f"{noise.min_timestep or 0},{high}"
+        found["timestep_range"] = ",".join(map(str, noise.timesteps))
     found["encoder_layer"] = model.clip_skip
     return {f"modelspec.{name}": str(value) for name, value in found.items() if value is not None}

@@ -86,8 +86,7 @@ def sample_noise(latents: Tensor, config: NoiseLossConfig, stream: StepStream) -
 
 def sample_timesteps(count: int, config: NoiseLossConfig, stream: StepStream) -> Tensor:
     """Timesteps in [min_timestep, max_timestep), [count] on the CPU; a range of nothing gives its upper end."""
-    low = config.min_timestep or 0
-    high = TRAIN_TIMESTEPS if config.max_timestep is None else config.max_timestep
+    low, high = config.timesteps
     if low >= high:
         return torch.full((count,), min(high, TRAIN_TIMESTEPS - 1), dtype=torch.long)
     return stream.randint(low, high, count)
