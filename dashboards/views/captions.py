@@ -5,7 +5,7 @@ import streamlit as st
 from kohyakit.dashboard.pages import caption_desk
 from kohyakit.dashboard.pages import captions as captioning
 from kohyakit.dashboard.pages.caption_model import ask_a_model
-from kohyakit.dashboard.pages.page import nothing, open_page
+from kohyakit.dashboard.pages.page import choose_part, nothing, open_page
 from kohyakit.dataset.editing.captions import caption_files
 
 opened = open_page("Captions")
@@ -44,23 +44,13 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 asked = caption_desk.tag_filter()
 found = [file for file in captioning.chosen_files(files, words or "", kind, tag) if caption_desk.fits(file, asked)]
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-    view = st.segmented_control(
-        "View",
-        ["One by one", "List", "Many at once", "Ask a model", "History"],
-        default="One by one",
-        required=True,
-        key="edit",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    parts = {
+        "One by one": lambda: caption_desk.desk(opened, folder, found, files),
+        "List": lambda: captioning.side_by_side(opened, folder, found),
+        "Many at once": lambda: captioning.many_at_once(opened, folder, found),
+        "Ask a model": lambda: ask_a_model(opened, folder, files),
+        "History": lambda: captioning.past(folder),
+    }
+    draw = choose_part(parts, key="edit")
     st.caption(f"{len(found)} of {len(files)} photos", width="content")
-if view == "One by one":
-    caption_desk.desk(opened, folder, found, files)
-elif view == "List":
-    captioning.side_by_side(opened, folder, found)
-elif view == "Many at once":
-    captioning.many_at_once(opened, folder, found)
-elif view == "Ask a model":
-    ask_a_model(opened, folder, files)
-else:
-    captioning.past(folder)
+draw()

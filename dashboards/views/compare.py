@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import compare as comparing
-from kohyakit.dashboard.pages.page import nothing, open_page, pick_runs
+from kohyakit.dashboard.pages.page import choose_part, nothing, open_page, pick_runs
 
 opened = open_page("Compare")
 if not opened.runs:
@@ -14,20 +14,10 @@ if not runs:
     nothing("Nothing is picked.", "Pick runs in the field above, or tick them on the Runs page.")
     st.stop()
 
-view = st.segmented_control(
-    "View",
-    ["Curves", "Settings", "Data sets", "Export"],
-    default="Curves",
-    required=True,
-    key="view",
-    bind="query-params",
-    label_visibility="collapsed",
-)
-if view == "Curves":
-    comparing.curves(runs)
-elif view == "Settings":
-    comparing.settings(runs)
-elif view == "Data sets":
-    comparing.photos(opened, runs)
-else:
-    comparing.export(opened, runs)
+parts = {
+    "Curves": lambda: comparing.curves(runs),
+    "Settings": lambda: comparing.settings(runs),
+    "Data sets": lambda: comparing.photos(opened, runs),
+    "Export": lambda: comparing.export(opened, runs),
+}
+choose_part(parts, key="view")()

@@ -5,7 +5,7 @@ import streamlit as st
 from kohyakit.dashboard.pages import captions as captioning
 from kohyakit.dashboard.pages import data_set as auditing
 from kohyakit.dashboard.pages import mend as mending
-from kohyakit.dashboard.pages.page import nothing, open_page
+from kohyakit.dashboard.pages.page import choose_part, nothing, open_page
 
 opened = open_page("Data set")
 left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -31,22 +31,11 @@ report = auditing.report_of(folder, resolution)
 if report is None:
     st.stop()
 auditing.headline(report)
-view = st.segmented_control(
-    "View",
-    ["Findings", "Duplicates", "Sizes", "Captions", "Mend"],
-    default="Findings",
-    required=True,
-    key="look",
-    bind="query-params",
-    label_visibility="collapsed",
-)
-if view == "Findings":
-    auditing.findings(opened, report)
-elif view == "Duplicates":
-    auditing.duplicates(opened, report)
-elif view == "Sizes":
-    auditing.sizes(report)
-elif view == "Captions":
-    auditing.captions(report)
-else:
-    mending.mend(folder, report)
+parts = {
+    "Findings": lambda: auditing.findings(opened, report),
+    "Duplicates": lambda: auditing.duplicates(opened, report),
+    "Sizes": lambda: auditing.sizes(report),
+    "Captions": lambda: auditing.captions(report),
+    "Mend": lambda: mending.mend(folder, report),
+}
+choose_part(parts, key="look")()

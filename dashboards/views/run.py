@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import one_run
-from kohyakit.dashboard.pages.page import nothing, open_page
+from kohyakit.dashboard.pages.page import choose_part, nothing, open_page
 
 opened = open_page("Run")
 if not opened.runs:
@@ -18,20 +18,10 @@ with left:
 with right:
     one_run.note_form(run)
     one_run.links(run)
-view = st.segmented_control(
-    "View",
-    ["Files", "Settings", "Samples", "Log"],
-    default="Files",
-    required=True,
-    key="part_of_run",
-    bind="query-params",
-    label_visibility="collapsed",
-)
-if view == "Files":
-    one_run.files(run)
-elif view == "Settings":
-    one_run.settings(run)
-elif view == "Samples":
-    one_run.pictures(opened, run)
-else:
-    one_run.log(run)
+parts = {
+    "Files": lambda: one_run.files(run),
+    "Settings": lambda: one_run.settings(run),
+    "Samples": lambda: one_run.pictures(opened, run),
+    "Log": lambda: one_run.log(run),
+}
+choose_part(parts, key="part_of_run")()

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import samples as sampling
-from kohyakit.dashboard.pages.page import nothing, open_page, pick_runs
+from kohyakit.dashboard.pages.page import choose_part, nothing, open_page, pick_runs
 from kohyakit.dashboard.read.samples import samples_of, strengths
 
 opened = open_page("Samples")
@@ -22,15 +22,10 @@ if not any(found.values()):
     )
     st.stop()
 
-modes = ["Side by side", "Before and after"]
+parts = {
+    "Side by side": lambda: sampling.side_by_side(opened, runs),
+    "Before and after": lambda: sampling.before_after(opened, runs),
+}
 if any(strengths(samples) for samples in found.values()):
-    modes.append("Epochs × strengths")
-mode = st.segmented_control(
-    "Show", modes, default=modes[0], required=True, key="show", bind="query-params", label_visibility="collapsed"
-)
-if mode == modes[0]:
-    sampling.side_by_side(opened, runs)
-elif mode == modes[1]:
-    sampling.before_after(opened, runs)
-else:
-    sampling.strength_grid(opened, runs)
+    parts["Epochs × strengths"] = lambda: sampling.strength_grid(opened, runs)
+choose_part(parts, key="show")()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -136,6 +136,15 @@ def sentence_list(sentences: Iterable[tuple[str, str, str]]) -> str:
 
 def show_error(error: KohyakitError) -> None:
     show_problems(error.problems)
+
+
+def choose_part(parts: Mapping[str, Callable[[], None]], *, key: str) -> Callable[[], None]:
+    """A row of names, the first chosen at first and the choice in the address -> what draws the chosen part."""
+    name = st.segmented_control(
+        "View", list(parts), default=next(iter(parts)), required=True, key=key, bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return parts[name]
 
 
 def nothing(title: str, next_step: str, code: str = "") -> None:
