@@ -73,7 +73,9 @@ _EXTRAS = {
     "yaml": ("pyyaml", "yaml"),
     "PIL": ("pillow", "audit"),
     "cv2": ("opencv-python-headless", "audit"),
-    "streamlit": ("streamlit", "dashboard"),
+    **{name: (name, "dashboard") for name in ("starlette", "streamlit", "uvicorn")},
+    **{name: (name, "caption") for name in ("huggingface_hub", "onnxruntime")},
+    "jpeglib": ("jpeglib", "lossless"),
     "tensorboard": ("tensorboard", "train"),
 }
 

@@ -12,8 +12,6 @@ from kohyakit.dataset.caption import Caption
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MODES = ("skip", "overwrite", "append", "prepend")
-
 
 class Captioner(Protocol):
     """A model that says what is on a picture. `about`: its name and what it runs on, said before the first picture."""

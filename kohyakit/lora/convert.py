@@ -20,8 +20,6 @@ from kohyakit.lora.weights.file import LoraFile
 from kohyakit.lora.weights.names import PARTS, split_name
 from kohyakit.lora.weights.updates import method_of
 
-LAYOUTS = ("kohya", "diffusers", "peft")
-
 
 @dataclass(frozen=True, slots=True)
 class Converted:

@@ -41,17 +41,6 @@ class Pixels:
     rgb: np.ndarray
     scale: float
 
-    def grey(self, longest: int | None = None) -> np.ndarray:
-        """Luma (BT.601), uint8 [h, w]; reduced by whole-number box means to about `longest` pixels or a bit more."""
-        from PIL import Image
-
-        image = Image.fromarray(self.rgb).convert("L")
-        if longest and max(image.size) >= 2 * longest:
-            image = image.reduce(max(image.size) // longest)
-        import numpy as np
-
-        return np.asarray(image)
-
 
 @dataclass(frozen=True, slots=True)
 class Examination:
@@ -83,13 +72,6 @@ class Examination:
     file_size: int = 0
     digest: str = ""
     pixels: Pixels | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def upright_size(self) -> tuple[int, int] | None:
-        """(width, height) as shown: swapped for orientation 5 to 8."""
-        if self.width is None or self.height is None:
-            return None
-        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:

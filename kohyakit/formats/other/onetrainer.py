@@ -160,7 +160,6 @@ def _clip(reading: Reading, value: Any) -> None:
     reading.take("max_grad_norm", 0.0 if value is None else value)
 
 
-_LATER = "see the key beside it"  # said again, better, by what reads both
 _RULES: Mapping[str, Rule] = {
     "training_method": _method,
     "model_type": _model,

@@ -11,7 +11,6 @@ from kohyakit.errors import KohyakitError, Problem
 from kohyakit.formats.weights.header import Shapes
 
 UNET = "model.diffusion_model."
-SD_FAMILIES = ("sd1", "sd2", "sdxl")
 _LARGEST_CONFIG = 8_000_000  # bytes
 TITLES = {
     "sd1": "a Stable Diffusion 1.x model", "sd2": "a Stable Diffusion 2.x model",

@@ -21,7 +21,6 @@ from kohyakit.planning.inputs.model_tensors import Wanted
 from kohyakit.planning.size import architecture as arch
 from kohyakit.planning.size.architecture import Architecture
 
-OPTION = "pretrained_model_name_or_path"
 AGAIN = "take the full model, or download it again"
 _SDXL_LAYER = 11  # of the first text encoder, whose state is taken
 _UNREADABLE = "name a diffusers folder, or a .safetensors or .ckpt file"
