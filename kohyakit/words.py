@@ -84,6 +84,14 @@ def when(stamp: str) -> str:
         return stamp
 
 
+def bounds(
+    *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None
+) -> str:
+    """`at least 1 and at most 10`, `above 0`; empty without any."""
+    said = (("at least", ge), ("above", gt), ("at most", le), ("below", lt))
+    return " and ".join(f"{word} {limit:g}" for word, limit in said if limit is not None)
+
+
 def listed(items: Iterable[str], most: int = 6) -> str:
     """`a, b, c` or, of many, `a, b … and 12 more`."""
     items = list(items)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit import words
-from kohyakit.words import cells, columns, count, cut, duration, listed, memory, number, read_size, size, when
+from kohyakit.words import bounds, cells, columns, count, cut, duration, listed, memory, number, read_size, size, when
 
 ROOM = Path(words.__file__).parent
 
@@ -100,6 +100,12 @@ def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
     ]
     assert columns([]) == []
     assert cells("犬 dog") == 6
+
+
+def test_bounds_in_words() -> None:
+    assert bounds(ge=1) == "at least 1"
+    assert bounds(gt=0, le=1) == "above 0 and at most 1"
+    assert bounds() == ""
 
 
 def test_a_text_is_cut_to_its_room() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
+from kohyakit import words
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -33,6 +35,11 @@ class Param:
     metavar: str = ""
     help: str = ""
     tip: str = ""
+
+    @property
+    def bounds(self) -> str:
+        """The bounds of a number in words; empty without any."""
+        return words.bounds(ge=self.ge, gt=self.gt, le=self.le)
 
 
 def param(default: Any, **about: Any) -> Any:

@@ -138,18 +138,10 @@ def _parameter(spec: Spec, config: TrainConfig | None) -> Explanation:
     return Explanation(
         name=spec.name, where="parameter" if not about.own else "parameter of kohyakit", section=spec.section,
         kind=("list of " + _KINDS[spec.kind] + "s") if spec.many else _KINDS[spec.kind],
-        help=about.help, tip=about.tip, bounds=bounds(spec), choices=about.choices, default=spec.default,
+        help=about.help, tip=about.tip, bounds=spec.about.bounds, choices=about.choices, default=spec.default,
         gui_names=about.gui, gui_defaults=gui_defaults, taken_by=tuple(sorted(ONLY_IN.get(spec.name, ()))),
         **_in_force(spec, config),
     )  # fmt: skip
-
-
-def bounds(spec: Spec) -> str:
-    """The bounds of a number in words; empty without any."""
-    about = spec.about
-    low = f"above {about.gt:g}" if about.gt is not None else f"at least {about.ge:g}" if about.ge is not None else ""
-    high = f"at most {about.le:g}" if about.le is not None else ""
-    return " and ".join(part for part in (low, high) if part)
 
 
 def _in_force(spec: Spec, config: TrainConfig | None) -> dict[str, Any]:
@@ -200,7 +192,7 @@ def _network_argument(spec: Spec, config: TrainConfig | None) -> Explanation:
     return Explanation(
         name=spec.name, where="network argument (inside network_args)",
         kind=("list of " + _KINDS[spec.kind] + "s") if spec.many else _KINDS[spec.kind],
-        help=spec.about.help, tip=spec.about.tip, bounds=bounds(spec), gui_defaults=defaults, taken_by=takers,
+        help=spec.about.help, tip=spec.about.tip, bounds=spec.about.bounds, gui_defaults=defaults, taken_by=takers,
         value=value, origin=origin,
     )  # fmt: skip
 
@@ -218,7 +210,7 @@ def _class_argument(name: str, config: TrainConfig | None) -> Iterator[Explanati
             yield Explanation(
                 name=name, where=f"argument of the {where.removeprefix('lr_')} (inside {where}_args)",
                 kind=_ARGUMENT_KINDS[str(about.kinds[0])], help=about.help, tip=about.tip,
-                bounds=about.bounds.removeprefix("of "), choices=about.choices, value=value, origin=origin,
+                bounds=about.bounds, choices=about.choices, value=value, origin=origin,
                 taken_by=tuple(taker for taker, entry in table.items() if name in entry.arguments),
             )  # fmt: skip
 

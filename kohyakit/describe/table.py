@@ -10,7 +10,6 @@ from kohyakit.config.param import Spec
 from kohyakit.config.scripts import ONLY_IN
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.describe.explain import bounds
 from kohyakit.formats.gui.fields import fields
 
 _HEAD = """# Parameters
@@ -50,7 +49,7 @@ def _rows(specs: list[Spec]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for spec in specs:
         gui = next((fields("lora")[key] for key in (spec.name, *spec.about.gui) if key in fields("lora")), None)
-        limits = bounds(spec) or ", ".join(str(choice) for choice in spec.about.choices)
+        limits = spec.about.bounds or ", ".join(str(choice) for choice in spec.about.choices)
         readers = ONLY_IN.get(spec.name)
         only = f" Only: {', '.join(sorted(readers))}." if readers and len(readers) <= 4 else ""
         yield _row(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from kohyakit import words
+
 NUMBER, WHOLE, SWITCH, NUMBERS, TEXT = "a number", "a whole number", "True or False", "a list of numbers", "text"
 _EXAMPLES = {NUMBER: "0.01", WHOLE: "100", SWITCH: "True", NUMBERS: "0.9,0.999", TEXT: "'text'"}
 
@@ -33,13 +35,12 @@ class Argument:
         if self.choices:
             *first, last = map(repr, self.choices)
             return f"{', '.join(first)} or {last}"
-        return " ".join(part for part in (str(self.kinds[0]), self.bounds) if part)
+        return f"{self.kinds[0]} {'of ' * (self.ge is not None)}{self.bounds}".rstrip()
 
     @property
     def bounds(self) -> str:
         """Its bounds in words; empty without any."""
-        said = (("above", self.gt), ("of at least", self.ge), ("below", self.lt))
-        return " and ".join(f"{words} {number:g}" for words, number in said if number is not None)
+        return words.bounds(ge=self.ge, gt=self.gt, lt=self.lt)
 
     @property
     def like(self) -> str:

@@ -105,11 +105,6 @@ def test_saved_reads_back_and_an_old_file_is_kept(tmp_path: Path, kind: str) -> 
     assert (tmp_path / "presets" / f"my dog.{kind}.old-1").read_bytes() == old
 
 
-def test_bounds_in_words() -> None:
-    assert preset.bounds(SPECS()["network_dim"]) == "from 1"
-    assert preset.bounds(SPECS()["network_dropout"]) == "0 to 1"
-
-
 @pytest.mark.parametrize(
     ("text", "name"),
     [("rank lora", "network_dim"), ("max_resolution", "resolution"), ("learning_rate", "learning_rate")],

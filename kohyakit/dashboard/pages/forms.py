@@ -13,7 +13,7 @@ from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
 from kohyakit.dashboard.draw import theme
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.read.preset import Draft, bounds
+from kohyakit.dashboard.read.preset import Draft
 from kohyakit.registry import OPTIMIZERS, SCHEDULERS
 from kohyakit.runs.comparison.compare import show
 
@@ -112,7 +112,7 @@ def help_of(spec: Spec) -> str:
     parts = [plain(about.help)]
     if about.tip:
         parts.append(f"**Try:** {plain(about.tip)}")
-    facts = [f"default {show(spec.default)}", *([f"takes {bounds(spec)}"] if bounds(spec) else [])]
+    facts = [f"default {show(spec.default)}", *([f"takes {about.bounds}"] if about.bounds else [])]
     if about.gui:
         facts.append(f"in the GUI: {', '.join(about.gui)}")
     if about.deprecated:

@@ -220,17 +220,6 @@ def write(config: TrainConfig, path: Path) -> None:
         train_toml.write(config, path, keep_secrets=True)
 
 
-def bounds(spec: Spec) -> str:
-    """The values a parameter takes, in words: "from 1", "above 0, at most 1"; empty without bounds."""
-    about = spec.about
-    if about.ge is not None and about.le is not None:
-        return f"{about.ge:g} to {about.le:g}"
-    parts = [f"from {about.ge:g}"] if about.ge is not None else []
-    parts += [f"above {about.gt:g}"] if about.gt is not None else []
-    parts += [f"at most {about.le:g}"] if about.le is not None else []
-    return ", ".join(parts)
-
-
 def matches(spec: Spec, text: str) -> bool:
     """Whether a search finds the parameter: every word in its name, its GUI names or its help."""
     about = spec.about
