@@ -10,6 +10,7 @@ from typing import Any
 
 from kohyakit.errors import Problem
 from kohyakit.resources import safe_environment
+from kohyakit.words import memory
 
 _SECONDS = 120
 _PROBE = """\
@@ -66,7 +67,7 @@ def in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(what, how it is) for each device."""
     for card in found.get("cards", ()):
         half = "bf16 and fp16" if card["bf16"] else "fp16, no bf16"
-        yield card["name"], f"{card['bytes'] / 1e9:.1f} GB, {half}"
+        yield card["name"], f"{memory(card['bytes'])}, {half}"
     if found.get("mps"):
         yield "Apple GPU", "through MPS"
     if "torch" in found and not found.get("cards") and not found.get("mps"):

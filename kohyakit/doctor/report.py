@@ -18,6 +18,7 @@ from kohyakit.doctor import devices, packages
 from kohyakit.errors import Problem
 from kohyakit.planning.machine import gpu_seen
 from kohyakit.runs.logs.scalar_cache import cache_folder
+from kohyakit.words import size
 
 _LOW_BYTES = 5_000_000_000  # an SDXL checkpoint does not fit
 # What changes where things are looked for or what computes. A name with a token is told as set, never its value.
@@ -55,7 +56,7 @@ def examine(folder: Path) -> Report:
         "System": tuple(_system()),
         "Packages": tuple(_packages()),
         "Devices": tuple(devices.in_words(found)),
-        "Disk": tuple((name, f"{free / 1e9:.1f} GB free") for name, free in _disks(folder)),
+        "Disk": tuple((name, f"{size(free)} free") for name, free in _disks(folder)),
         "sd-scripts": tuple((clean(str(place)), "") for place in checkouts(folder)) or (("none found nearby", ""),),
         "Surroundings": tuple(_variables()) or (("nothing set", ""),),
     }
@@ -118,7 +119,7 @@ def _disks(folder: Path) -> Iterator[tuple[str, int]]:
 def _full(folder: Path) -> Iterator[Problem]:
     for name, free in _disks(folder):
         if free < _LOW_BYTES:
-            what = f"the disk has {free / 1e9:.1f} GB left, and a training writes models, states and caches"
+            what = f"the disk has {size(free)} left, and a training writes models, states and caches"
             yield Problem(name, what, "make room", "disk_low", "warning")
 
 

@@ -71,7 +71,7 @@ def test_a_version_out_of_its_range() -> None:
 def test_cards_in_words_and_a_build_that_does_not_use_them() -> None:
     card = {"name": "NVIDIA GeForce RTX 2070", "bytes": 8_589_934_592, "bf16": False}
     assert list(devices.in_words({"torch": "2.6", "cards": [card]})) == [
-        ("NVIDIA GeForce RTX 2070", "8.6 GB, fp16, no bf16")
+        ("NVIDIA GeForce RTX 2070", "8.0 GiB, fp16, no bf16")
     ]
     (told,) = devices.problems({"torch": "2.6+cpu", "threads": 4}, has_nvidia=True)
     assert told.what.startswith("is a build without CUDA")
