@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from kohyakit.registry import ALGORITHMS, CAPTIONERS, CHECKS, MODELS, NETWORKS, OPTIMIZERS, SCHEDULERS, Table
+from kohyakit.registry import ALGORITHMS, CAPTIONERS, CHECKS, MODELS, NETWORKS, OPTIMIZERS, SCHEDULERS, Entry, Table
 
 TABLES: tuple[tuple[str, Table], ...] = (
     ("Model families, as `kohyakit train` loads them in process", MODELS),
@@ -17,15 +19,35 @@ TABLES: tuple[tuple[str, Table], ...] = (
 )
 
 
+def _takes(entry: Entry) -> str:
+    """Its arguments with what counts where they are not given; those that must be given stand alone."""
+    if not isinstance(entry.arguments, Mapping):
+        return ", ".join(entry.arguments)
+    return "; ".join(f"{name}{_usual(value)}" for name, value in entry.arguments.items())
+
+
+def _usual(value: Any) -> str:
+    if value is ...:
+        return ""
+    return f" {','.join(map(str, value))}" if isinstance(value, tuple) else f" {value}"
+
+
 def names_markdown() -> str:
     """The whole page, a table for each registry."""
-    parts = ["# Names", "Made from the registries by `python -m kohyakit.describe.names`. Case does not matter."]
+    parts = [
+        "# Names",
+        "Made from the registries by `python -m kohyakit.describe.names`. Case does not matter. "
+        "What an optimizer or a schedule takes stands with what counts where it is not given.",
+    ]
     for title, table in TABLES:
-        rows = ["| name | is | also called | needs |", "|---|---|---|---|"]
+        argued = any(entry.arguments for entry in table.values())
+        heads = ["name", "is", "also called", "needs", *(["takes"] if argued else [])]
+        rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name in table:
             entry = table[name]
             also = ", ".join(f"`{alias}`" for alias in entry.aliases)
-            rows.append(f"| `{name}` | {entry.help} | {also} | {entry.package} |")
+            cells = [f"`{name}`", entry.help, also, entry.package, *([_takes(entry)] if argued else [])]
+            rows.append(f"| {' | '.join(cells)} |")
         parts += [f"## {title}", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 
