@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-_COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
+from kohyakit.cli.views.terminal import severity
 
 
 @click.command()
@@ -34,7 +34,7 @@ def doctor(as_json: bool) -> None:
                 lines = textwrap.wrap(text, width - 16, break_long_words=False, break_on_hyphens=False) or [""]
                 click.echo(f"  {name:<13} " + f"\n{'':16}".join(lines))
         for problem in report.problems:
-            click.echo(f"{click.style(problem.severity, fg=_COLOURS[problem.severity])}: {problem}")
+            click.echo(f"{severity(problem.severity)}: {problem}")
         if not report.problems:
             click.echo("Nothing stands in the way.")
     sys.exit(0 if report.ok else 1)

@@ -68,6 +68,7 @@ def list_command(project: Path, expression: str | None, as_json: bool) -> None:
 def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
     """Show one run: what changed, its curves and what they tell, its files."""
     from kohyakit.cli.views import runs as runs_view
+    from kohyakit.cli.views import terminal
     from kohyakit.runs import registry
     from kohyakit.runs.as_json import run_data
     from kohyakit.runs.comparison import compare
@@ -83,8 +84,8 @@ def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
         return
     runs_view.show_run(run, summary, told, compare.story(run, every))
     if settings:
-        runs_view.heading("Settings that are not the default")
-        runs_view.table(runs_view.setting_lines(changed))
+        terminal.heading("Settings that are not the default")
+        terminal.table(runs_view.setting_lines(changed))
     runs_view.problems([*([run.problem] if run.problem else []), *problems])
 
 
@@ -156,7 +157,7 @@ def note(version: str, text: str, project: Path, as_json: bool) -> None:
 @_JSON
 def restore(version: str, project: Path, as_json: bool) -> None:
     """Put a run's files back under their names, where a later training of the same output_name moved them aside."""
-    from kohyakit.cli.views import runs as runs_view
+    from kohyakit.cli.views import terminal
     from kohyakit.runs import earlier, registry
 
     run = registry.find_run(registry.list_runs(registry.find_project(project)), version)
@@ -164,7 +165,7 @@ def restore(version: str, project: Path, as_json: bool) -> None:
     if as_json:
         _print_json({"run": run.record.version, "files": [str(path) for path in moved.values()]})
     else:
-        place = runs_view.near(run.project)
+        place = terminal.near(run.project)
         click.echo(f"{count(len(moved), 'file')} of {run.record.version} back in {place}")
 
 
@@ -178,6 +179,7 @@ def restore(version: str, project: Path, as_json: bool) -> None:
 def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, project: Path, as_json: bool) -> None:
     """List states and in-between models that could go; --yes moves them to runs/trash, --undo brings them back."""
     from kohyakit.cli.views import runs as runs_view
+    from kohyakit.cli.views import terminal
     from kohyakit.runs import as_json as data
     from kohyakit.runs import prune as pruning
     from kohyakit.runs import registry
@@ -194,7 +196,7 @@ def prune(versions: tuple[str, ...], dry_run: bool, undo: bool, imported: bool, 
     if not dry_run and found:
         moved = pruning.prune(place, found)
         files = f"{count(len(moved.files), 'file')} ({size(moved.bytes)})"
-        text = f"moved {files} to {runs_view.near(moved.trash)}"
+        text = f"moved {files} to {terminal.near(moved.trash)}"
         _tell_moved(moved, f"{text}; kohyakit runs prune --undo brings them back", as_json)
     elif as_json:
         _print_json([data.candidate_data(candidate) for candidate in found])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kohyakit.cli.views.terminal import severity
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.words import cut, read_size, size
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kohyakit.lora.resize import Resized
 
 _FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "": "unknown"}
-_COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
 
 
 def chosen_rule(**asked: Any) -> tuple[str, float]:
@@ -137,7 +137,7 @@ def show_inspection(found: Inspection, *, layers: bool) -> None:
     for title, text in rows:
         click.echo(f"  {title:8} {text}")
     for problem in found.findings:
-        click.echo(f"  {click.style(problem.severity, fg=_COLOURS[problem.severity]):8} {problem} [{problem.name}]")
+        click.echo(f"  {severity(problem.severity):8} {problem} [{problem.name}]")
     for reading in found.readings:
         _show_reading(reading)
     if layers:

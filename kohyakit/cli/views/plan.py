@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import click
 
+from kohyakit.cli.views.terminal import COLOURS, near
+from kohyakit.cli.views.terminal import width as terminal_width
 from kohyakit.config.rules import reading
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -21,7 +20,6 @@ from kohyakit.planning.plan import Plan
 from kohyakit.words import cells, count, cut, memory, padded
 
 _TITLE = 10
-_COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
 _SHOWN_A_KIND = 4
 _SHOWN_FILES = 6
 _SHOWN_BUCKETS = 12
@@ -29,7 +27,7 @@ _SHOWN_BUCKETS = 12
 
 def show_plan(config: TrainConfig, plan: Plan) -> None:
     """Print the errors, the plan where there is something to train, the other findings, and one closing line."""
-    width = min(100, max(60, shutil.get_terminal_size((80, 24)).columns)) - 1
+    width = terminal_width(100, 80)
     _findings(plan.errors, width)
     if plan.trains:
         _plan(config, plan, width)
@@ -73,13 +71,7 @@ def _column(number: int, noun: str, room: int) -> str:
 
 def _model(config: TrainConfig, plan: Plan) -> Iterator[str]:
     name = config.model.pretrained_model_name_or_path
-    yield f"{_near(name) if name else 'none'}" + (f" ({_family(plan)})" if plan.model and plan.model.known else "")
-
-
-def _near(path: str) -> str:
-    """A path as a person would write it from here."""
-    here = str(Path.cwd()) + os.sep
-    return shown(path.removeprefix(here))
+    yield f"{near(name) if name else 'none'}" + (f" ({_family(plan)})" if plan.model and plan.model.known else "")
 
 
 def _images(plan: Plan) -> Iterator[str]:
@@ -193,7 +185,7 @@ def _files(plan: Plan) -> Iterator[str]:
         yield "none"
         return
     if plan.output_dir:
-        yield _near(plan.output_dir)
+        yield near(plan.output_dir)
     points = plan.saves
     cut = points if len(points) <= _SHOWN_FILES else (*points[: _SHOWN_FILES - 2], None, points[-1])
     room = max(len(point.file) for point in points)
@@ -262,7 +254,7 @@ def _findings(findings: Sequence[Problem], width: int) -> None:
 
 def _closing(plan: Plan) -> None:
     counts = Counter(problem.severity for problem in plan.findings)
-    told = ", ".join(count(counts[severity], severity) for severity in _COLOURS if counts[severity])
+    told = ", ".join(count(counts[severity], severity) for severity in COLOURS if counts[severity])
     if counts["error"]:
         click.echo(click.style(f"Not ready: {told}.", fg="red", bold=True))
     elif plan.lacking_here:
@@ -272,7 +264,7 @@ def _closing(plan: Plan) -> None:
 
 
 def _finding(problem: Problem, width: int) -> None:
-    where = f"{_near(problem.where)}: " if problem.where else ""
+    where = f"{near(problem.where)}: " if problem.where else ""
     name = f" [{problem.name}]" if problem.name else ""
     text = textwrap.wrap(f"{where}{problem.what}{name}", width - _TITLE, break_on_hyphens=False)
     if name and text[-1].endswith(name.strip()):
@@ -280,6 +272,6 @@ def _finding(problem: Problem, width: int) -> None:
     text += textwrap.wrap(
         problem.cure, width - _TITLE, initial_indent="-> ", subsequent_indent="   ", break_on_hyphens=False
     )
-    label = click.style(f"{problem.severity:<{_TITLE}}", fg=_COLOURS.get(problem.severity), bold=True)
+    label = click.style(f"{problem.severity:<{_TITLE}}", fg=COLOURS.get(problem.severity), bold=True)
     for place, line in enumerate(text):
         click.echo((label if place == 0 else " " * _TITLE) + line)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import click
 
+from kohyakit.cli.views.terminal import heading, severity, table, width
 from kohyakit.dataset.fingerprint import subset_words
 from kohyakit.dataset.images import shown
 from kohyakit.errors import Problem
@@ -20,34 +19,13 @@ from kohyakit.runs.logs.metrics import Summary
 from kohyakit.runs.prune import Candidate
 from kohyakit.runs.run import Checkpoint, Run
 from kohyakit.runs.verdict import sentences
-from kohyakit.words import cells, columns, cut, duration, number, size, when
+from kohyakit.words import cut, duration, number, size, when
 
 _STATUS = {
     "finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow", "lost": "red",
     "failed": "red", "unreadable": "red", "planned": None,
 }  # fmt: skip
-_SEVERITY = {"error": "red", "warning": "yellow", "hint": "cyan", "good": "green"}
 _MOST = 12  # files of one kind that are named
-
-
-def width() -> int:
-    return min(120, max(60, shutil.get_terminal_size((100, 24)).columns)) - 1
-
-
-def table(rows: Iterable[Sequence[str]], heads: Sequence[str] = (), *, right: frozenset[int] = frozenset()) -> None:
-    """Columns as wide as their longest cell; the last one is cut to the terminal. right: columns set to the right."""
-    everything = [list(row) for row in ([heads] if heads else []) + list(rows)]
-    if not everything:
-        return
-    before = columns([row[:-1] for row in everything], right=right)
-    room = max(12, width() - max(map(cells, before)) - 2)
-    for place, line in enumerate(columns([[*row[:-1], cut(row[-1], room)] for row in everything], right=right)):
-        click.echo(click.style(line, dim=True) if heads and place == 0 else line)
-
-
-def heading(text: str) -> None:
-    click.echo()
-    click.echo(click.style(text, bold=True))
 
 
 def status(run: Run) -> str:
@@ -56,9 +34,7 @@ def status(run: Run) -> str:
 
 def problems(found: Iterable[Problem]) -> None:
     for problem in found:
-        click.echo(
-            f"{click.style(problem.severity, fg=_SEVERITY.get(problem.severity))}: {shown(str(problem))}", err=True
-        )
+        click.echo(f"{severity(problem.severity)}: {shown(str(problem))}", err=True)
 
 
 def show_list(runs: Sequence[Run], summaries: Mapping[Run, Mapping[str, Summary]]) -> None:
@@ -124,15 +100,15 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
     if told:
         heading("What they tell")
         for statement in told:
-            click.echo(f"  {click.style('•', fg=_SEVERITY[statement.severity])} {shown(statement.text)}")
+            click.echo(f"  {severity(statement.severity, '•')} {shown(statement.text)}")
     if record.checkpoints:
         heading("Files")
         for checkpoint in record.checkpoints:
             click.echo(f"  {shown(checkpoint.file)}  {size(checkpoint.bytes)}{_fate(run, checkpoint)}")
     if record.verdict:
         heading(f"Its LoRA (kohyakit lora check '{shown(str(record.verdict.get('file', '')))}')")
-        for severity, sentence in sentences(record.verdict):
-            click.echo(f"  {click.style('•', fg=_SEVERITY.get(severity))} {shown(sentence)}")
+        for kind, sentence in sentences(record.verdict):
+            click.echo(f"  {severity(kind, '•')} {shown(sentence)}")
 
 
 def _fate(run: Run, checkpoint: Checkpoint) -> str:
@@ -255,11 +231,3 @@ def _first(caption: str | None) -> str:
 
 def setting_lines(values: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(name, shown(show(value))) for name, value in values.items()]
-
-
-def near(path: Path) -> str:
-    """A path as a person would write it from here."""
-    try:
-        return shown(path.relative_to(Path.cwd()))
-    except ValueError:
-        return shown(path)
