@@ -24,7 +24,7 @@ from typing import Any
 
 from kohyakit.audit.repair.journal_reading import JOURNAL, PARTS, UNDO_FOLDER, Move, read_moves, read_records
 from kohyakit.errors import DatasetError, Problem
-from kohyakit.files import append_line, is_link, link_on_the_way, sync_folder
+from kohyakit.files import append_line, is_link, link_on_the_way, sync_folder, write_bytes
 
 _MARK = "mark"
 
@@ -85,10 +85,7 @@ class Journal:
         """Put a new file's bytes into the undo folder, forced to disk; `step` then moves it into place."""
         path = self._free("new", name)
         _no_link_on_the_way(self.root, path)
-        with open(path, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_bytes(path, data)
         return path
 
     def place_for(self, path: Path) -> Path:
