@@ -25,6 +25,8 @@ def written(text: str) -> gui_write.Preset:
             {"network_dim": 4, "LoRA_type": "Standard", "cache_latents": False, "xformers": "none"},
         ),
         ("network_dim = 4\nsdpa = true\n", "lora", {"xformers": "sdpa"}),
+        ("network_dim = 4\nuse_8bit_adam = true\n", "lora", {"optimizer": "AdamW8bit", "additional_parameters": ""}),
+        ("network_dim = 4\nuse_lion_optimizer = true\n", "lora", {"optimizer": "Lion"}),
         ("network_dim = 4\nlr_warmup_steps = 0.25\n", "lora", {"lr_warmup": 25, "lr_warmup_steps": 0}),
         ("network_dim = 4\nlr_warmup_steps = 40\n", "lora", {"lr_warmup": 0, "lr_warmup_steps": 40}),
         (

@@ -24,8 +24,10 @@ from kohyakit.formats.gui.read import read as read_preset
 from kohyakit.formats.text import shorten
 from kohyakit.formats.train_toml import is_prompt_text
 
-# Keys that only look different on both sides, or that no training reads.
-_NOT_COMPARED = frozenset({"sample_prompts", "wandb_run_name", "dynamo_backend"})
+# Keys that only look different on both sides, that no training reads, or whose meaning another field holds.
+_NOT_COMPARED = frozenset(
+    ("sample_prompts", "wandb_run_name", "dynamo_backend", "use_8bit_adam", "use_lion_optimizer")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
