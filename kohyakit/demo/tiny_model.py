@@ -50,7 +50,7 @@ def write_tiny_model(folder: Path, seed: int = 0, *, layers: int = 2) -> Path:
     layers: in each block of the U-Net, 2 in the true model; with 1 a step takes two thirds of the time.
     """
     import torch
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
     from transformers.utils import logging
 
@@ -64,9 +64,16 @@ def write_tiny_model(folder: Path, seed: int = 0, *, layers: int = 2) -> Path:
         }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
-    DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
-        folder / "scheduler"
-    )
+    write_frame(folder)
+    return folder
+
+
+def write_frame(folder: Path) -> None:
+    """What a diffusers folder holds besides weights: the noise schedule, CLIP's vocabulary, the list of parts."""
+    from diffusers import DDPMScheduler
+
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    DDPMScheduler(**noise, steps_offset=1, clip_sample=False).save_pretrained(folder / "scheduler")
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir(parents=True, exist_ok=True)
     for name in ("vocab.json", "merges.txt"):
@@ -85,4 +92,3 @@ def write_tiny_model(folder: Path, seed: int = 0, *, layers: int = 2) -> Path:
         "requires_safety_checker": False,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
-    return folder
