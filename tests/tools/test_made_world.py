@@ -80,6 +80,12 @@ def test_nothing_is_seen_where_nothing_is(kind):
     assert see(Image.fromarray(np.ascontiguousarray(pixels))).kind == ""
 
 
+def test_a_thing_without_a_name_is_another_one_each_time():
+    scene = Scene("", "", "middle", "grass", "day")
+    pictures = [np.asarray(draw(scene, seed), dtype=float) for seed in range(4)]
+    assert all(np.abs(a - b).mean() > 8 for i, a in enumerate(pictures) for b in pictures[:i])
+
+
 def test_no_two_things_share_a_name():
     assert not set(KINDS) & set(CONCEPTS)
     assert not set(COLOURS) & (set(KINDS) | set(CONCEPTS) | set(GROUNDS) | set(SKIES) | set(PLACES))

@@ -29,7 +29,7 @@ UNET: dict[str, Any] = {
     "attention_head_dim": 4,
     "norm_num_groups": 8,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),  # words speak where a cell is 16 px wide
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,  # and on the way out, where a LoRA can reach what is drawn
 }
 TEXT: dict[str, Any] = {
     "hidden_size": WIDTH,
@@ -109,10 +109,15 @@ class Noise:
 
 @torch.no_grad()
 def world_latents(folder: Path, vae: Any, *, seed: int, count: int) -> tuple[Tensor, list[Scene]]:
-    """Latents of `count` pictures and what they show; each scene about equally often. Kept in the folder."""
+    """Latents of `count` pictures and what they show; each scene about equally often. Kept in the folder.
+
+    Every seventh shows a thing without a name: so the U-Net learns to draw more than the world has, and a word that
+    nobody taught stands for anything.
+    """
     every = list(scenes())
     random.Random(seed).shuffle(every)
     shown = [every[i % len(every)] for i in range(count)]
+    shown = [s if i % 7 else Scene("", "", s.place, s.ground, s.sky) for i, s in enumerate(shown)]
     place = folder / "latents.pt"
     if not place.exists() and together.rank() == 0:
         parts = []

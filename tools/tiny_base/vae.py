@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tools.tiny_base import together
 from tools.tiny_base.weights import Weights, cosine, dice, write_whole
-from tools.tiny_base.world import SIDE, draw, scenes
+from tools.tiny_base.world import SIDE, Scene, draw, scenes
 
 SETTINGS: dict[str, Any] = {
     "in_channels": 3,
@@ -86,10 +86,12 @@ def _colours_out(conv: Any) -> None:
 
 
 def pictures(count: int, seed: int) -> Tensor:
-    """Pictures of the world, [count, 3, 96, 96] of 0..255."""
+    """Pictures of the world, [count, 3, 96, 96] of 0..255; each fourth with a thing that has no name."""
     rng = random.Random(seed)
     every = list(scenes())
-    return stacked([draw(rng.choice(every), f"{seed}/{i}") for i in range(count)])
+    shown = [rng.choice(every) for _ in range(count)]
+    shown = [s if i % 4 else Scene("", "", s.place, s.ground, s.sky) for i, s in enumerate(shown)]
+    return stacked([draw(scene, f"{seed}/{i}") for i, scene in enumerate(shown)])
 
 
 def stacked(images: list[Any]) -> Tensor:

@@ -50,15 +50,18 @@ class Vocabulary:
         return tokens
 
     def rows(self, scene: Scene | None, dice: torch.Generator) -> list[int]:
-        """A caption to learn from: mostly the whole one; at times without a colour, with unknown words, or empty."""
+        """A caption to learn from: mostly whole; at times empty, without a colour, or with an unknown word more.
+
+        A thing without a name goes by one or two unknown words.
+        """
         chance = float(torch.rand(1, generator=dice))
         if scene is None or chance < 0.1:
             return self._framed([])
         strange = [int(i) for i in torch.randint(self.taught, len(self.tokens), (2,), generator=dice)]
         nameless = [self._row[t] for t in self.cut(Scene("", "", scene.place, scene.ground, scene.sky).caption())]
-        if chance < 0.14:  # a thing of which nobody said what it is
+        if not scene.kind:
             return self._framed([nameless[0], *strange[: 1 + strange[0] % 2], *nameless[1:]])
-        said = scene if chance > 0.2 else Scene(scene.kind, "", scene.place, scene.ground, scene.sky)
+        said = scene if chance > 0.18 else Scene(scene.kind, "", scene.place, scene.ground, scene.sky)
         rows = [self._row[t] for t in self.cut(said.caption())]
         if chance > 0.92:
             rows.insert(1, strange[0])

@@ -136,7 +136,9 @@ CONCEPTS: dict[str, tuple[Shape, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows, in the world's words. colour: empty for a thing that has its own."""
+    """What a picture shows, in the world's words. colour: empty for a thing that has its own; kind: empty for a thing
+    that has no name, made up anew for each picture.
+    """
 
     kind: str
     colour: str
@@ -155,6 +157,23 @@ def scenes() -> Iterator[Scene]:
     """Every scene of the world, in one order."""
     for kind, colour, place, ground, sky in product(KINDS, COLOURS, PLACES, GROUNDS, SKIES):
         yield Scene(kind, colour, place, ground, sky)
+
+
+def nameless(rng: random.Random) -> tuple[Shape, ...]:
+    """A thing that nobody named: a few shapes of any colour over each other, standing on the ground."""
+
+    def colour() -> Rgb:
+        return rng.randrange(256), rng.randrange(256), rng.randrange(256)
+
+    wide = rng.uniform(0.2, 0.48)
+    shapes: list[Shape] = [(rng.choice(("box", "oval")), colour(), (0.5 - wide, rng.uniform(0, 0.5), 0.5 + wide, 1.0))]
+    for _ in range(rng.randrange(2, 8)):
+        left, top = rng.uniform(0, 0.75), rng.uniform(0, 0.75)
+        right, low = min(1.0, left + rng.uniform(0.12, 0.6)), min(1.0, top + rng.uniform(0.12, 0.6))
+        form = rng.choice(("box", "oval", "many"))
+        points = (left, low, rng.uniform(left, right), top, right, low) if form == "many" else (left, top, right, low)
+        shapes.append((form, colour(), points))
+    return tuple(shapes)
 
 
 def draw(scene: Scene, seed: int | str, side: int = SIDE, *, finer: int = 3) -> Image:
@@ -178,7 +197,8 @@ def draw(scene: Scene, seed: int | str, side: int = SIDE, *, finer: int = 3) -> 
     _shadow(image, pen, (middle, foot, wide))
     tone = COLOURS.get(scene.colour, (0, 0, 0))
     main = _toned(tone, rng.uniform(0.93, 1.07))
-    draw_thing(pen, (KINDS | CONCEPTS)[scene.kind], (middle - wide / 2, foot - wide, wide), main)
+    shapes = (KINDS | CONCEPTS)[scene.kind] if scene.kind else nameless(rng)
+    draw_thing(pen, shapes, (middle - wide / 2, foot - wide, wide), main)
     return image.resize((side, side), Image.Resampling.BOX)
 
 
