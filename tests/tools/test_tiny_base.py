@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 for package in ("PIL", "torch", "diffusers", "transformers"):
@@ -132,6 +137,29 @@ def test_noise_is_added_as_the_written_schedule_does():
     kept = theirs.alphas_cumprod[steps]
     snr = kept / (1 - kept)
     torch.testing.assert_close(unet.Noise().weight(steps), torch.minimum(snr, torch.tensor(5.0)) / snr)
+
+
+PROBE = """
+from pathlib import Path
+import torch
+from tools.tiny_base import together
+
+def work(folder):
+    mean = together.mean(torch.tensor([1.0 + together.rank(), 10.0]))
+    (folder / str(together.rank())).write_text(f"{mean.tolist()} of {together.processes()}")
+
+if __name__ == "__main__":
+    together.run(work, 2, Path("."))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_the_mean_of_their_gradients(tmp_path):
+    (tmp_path / "probe.py").write_text(PROBE, encoding="utf-8")
+    root = str(Path(__file__).resolve().parents[2])
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((root, str(tmp_path)))}
+    subprocess.run([sys.executable, str(tmp_path / "probe.py")], cwd=tmp_path, env=env, check=True)
+    assert [(tmp_path / rank).read_text(encoding="utf-8") for rank in "01"] == ["[1.5, 10.0] of 2"] * 2
 
 
 @pytest.fixture(scope="module")
