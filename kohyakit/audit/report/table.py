@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,7 @@ def _what_if(report: AuditReport, paint: Paint) -> str:
 
 
 def _grid(
-    title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], paint: Paint, left: tuple[int, ...] = (0,)
+    title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], paint: Paint, left: tuple[int, ...] = (0,)
 ) -> str:
     right = [at for at in range(len(heads)) if at not in left]
     return "\n".join([paint(title, "title"), *(f"  {line}".rstrip() for line in columns([heads, *rows], right=right))])
