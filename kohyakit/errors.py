@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+SEVERITIES = ("error", "warning", "hint")
+"""Worst first: what stops a training, what spoils it or surprises, what is worth knowing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong: where it stands, what it is, what to do next.
 
-    name: the trap's plain name, for programs (`alpha_above_rank`). severity: `error` stops a training,
-    `warning` spoils it or surprises, `hint` is worth knowing.
+    name: the trap's plain name, for programs (`alpha_above_rank`). severity: one of SEVERITIES.
     """
 
     where: str
@@ -30,6 +32,16 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}; {self.cure}" if self.cure else text
+
+    @property
+    def rank(self) -> int:
+        """To sort by, the worst first."""
+        return rank_of(self.severity)
+
+
+def rank_of(severity: str | None) -> int:
+    """Place of a severity in SEVERITIES; what is no fault, such as `good` news of a run, comes behind them."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
 class KohyakitError(Exception):

@@ -4,7 +4,8 @@ A check is one file in `checks/` with one `CHECK` and one line in `registry.CHEC
 same object, given to `audit_dataset(dir, checks=[...])`.
 
 `measure` sees one picture (in a worker) and returns numbers, which become columns of the images frame;
-`judge` sees the whole survey afterwards and yields issues. Each image is opened once for all checks together.
+`judge` sees the whole survey afterwards and yields issues, or Problems whose `where` is a path. Each image is opened
+once for all checks together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kohyakit.errors import ConfigError, Problem
 
@@ -22,22 +23,30 @@ if TYPE_CHECKING:
 
     from kohyakit.audit.look.survey import Survey
 
-SEVERITIES = ("error", "warning", "hint")
 
+@dataclass(frozen=True, slots=True, init=False)
+class Issue(Problem):
+    """A Problem of one image, caption or folder: `where` is its path. group: names a set of duplicates.
 
-class Issue(NamedTuple):
-    """One row of the issues frame.
-
-    path: the image, caption or folder. severity: `error` breaks a training, `warning` spoils it silently, `hint`
-    is worth a look. detail: what is there, with numbers. action: what to do. group: names a set of duplicates.
+    Its values are given in the order of the issues frame: path, issue, severity, detail (what is there, with numbers),
+    action (what to do), group.
     """
 
-    path: str
-    issue: str
-    severity: str
-    detail: str
-    action: str
     group: str = ""
+
+    def __init__(self, where: str, name: str, severity: str, what: str, cure: str = "", group: str = "") -> None:
+        Problem.__init__(self, where, what, cure, name, severity)
+        object.__setattr__(self, "group", group)
+
+
+COLUMNS = ("path", "issue", "severity", "detail", "action", "group")
+"""Of the issues frame."""
+
+
+def row(problem: Problem) -> tuple[str, ...]:
+    """A finding as a row of the issues frame."""
+    group = problem.group if isinstance(problem, Issue) else ""
+    return (problem.where, problem.name, problem.severity, problem.what, problem.cure, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +148,7 @@ class Check:
     """
 
     issues: Mapping[str, str]
-    judge: Callable[[Survey], Iterable[Issue]]
+    judge: Callable[[Survey], Iterable[Problem]]
     thresholds: tuple[Threshold, ...] = ()
     measure: Callable[[Picture], Mapping[str, float]] | None = None
     scores: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kohyakit.dataset.buckets import BucketSettings, CannotPlace, select_bucket
+from kohyakit.dataset.faults import SMALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ def what_if(images: pd.DataFrame, settings: list[BucketSettings], batch_size: in
                 "images": int(placed["bucket"].notna().sum()),
                 "buckets": len(counts),
                 "lone_images": int((counts == 1).sum()),
-                "too_small": int((sizes["width"] * sizes["height"] < 0.95 * area).sum()),
+                "too_small": int((sizes["width"] * sizes["height"] * SMALL**2 < area).sum()),
                 "batches": int(np.ceil(samples / batch_size).sum()),
                 "median_scale": round(float(placed["scale"].median()), 3) if len(placed) else None,
                 "mean_cropped": round(float(placed["cropped"].mean()), 4) if len(placed) else None,

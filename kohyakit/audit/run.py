@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kohyakit.audit.check import SEVERITIES, Check, Issue, load_checks, resolve_thresholds
+from kohyakit.audit.check import COLUMNS, Check, load_checks, resolve_thresholds, row
 from kohyakit.audit.look.opening import Task
-from kohyakit.audit.look.pairing import Pairing, pair
 from kohyakit.audit.look.pool import open_all
-from kohyakit.audit.look.tree import Tree, find_tree
 from kohyakit.audit.settings import settings_from
 from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.captions.pairing import Pairing, pair
+from kohyakit.dataset.walk import Tree, find_tree
 from kohyakit.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -132,21 +133,17 @@ class _shown:
 
 
 def judge(survey: Survey, checks: Mapping[str, Check]) -> pd.DataFrame:
-    """All issues of all checks, the worst first: columns of Issue."""
+    """All issues of all checks, the worst first: a frame of COLUMNS."""
     import pandas as pd
 
-    found = [
-        issue._replace(path=_valid(issue.path))
-        for check in checks.values()
-        if check.quick or not survey.settings.quick
-        for issue in check.judge(survey)
-    ]
-    rank = {severity: place for place, severity in enumerate(SEVERITIES)}
-    found.sort(key=lambda issue: rank[issue.severity])
-    return pd.DataFrame(found, columns=list(Issue._fields))
-
-
-def _valid(path: str) -> str:
     from kohyakit.audit.look.survey import printable
 
-    return printable(path)
+    found = [
+        problem
+        for check in checks.values()
+        if check.quick or not survey.settings.quick
+        for problem in check.judge(survey)
+    ]
+    found.sort(key=attrgetter("rank"))
+    rows = [(printable(path), *others) for path, *others in map(row, found)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))

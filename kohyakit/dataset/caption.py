@@ -13,6 +13,10 @@ from kohyakit.files import read_bytes
 _INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd")  # letters and symbols with nothing to see in them
 
 
+UNREADABLE, EMPTY = "the caption cannot be read", "the caption file is empty"
+"""How what a BadCaption says begins; of everything else it says how the file is encoded."""
+
+
 class BadCaption(ValueError):
     """A caption file that cannot be used; the text says why and what to do."""
 
@@ -149,9 +153,9 @@ def read_lines(path: Path) -> tuple[str, ...]:
         data = read_bytes(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BadCaption(f"the caption cannot be read ({reason})") from None
+        raise BadCaption(f"{UNREADABLE} ({reason})") from None
     if not data:
-        raise BadCaption("the caption file is empty; write the caption, or delete the file to use the folder's name")
+        raise BadCaption(f"{EMPTY}; write the caption, or delete the file to use the folder's name")
     from kohyakit.dataset.encoding import fault_of
 
     if fault := fault_of(data):
@@ -169,5 +173,9 @@ def read_caption(path: Path | None, *, class_tokens: str | None = None, enable_w
     """
     if path is None:
         return class_tokens or ""
-    lines = read_lines(path)
+    return trained_text(read_lines(path), enable_wildcard=enable_wildcard)
+
+
+def trained_text(lines: tuple[str, ...], *, enable_wildcard: bool = False) -> str:
+    """What a training takes of a caption's lines (see read_caption)."""
     return "\n".join(line for line in lines if line) if enable_wildcard else lines[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kohyakit.dataset.images import FolderListing, list_folder, shown
+from kohyakit.dataset import faults
+from kohyakit.dataset.images import shown
+from kohyakit.dataset.walk import Folder, kind_of, list_folder, parse_folder_name
 from kohyakit.errors import Problem
 
 
@@ -19,26 +20,6 @@ class SubsetFolder:
     name: str
 
 
-def parse_folder_name(name: str) -> tuple[int, str] | None:
-    """`10_sks dog` -> (10, "sks dog"), as sd-scripts splits it; None where no whole number stands in front."""
-    count, _, rest = name.partition("_")
-    try:
-        return int(count), rest
-    except ValueError:
-        return None
-
-
-_COUNT = re.compile(r"\s*([1-9]\d{0,2})[\s.x×-]*(?=[^\d\s])(.*)")
-
-
-def with_repeats(name: str) -> str:
-    """What a folder without a readable repeat count should be called: a number that stands there already is kept."""
-    match = _COUNT.fullmatch(name)
-    if match:
-        return f"{match[1]}_{match[2].strip(' _-')}"
-    return f"10_{name.strip(' _-') or 'subject'}"
-
-
 def subset_folders(base: str | None, option: str, problems: list[Problem]) -> list[SubsetFolder]:
     """The subset folders below `base`, by name. What is wrong with them is added to `problems`."""
     if not base:
@@ -48,24 +29,34 @@ def subset_folders(base: str | None, option: str, problems: list[Problem]) -> li
             )
         return []
     root = Path(base)
-    listing = _list(root, option, problems)
-    if listing is None:
+    top = listed(root, f"correct {option}", problems)
+    if top is None:
         return []
-    found, unnamed = [], []
-    for folder in listing.folders:
-        parsed = parse_folder_name(folder.name)
+    found, outside = [], []
+    for path in top.at(top.folders):
+        parsed = parse_folder_name(path.name)
         if parsed:
-            found.append(SubsetFolder(folder, *parsed))
-        elif not folder.name.startswith("."):
-            unnamed.append(folder)
+            found.append(SubsetFolder(path, *parsed))
+            if not parsed[1]:
+                problems.append(as_shown(faults.no_subject(str(path))))
+        elif beside := _list(path):
+            outside.append(replace(beside, role="outside"))
     if found:
-        problems.extend(_beside(root, listing, unnamed))
+        for folder in (replace(top, role="parent"), *outside):
+            problems.extend(as_shown(problem) for problem in faults.of_folder(folder))
     else:
-        problems.append(_why_none(root, option, listing, unnamed))
+        problems.append(_why_none(root, option, top, outside))
     return found
 
 
-def _list(root: Path, option: str, problems: list[Problem]) -> FolderListing | None:
+def as_shown(problem: Problem) -> Problem:
+    """The same with its path as one printable line."""
+    return replace(problem, where=shown(problem.where))
+
+
+def listed(root: Path, cure: str, problems: list[Problem]) -> Folder | None:
+    """A folder that a person named; None and a problem where it cannot be read."""
+    name = "folder_missing"
     try:
         return list_folder(root)
     except FileNotFoundError:
@@ -74,88 +65,51 @@ def _list(root: Path, option: str, problems: list[Problem]) -> FolderListing | N
             what += f" in {Path.cwd()}"
     except NotADirectoryError:
         what = "it is a file; a folder was wanted"
-    except (OSError, ValueError) as error:
-        what = f"the folder cannot be read ({getattr(error, 'strerror', None) or error})"
-    problems.append(Problem(shown(root), what, f"correct {option}", "folder_missing"))
+    except ValueError as error:  # a NUL in its name
+        what = f"the folder cannot be read ({error})"
+    except OSError as error:
+        what, name = f"the folder cannot be read ({error.strerror or error})", "unreadable_folder"
+    problems.append(Problem(shown(root), what, cure, name))
     return None
 
 
-def _beside(root: Path, listing: FolderListing, unnamed: list[Path]) -> list[Problem]:
-    """What lies beside good subset folders and is ignored."""
-    problems = []
-    if listing.images:
-        problems.append(
-            Problem(
-                shown(root),
-                f"{_images(len(listing.images))} beside the subset folders: not trained",
-                "move them into a folder such as 10_subject",
-                "images_beside_folders",
-                "warning",
-            )
-        )
-    for folder in unnamed:
-        count = _count_images(folder)
-        if count:
-            problems.append(_no_repeat_count(folder, count, "warning"))
-    return problems
-
-
-def _no_repeat_count(folder: Path, count: int, severity: str) -> Problem:
-    return Problem(
-        shown(folder),
-        f"the folder name has no repeat count: {_images(count)} not trained",
-        f"rename it to {with_repeats(folder.name)} (repeats, underscore, subject)",
-        "no_repeat_count",
-        severity,
-    )
-
-
-def _why_none(root: Path, option: str, listing: FolderListing, unnamed: list[Path]) -> Problem:
+def _why_none(root: Path, option: str, top: Folder, outside: list[Folder]) -> Problem:
     """The likeliest reason why no subset folder was found."""
-    if listing.images and parse_folder_name(root.name):
+    images = len(top.taken())
+    if images and kind_of(root, top) == "subset":
         return Problem(
             shown(root),
             f"this is a subset folder itself, and {option} must be the folder that holds it",
             f"set {option} to {shown(root.parent)}",
             "parent_of_folders",
         )
-    if listing.images:
+    if images:
+        count = f"{images} image{'' if images == 1 else 's'}"
         return Problem(
             shown(root),
-            f"it holds {_images(len(listing.images))} directly, but {option} must hold folders such as 10_subject",
+            f"it holds {count} directly, but {option} must hold folders such as 10_subject",
             f"move the images into {shown(root / '10_subject')} (repeats, underscore, subject)",
             "parent_of_folders",
         )
-    for folder in unnamed:
-        if any(parse_folder_name(inner.name) for inner in _folders_in(folder)):
+    for folder in outside:
+        if any(map(parse_folder_name, folder.folders)):
             return Problem(
                 shown(root),
-                f"the subset folders lie one level deeper, in {folder.name}",
-                f"set {option} to {shown(folder)}",
+                f"the subset folders lie one level deeper, in {Path(folder.path).name}",
+                f"set {option} to {shown(folder.path)}",
                 "parent_of_folders",
             )
-    for folder in unnamed:
-        count = _count_images(folder)
-        if count:
-            return _no_repeat_count(folder, count, "error")
+    for folder in outside:
+        for problem in faults.of_folder(folder):
+            return replace(as_shown(problem), severity="error")
     severity = "error" if option == "train_data_dir" else "warning"
     what = "there are no folders such as 10_subject in it"
     return Problem(shown(root), what, "make one and put the images in", "no_images", severity)
 
 
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
-
-
-def _count_images(folder: Path) -> int:
+def _list(path: Path) -> Folder | None:
+    """A folder beside the others, which need not be readable."""
     try:
-        return len(list_folder(folder).images)
-    except OSError:
-        return 0
-
-
-def _folders_in(folder: Path) -> tuple[Path, ...]:
-    try:
-        return list_folder(folder).folders
-    except OSError:
-        return ()
+        return list_folder(path)
+    except (OSError, ValueError):
+        return None

@@ -1,4 +1,4 @@
-"""Images in a folder: which files count, and what their headers say, without decoding a pixel.
+"""Images: which files count by their names, and what their headers say, without decoding a pixel.
 
 1,000 photos take about a tenth of a second, so the reading is by hand for the formats that people train on;
 AVIF, JPEG XL and TIFF go through Pillow, imported only then.
@@ -53,72 +53,25 @@ class ImageRecord:
         return self.stored_width, self.stored_height
 
 
-@dataclass(frozen=True, slots=True)
-class FolderListing:
-    """What lies directly in a folder, sorted by name: `images` to train, and what was passed over.
-
-    odd_case: images whose extension's case sd-scripts misses on Linux (`.Jpg`); they are in `images` unless asked
-    otherwise. unread: pictures of formats that are not trained. folders: subfolders. names: every file's name.
-    """
-
-    images: tuple[Path, ...]
-    odd_case: tuple[Path, ...]
-    unread: tuple[Path, ...]
-    folders: tuple[Path, ...]
-    names: frozenset[str]
-
-
-def list_folder(folder: Path, *, odd_case: bool = True) -> FolderListing:
-    """List a folder in one pass, in the order of the names' code points, as sd-scripts sorts.
-
-    odd_case=False leaves out `.Jpg` and the like, as sd-scripts does on Linux. Dotfiles never count.
-    Raises OSError when the folder cannot be read.
-    """
-    images, odd, unread, folders, names = [], [], [], [], []
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            extension = os.path.splitext(entry.name)[1]
-            if _is_folder(entry):
-                folders.append(Path(entry.path))
-                if not _counts(extension):
-                    continue
-            names.append(entry.name)
-            if entry.name.startswith("."):
-                continue
-            path = Path(entry.path)
-            if _counts(extension):
-                images.append(path)
-                if extension not in (extension.lower(), extension.upper()):
-                    odd.append(path)
-            elif extension.lower() in UNREAD_EXTENSIONS:
-                unread.append(path)
-    if not odd_case:
-        left_out = set(odd)
-        images = [path for path in images if path not in left_out]
-    return FolderListing(tuple(images), tuple(odd), tuple(unread), tuple(folders), frozenset(names))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _counts(extension: str) -> bool:
+def takes(name: str, *, odd_case: bool = True) -> bool:
+    """Whether a training takes a file so called. odd_case=False: not `.Jpg` and the like, as sd-scripts on Linux."""
+    extension = os.path.splitext(name)[1]
     lower = extension.lower()
-    return lower in EXTENSIONS or (lower in PLUGIN_EXTENSIONS and _has_plugin(lower))
+    if lower not in EXTENSIONS and not (lower in PLUGIN_EXTENSIONS and _has_plugin(lower)):
+        return False
+    return odd_case or not in_odd_case(name)
+
+
+def in_odd_case(name: str) -> bool:
+    """Whether a file's extension is neither all in lower nor all in upper case."""
+    extension = os.path.splitext(name)[1]
+    return extension not in (extension.lower(), extension.upper())
 
 
 def _has_plugin(extension: str) -> bool:
     from importlib.util import find_spec
 
     return any(find_spec(package) is not None for package in PLUGIN_EXTENSIONS[extension])
-
-
-def find_images(folder: Path, *, odd_case: bool = True) -> tuple[Path, ...]:
-    """The images directly in a folder that a training takes, sorted by name (see list_folder)."""
-    return list_folder(folder, odd_case=odd_case).images
 
 
 def read_header(path: Path) -> Header:
@@ -131,12 +84,13 @@ def read_header(path: Path) -> Header:
             return parse(file, os.fstat(file.fileno()).st_size)
     except BadImage:
         raise
-    except IsADirectoryError:
-        raise BadImage("it is a folder, not an image") from None
-    except PermissionError:
-        raise BadImage("it is a folder, not an image" if path.is_dir() else "it may not be read") from None
+    except (IsADirectoryError, PermissionError) as error:
+        if isinstance(error, IsADirectoryError) or path.is_dir():
+            raise BadImage("it is a folder, not an image", "not_a_file") from None
+        raise BadImage("it may not be read", "unreadable") from None
     except OSError as error:
-        raise BadImage(f"it cannot be read ({error.strerror or error})") from None
+        fault = "unreadable" if path.is_file() or not path.exists() else "not_a_file"
+        raise BadImage(f"it cannot be read ({error.strerror or error})", fault) from None
 
 
 def read_record(path: Path, *, upright: bool = True) -> ImageRecord:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohyakit.config.train import TrainConfig
+from kohyakit.dataset import faults
 from kohyakit.dataset.augment import CaptionOptions, ImageOptions
 from kohyakit.dataset.buckets import BucketSettings
-from kohyakit.dataset.folders import subset_folders
+from kohyakit.dataset.folders import as_shown, subset_folders
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.subset_files import read_subset_files
 from kohyakit.errors import KohyakitError, Problem
@@ -276,15 +277,7 @@ def _without_duplicates(dataset: Dataset, problems: list[Problem]) -> Dataset:
     kept = []
     for subset in dataset.subsets:
         if subset.num_repeats < 1:
-            problems.append(
-                Problem(
-                    shown(subset.image_dir),
-                    f"num_repeats is {subset.num_repeats}, so the folder is ignored",
-                    "write 1 or more",
-                    "no_repeats",
-                    "warning",
-                )
-            )
+            problems.append(as_shown(faults.no_repeats(str(subset.image_dir), subset.num_repeats)))
         elif subset.image_dir in seen:
             problems.append(
                 Problem(

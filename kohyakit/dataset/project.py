@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from kohyakit.dataset.caption import misspelt
-from kohyakit.dataset.images import FolderListing, list_folder, shown
+from kohyakit.dataset.captions.pairing import commonest, pair_folder
+from kohyakit.dataset.images import shown
+from kohyakit.dataset.walk import Folder, list_folder
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import draft_for, folder_in_place_of
 
@@ -67,7 +68,7 @@ def make_project(
                     into = staging / kind / f"{concept.repeats}_{concept.name}"
                     into.mkdir(exist_ok=True)
                     copied[concept.images] = _copy(listings[concept.images], into)
-            extension = _caption_extension(listings[concept.images] for concept in concepts)
+            extension = commonest((listings[concept.images] for concept in concepts), _CAPTIONS)
             _write(staging / PROMPTS_FILE, "".join(f"{c.name} --w 512 --h 512 --s 25 --d 42\n" for c in concepts[:4]))
             _write(staging / CONFIG_FILE, _config(target, concepts, bool(reg), _whole(model), extension))
             if target.is_dir():
@@ -76,11 +77,11 @@ def make_project(
         raise DatasetError(
             Problem(shown(target), f"the project cannot be made ({error.strerror or error})", "nothing was left behind")
         ) from None
-    left = tuple(path for listing in listings.values() for path in listing.unread)
+    left = tuple(path for listing in listings.values() for path in listing.at(listing.left()))
     return Project(target, target / CONFIG_FILE, copied, left)
 
 
-def _listings(groups: tuple[tuple[Concept, ...], ...], target: Path) -> dict[Path, FolderListing]:
+def _listings(groups: tuple[tuple[Concept, ...], ...], target: Path) -> dict[Path, Folder]:
     """What lies in the source folders. Raises DatasetError with every problem of sources, names and target."""
     problems = list(_target_problems(target))
     for group in groups:
@@ -106,7 +107,7 @@ def _listings(groups: tuple[tuple[Concept, ...], ...], target: Path) -> dict[Pat
             what = f"the folder cannot be read ({getattr(error, 'strerror', None) or error})"
             problems.append(Problem(where, what, "correct its name", "folder_missing"))
             continue
-        if not listing.images:
+        if not listing.taken():
             cure = "name the folder that holds the photos themselves (png, jpg, jpeg, webp, bmp)"
             problems.append(Problem(where, "there are no images directly in it", cure, "no_images"))
     if problems:
@@ -135,20 +136,19 @@ def _name_problems(concept: Concept) -> Iterable[Problem]:
         yield Problem(f"'{concept.name}'", f"repeats are {concept.repeats}", "write 1 or more", "no_repeats")
 
 
-def _copy(listing: FolderListing, into: Path) -> int:
+def _copy(listing: Folder, into: Path) -> int:
     """Copy images with the captions beside them, which get their image's very name; the number of images."""
-    odd = {
-        (image, extension): name
-        for extension in _CAPTIONS
-        for image, (name, _) in misspelt((path.name for path in listing.images), listing.names, extension).items()
-    }
-    for path in listing.images:
+    images = listing.at(listing.taken())
+    for path in images:
         shutil.copy2(path, into / path.name)
-        for extension in _CAPTIONS:
-            name = odd.get((path.name, extension), path.stem + extension)
-            if name in listing.names:
+    for extension in _CAPTIONS:
+        paired = pair_folder(listing, extension)
+        for path in images:
+            odd, _ = paired.misspelt.get(path.name, ("", ""))
+            name = odd or path.stem + extension
+            if odd or name in listing.texts:
                 shutil.copy2(path.with_name(name), into / (path.stem + extension))
-    return len(listing.images)
+    return len(images)
 
 
 def _whole(model: str) -> str:
@@ -158,14 +158,6 @@ def _whole(model: str) -> str:
     if not model or hub or PureWindowsPath(model).is_absolute():  # another computer's path stays as it is
         return model
     return Path(os.path.abspath(path)).as_posix()
-
-
-def _caption_extension(listings: Iterable[FolderListing]) -> str:
-    counts = dict.fromkeys(_CAPTIONS, 0)
-    for listing in listings:
-        for extension in _CAPTIONS:
-            counts[extension] += sum(path.stem + extension in listing.names for path in listing.images)
-    return max(counts, key=lambda extension: counts[extension])
 
 
 def _write(path: Path, text: str) -> None:

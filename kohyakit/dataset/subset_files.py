@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kohyakit.dataset.caption import BadCaption, find_caption, has_words, misspelt, read_caption
-from kohyakit.dataset.decode.signature import extension_ok
-from kohyakit.dataset.images import BadImage, FolderListing, ImageRecord, list_folder, read_record, shown
+from kohyakit.dataset import faults
+from kohyakit.dataset.caption import BadCaption, read_lines, trained_text
+from kohyakit.dataset.captions.pairing import Paired, pair_folder
+from kohyakit.dataset.decode.signature import extension_ok, sniff
+from kohyakit.dataset.folders import as_shown, listed
+from kohyakit.dataset.images import BadImage, ImageRecord, in_odd_case, read_record, shown
+from kohyakit.dataset.walk import Folder, subset
 from kohyakit.errors import Problem
+from kohyakit.files import open_regular
 
-_CAPTION_EXTENSIONS = (".txt", ".caption", ".cap", ".wtxt", ".text")
+_DEEPEST = 3  # folders below a subset that are looked into; a whole disk may be named by mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,128 +43,123 @@ def read_subset_files(
 
     class_tokens, enable_wildcard: see caption.read_caption. upright, odd_case: see images.
     """
-    try:
-        listing = list_folder(folder, odd_case=odd_case)
-    except (OSError, ValueError) as error:
-        what = f"the folder cannot be read ({getattr(error, 'strerror', None) or error})"
-        return SubsetFiles((), (), (Problem(shown(folder), what, "correct image_dir", "folder_missing"),))
-    problems = list(_passed_over(folder, listing, odd_case))
+    own, *nested = subset(os.fspath(folder), depth=_DEEPEST)
+    problems: list[Problem] = []
+    if own.fault:
+        listed(folder, "correct image_dir", problems)
+        return SubsetFiles((), (), tuple(problems))
+    problems += _passed_over(own, odd_case)
+    for place in (own, *nested):
+        problems += map(as_shown, faults.of_folder(place, odd_case=odd_case))
+    paired = pair_folder(own, caption_extension)
     records, unreadable = [], []
-    for path in listing.images:
+    for name in own.taken(odd_case=odd_case):
+        path = folder / name
         try:
             record = read_record(path, upright=upright)
         except BadImage as error:
             unreadable.append(path)
-            problems.append(_unreadable(path, str(error)))
+            problems.append(_not_read(path, str(error), error.fault))
             continue
         if record.fault:
-            problems.append(_unreadable(path, record.fault, "image_truncated"))
-        caption_path = find_caption(path, caption_extension, listing.names)
-        try:
-            text = read_caption(caption_path, class_tokens=class_tokens, enable_wildcard=enable_wildcard)
-        except BadCaption as error:
-            problems.append(Problem(shown(caption_path or path), str(error), name="caption_unreadable"))
-            text = class_tokens or ""
-        else:
-            if caption_path and not has_words(text):
-                problems.append(_blank(caption_path, text))
+            problems.append(_not_read(path, record.fault, "damaged"))
+        caption_path = folder / paired.captions[name] if name in paired.captions else None
+        text, wrong = _caption(caption_path, class_tokens, enable_wildcard)
+        problems += [as_shown(wrong)] if wrong else []
         records.append(replace(record, caption_path=caption_path, caption=text))
-    problems.extend(_misnamed(folder, records))
-    odd = misspelt((path.name for path in listing.images), listing.names, caption_extension)
-    problems.extend(_misspelt(folder, odd, class_tokens))
-    others = [record for record in records if record.path.name not in odd]
-    problems.extend(_missing_captions(folder, caption_extension, others, listing, class_tokens))
+    problems += _misnamed(folder, records)
+    problems += _without_caption(folder, caption_extension, records, paired, class_tokens)
     return SubsetFiles(tuple(records), tuple(unreadable), tuple(problems))
 
 
-def _unreadable(path: Path, what: str, name: str = "image_unreadable") -> Problem:
+def _not_read(path: Path, what: str, name: str) -> Problem:
     return Problem(shown(path), what, "replace it, or leave it out with --skip-bad-images", name)
 
 
-def _blank(path: Path, text: str) -> Problem:
-    what = "its first line is blank, so the image trains with no caption"
-    if text:
-        what = "its first line holds no words, only separators, dots or signs that cannot be seen, and trains as it is"
-    return Problem(shown(path), what, "write one, or delete the file", "caption_blank", "warning")
+def _caption(path: Path | None, class_tokens: str | None, wildcards: bool) -> tuple[str, Problem | None]:
+    """The text that training starts from, and what is wrong with the file."""
+    if path is None:
+        return class_tokens or "", None
+    try:
+        lines = read_lines(path)
+    except BadCaption as error:
+        return class_tokens or "", faults.of_caption(str(path), str(error))
+    wrong = faults.of_text(str(path), "\n".join(lines), all_lines=wildcards)
+    return trained_text(lines, enable_wildcard=wildcards), wrong
 
 
-def _passed_over(folder: Path, listing: FolderListing, odd_case: bool) -> list[Problem]:
-    problems = []
-    if not listing.images:
-        problems.append(
-            Problem(shown(folder), "there are no images directly in it, so it is ignored", "put images in or remove it",
-                    "empty_subset", "warning")
-        )  # fmt: skip
-    if listing.odd_case:
+def _passed_over(folder: Folder, odd_case: bool) -> Iterator[Problem]:
+    where = shown(folder.path)
+    odd = [name for name in folder.taken() if in_odd_case(name)]
+    if odd:
         fate = "trained, but missed by sd-scripts on Linux" if odd_case else "left out, as sd-scripts does"
-        what = f"extension in mixed case: {shown(listing.odd_case[0].name)}"
-        what += f" and {len(listing.odd_case) - 1} more" if len(listing.odd_case) > 1 else ""
-        problems.append(
-            Problem(shown(folder), f"{what}: {fate}", "write it all in lower case", "extension_case",
-                    "hint" if odd_case else "warning")
-        )  # fmt: skip
-    if listing.unread:
-        kinds = Counter(os.path.splitext(path.name)[1].lower() for path in listing.unread)
-        what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        problems.append(
-            Problem(shown(folder), f"{what} not trained: neither we nor sd-scripts take this format",
-                    "save as PNG or JPEG", "format_not_read", "warning")
-        )  # fmt: skip
-    for inner in listing.folders:
-        try:
-            count = len(list_folder(inner).images)
-        except OSError:
-            continue
-        if count:
-            problems.append(
-                Problem(shown(inner), f"{count} images in a folder inside a subset folder are not trained",
-                        f"move them up into {shown(folder.name)}", "nested_folder", "warning")
-            )  # fmt: skip
-    return problems
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        what = f"extension in mixed case: {shown(odd[0])}{more}: {fate}"
+        severity = "hint" if odd_case else "warning"
+        yield Problem(where, what, "write it all in lower case", "extension_case", severity)
+    formats = {path: _format(path) for path in folder.at(folder.left())}
+    lying = [path for path, format in formats.items() if not extension_ok(path, format)]
+    if lying:
+        what = f"{shown(lying[0].name)} is {formats[lying[0]]} inside"
+        what += f", and {len(lying) - 1} more are of another format than their names say" if len(lying) > 1 else ""
+        cure = "kohyakit repair mends it, caption and all"
+        yield Problem(where, f"{what}: not trained under such a name", cure, "extension_mismatch", "warning")
+    kinds = Counter(path.suffix.lower() for path in formats if path not in lying)
+    if kinds:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        what = f"{counts} not trained: neither we nor sd-scripts take this format"
+        yield Problem(where, what, "save as PNG or JPEG", "not_trained", "warning")
 
 
-def _misspelt(folder: Path, odd: dict[str, tuple[str, str]], class_tokens: str | None) -> list[Problem]:
-    """One sentence for all captions of a folder whose names differ from their image's unseen."""
-    if not odd:
-        return []
-    image = min(odd)
-    more = f", and {len(odd) - 1} more like it" if len(odd) > 1 else ""
-    instead = f"the caption '{class_tokens}'" if class_tokens else "no caption at all"
-    what = f"{shown(odd[image][1])}{more}: trained with {instead}"
-    cure = "kohyakit repair gives a caption its image's name"
-    return [Problem(shown(folder / image), what, cure, "caption_misspelt", "warning")]
+def _format(path: Path) -> str | None:
+    """By a file's first bytes; None where they tell nothing."""
+    try:
+        with open_regular(path) as file:
+            return sniff(file.read(512))
+    except OSError:
+        return None
 
 
-def _misnamed(folder: Path, records: list[ImageRecord]) -> list[Problem]:
+def _misnamed(folder: Path, records: list[ImageRecord]) -> Iterator[Problem]:
     wrong = [record for record in records if not extension_ok(record.path, record.format.upper())]
-    if not wrong:
-        return []
-    more = f", and {len(wrong) - 1} more are of another format than their names say" if len(wrong) > 1 else ""
-    what = f"{shown(wrong[0].path.name)} is {wrong[0].format.upper()} inside{more}; that trains all the same"
-    return [Problem(shown(folder), what, "kohyakit repair mends it, caption and all", "extension_mismatch", "warning")]
+    if wrong:
+        more = f", and {len(wrong) - 1} more are of another format than their names say" if len(wrong) > 1 else ""
+        what = f"{shown(wrong[0].path.name)} is {wrong[0].format.upper()} inside{more}; that trains all the same"
+        cure = "kohyakit repair mends it, caption and all"
+        yield Problem(shown(folder), what, cure, "extension_mismatch", "warning")
 
 
-def _missing_captions(
-    folder: Path, extension: str, records: list[ImageRecord], listing: FolderListing, class_tokens: str | None
-) -> list[Problem]:
-    missing = [record for record in records if record.caption_path is None]
-    if not missing:
-        return []
-    instead = f"the caption '{class_tokens}'" if class_tokens else "no caption at all"
-    for other in _CAPTION_EXTENSIONS:
-        there = sum(record.path.stem + other in listing.names for record in missing) if other != extension else 0
-        if there:
-            return [
-                Problem(
-                    shown(folder),
-                    f"{there} captions end in {other}, but caption_extension is {extension}: "
-                    f"{len(missing)} images train with {instead}",
-                    f"set caption_extension to {other}",
-                    "caption_extension",
-                    "warning",
-                )
-            ]
-    if len(missing) == len(records) and class_tokens:
-        return []
-    what = f"{len(missing)} of {len(records)} images have no {extension} file and train with {instead}"
-    return [Problem(shown(folder), what, "", "captions_missing", "hint" if class_tokens else "warning")]
+def _without_caption(
+    folder: Path, extension: str, records: list[ImageRecord], paired: Paired, class_tokens: str | None
+) -> Iterator[Problem]:
+    """One sentence for all images of a folder whose captions are named wrong, another for those that have none."""
+    names = [record.path.name for record in records]
+    missing = [name for name in names if name not in paired.captions and name not in paired.misspelt]
+    severity, fate = faults.missing_caption(class_tokens, others=any(name in paired.captions for name in names))
+    odd = [name for name in names if name in paired.misspelt]
+    if odd:
+        more = f", and {len(odd) - 1} more like it" if len(odd) > 1 else ""
+        what = f"{shown(paired.misspelt[odd[0]][1])}{more}: {fate}"
+        cure = "kohyakit repair gives a caption its image's name"
+        yield Problem(shown(folder / odd[0]), what, cure, "caption_misspelt", "warning")
+    elsewhere = {name: paired.elsewhere[name] for name in missing if name in paired.elsewhere}
+    if elsewhere:
+        yield _elsewhere(folder, extension, elsewhere, len(missing), fate)
+    elif missing and severity != "hint":  # that the folder's name is the caption stands in the plan
+        what = f"{len(missing)} of {len(records)} images have no {extension} file: {fate}"
+        yield Problem(shown(folder), what, "write them, or let kohyakit caption do it", "missing_caption", severity)
+
+
+def _elsewhere(folder: Path, extension: str, found: dict[str, str], missing: int, fate: str) -> Problem:
+    """Captions that are there and not read, for their extension or since they are called `photo.jpg.txt`."""
+    endings = Counter(os.path.splitext(name)[1] for name in found.values())
+    ending, count = endings.most_common(1)[0]
+    if ending != extension:
+        what = f"{count} captions end in {ending}, but caption_extension is {extension}: {missing} images are {fate}"
+        cure = f"set caption_extension to {ending}"
+    else:
+        image, name = next(iter(found.items()))
+        wanted = os.path.splitext(image)[0] + extension
+        what = f"{count} captions are named as {shown(name)}, which is not read: {missing} images are {fate}"
+        cure = f"rename them, that one to {shown(wanted)}"
+    return Problem(shown(folder), what, cure, "caption_wrong_extension", "warning")

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def inspect(path: Path | str, *, programs: Sequence[str] = ()) -> Inspection:
     findings = [*_broken(layers), *_incomplete(found, layers, family), *_hashes(found)]
     return Inspection(
         path=found.path, layout=found.layout, family=family, layers=layers, metadata=found.metadata,
-        findings=tuple(sorted(findings, key=lambda p: ("error", "warning", "hint").index(p.severity))),
+        findings=tuple(sorted(findings, key=attrgetter("rank"))),
         trigger_words=tuple(_triggers(found.metadata)), gives_away=tuple(_gives_away(found.metadata)),
         bytes=found.path.stat().st_size if found.path.is_file() else 0, dtype=str(found.dtype).removeprefix("torch."),
         rest=tuple(found.rest), readings=readings(found, family, programs),

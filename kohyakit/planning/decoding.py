@@ -12,9 +12,6 @@ from kohyakit.dataset.images import shown
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
 
-BAD_IMAGE = ("image_", "no_bucket")
-"""How the names begin of the findings about single images that --skip-bad-images leaves out."""
-
 
 def decoded(scan: Scan, tick: Callable[[], None] = lambda: None) -> Scan:
     """The scan with a problem for every image whose pixels do not decode; images found broken before are skipped.
@@ -29,6 +26,6 @@ def decoded(scan: Scan, tick: Callable[[], None] = lambda: None) -> Scan:
             tick()
             if judged.severity:
                 cure = "" if judged.ok else "replace it, or leave it out with --skip-bad-images"
-                name = f"image_{judged.issue or 'damaged'}"
-                found.append(Problem(shown(path), judged.detail.rstrip("."), cure, name, judged.severity))
+                what = judged.detail.rstrip(".")
+                found.append(Problem(shown(path), what, cure, judged.issue or "damaged", judged.severity))
     return replace(scan, problems=(*scan.problems, *found))

@@ -8,10 +8,9 @@ from dataclasses import replace
 from kohyakit.config.read import nearest
 from kohyakit.config.rules import check_rules
 from kohyakit.config.train import TrainConfig
-from kohyakit.errors import Problem
+from kohyakit.errors import SEVERITIES, Problem
 from kohyakit.planning.inputs.missing import with_places
 
-SEVERITIES = ("error", "warning", "hint")
 # Errors that make the others idle: what is trained at all, by which program, on which model. They come first.
 DECIDING = (
     "script_unknown", "model_of_another_family", "family_not_built_in", "network_not_built_in", "wrong_model",
@@ -65,4 +64,4 @@ def in_order(config: TrainConfig, problems: Iterable[Problem]) -> tuple[Problem,
 
 def _rank(problem: Problem) -> tuple[int, int]:
     deciding = DECIDING.index(problem.name) if problem.name in DECIDING else len(DECIDING)
-    return SEVERITIES.index(problem.severity), deciding
+    return problem.rank, deciding

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kohyakit.config.rules.file_names import name_faults
 from kohyakit.config.scripts import BUCKET_STEPS
 from kohyakit.config.train import TrainConfig
+from kohyakit.dataset import faults
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
@@ -188,20 +189,22 @@ def flip_with_sides(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Pro
 
 def small_images(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     for dataset in scan.datasets:
-        area = dataset.resolution[0] * dataset.resolution[1]
         records = [r for s in dataset.subsets for r in s.records]
-        small = [r for r in records if r.size[0] * r.size[1] < area]
-        if not small or not (dataset.enable_bucket or dataset.scales):  # else they are refused
+        if not (dataset.enable_bucket or dataset.scales):  # else they are refused
             continue
         enlarged = not (dataset.enable_bucket and dataset.bucket_no_upscale)
+        how = [faults.too_small(faults.enlargement(r.size, dataset.resolution), enlarged=enlarged) for r in records]
+        small = [record for record, severity in zip(records, how, strict=True) if severity]
+        if not small:
+            continue
         fate = "enlarged and blurred" if enlarged else "trained in small buckets of their own size"
         size = f"{dataset.resolution[0]}x{dataset.resolution[1]}"
         yield Problem(
             "resolution",
             f"{len(small)} of {len(records)} images have fewer pixels than {size}: {fate}{_such_as(small)}",
             "replace them with larger ones" if enlarged else "",
-            "below_resolution",
-            "warning" if enlarged else "hint",
+            "too_small",
+            "warning" if "warning" in how else "hint",
         )
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
+from kohyakit.dataset.faults import CAPTION_FAULTS, IMAGE_FAULTS
 from kohyakit.dataset.images import shown
 from kohyakit.errors import ConfigError, DatasetError, KohyakitError
-from kohyakit.planning.decoding import BAD_IMAGE, decoded
+from kohyakit.planning.decoding import decoded
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Plan
 from kohyakit.runs import registry
@@ -158,7 +159,7 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
             imports.result()
     plan = make_plan(config, scan, backend="kohyakit", processes=_expected())
     if skip_bad:
-        bad = [problem for problem in plan.errors if problem.name.startswith(BAD_IMAGE)]
+        bad = [problem for problem in plan.errors if problem.name in IMAGE_FAULTS]
         for problem in bad:
             echo(f"left out: {replace(problem, cure='')}")
         scan = _without(scan, {problem.where for problem in bad})
@@ -181,7 +182,7 @@ def _refuse(plan: Plan) -> None:
     """Raises DatasetError or ConfigError with all that stops the training."""
     stops = (*plan.errors, *plan.lacking_here)
     if stops:
-        in_files = all(problem.name.startswith((*BAD_IMAGE, "caption")) for problem in stops)
+        in_files = all(problem.name in IMAGE_FAULTS | CAPTION_FAULTS for problem in stops)
         raise (DatasetError if in_files else ConfigError)(stops)
 
 

@@ -207,14 +207,14 @@ def _still_or_not(frames: int) -> bytes:
 def test_nothing_is_renamed_out_of_the_training(tmp_path: Path, format: str, ending: str, modes: bool) -> None:
     """Under a wrong name it is trained; under its right one it would not be."""
     from kohyakit.audit.run import audit_dataset
-    from kohyakit.dataset.images import find_images
+    from kohyakit.dataset.walk import list_folder
 
     photo(1).save(tmp_path / "a.png", format)
     issues = audit_dataset(tmp_path, checks=("format",), workers=0).issues
     (told,) = issues[issues["issue"] == "extension_mismatch"]["action"]
     assert told == f"save it as PNG, as kohyakit repair does; renamed to {ending} it would not be trained"
     found = repair_dataset(tmp_path, options=RepairOptions(modes=modes), workers=1)
-    assert [path.name for path in find_images(tmp_path)] == ["a.png"]
+    assert list_folder(tmp_path).taken() == ("a.png",)
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == ("PNG" if modes else format)
     assert [problem.where for problem in found.problems] == ([] if modes else ["a.png"])

@@ -95,7 +95,7 @@ def test_many_of_a_kind_are_not_all_shown(project: Path) -> None:
     assert out.count("it is empty") == 4
     assert "... 26 more of these" in out
     found = json.loads(run("check", "config.toml", "--json", cwd=project).stdout)["findings"]
-    assert sum(row["name"] == "image_unreadable" for row in found) == 30
+    assert sum(row["name"] == "undecodable" for row in found) == 30
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kohyakit.dataset.images import BadImage, ImageRecord, find_images, list_folder, read_header, read_record, shown
+from kohyakit.dataset.images import BadImage, ImageRecord, in_odd_case, read_header, read_record, shown
+from kohyakit.dataset.walk import list_folder
 
 Image = pytest.importorskip("PIL.Image")
 from PIL import ImageOps, features
@@ -61,13 +62,13 @@ def test_sizes_and_orientations_are_pillows(goldens: Path) -> None:
 def test_the_files_that_sd_scripts_finds(goldens: Path) -> None:
     golden = json.loads((goldens / "training/edge_images/edge_images.json").read_text(encoding="utf-8"))
     folder = goldens / "training/edge_images/files"
-    assert [path.name for path in find_images(folder, odd_case=False)] == golden["glob_order"]
     listing = list_folder(folder)
-    assert [path.name for path in listing.odd_case] == ["c.Jpg"]
-    assert {path.name for path in listing.unread} == {"d.tiff", "e.gif"}
-    assert [path.name for path in listing.folders] == ["sub"]
+    assert list(listing.taken(odd_case=False)) == golden["glob_order"]
+    assert [name for name in listing.taken() if in_odd_case(name)] == ["c.Jpg"]
+    assert set(listing.left()) == {"d.tiff", "e.gif"}
+    assert listing.folders == ("sub",)
     sizes = {row["file"]: row.get("get_image_size") for row in golden["files"]}
-    for path in listing.images:
+    for path in listing.at(listing.taken()):
         if path.name in ("o_zero.jpg", "p_text.png"):
             assert not isinstance(sizes[path.name], list) or min(sizes[path.name]) < 1
             with pytest.raises(BadImage):
@@ -281,7 +282,8 @@ def test_what_is_no_image_is_told_in_words(tmp_path: Path, data: bytes, told: st
 
 def test_a_folder_called_photo_jpg(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").mkdir()
-    (path,) = find_images(tmp_path)
+    listing = list_folder(tmp_path)
+    (path,) = listing.at(listing.taken())
     with pytest.raises(BadImage, match="folder"):
         read_header(path)
 
@@ -309,8 +311,8 @@ def test_odd_names_are_found_and_shown_on_one_line(picture) -> None:
     for name in names:
         picture(f"d/{name}")
     folder = picture("d/z.jpg").parent
-    assert len(find_images(folder)) == 4
-    assert [shown(path.name) for path in find_images(folder)] == ["emoji 🏯.png", "é.jpg", "new\\nline.jpg", "z.jpg"]
+    assert len(list_folder(folder).taken()) == 4
+    assert [shown(name) for name in list_folder(folder).taken()] == ["emoji 🏯.png", "é.jpg", "new\\nline.jpg", "z.jpg"]
 
 
 def test_records_are_small_and_frozen() -> None:
@@ -325,8 +327,9 @@ def test_reading_headers_needs_no_pillow(picture, tmp_path: Path) -> None:
     for kind in ("jpg", "png", "webp", "bmp"):
         picture(f"a.{kind}")
     code = (
-        "import sys; from pathlib import Path; from kohyakit.dataset.images import find_images, read_header\n"
-        f"found = [read_header(p).format for p in find_images(Path({str(tmp_path)!r}))]\n"
+        "import sys; from kohyakit.dataset.images import read_header; from kohyakit.dataset.walk import list_folder\n"
+        f"listing = list_folder({str(tmp_path)!r})\n"
+        "found = [read_header(p).format for p in listing.at(listing.taken())]\n"
         "assert len(found) == 4 and 'PIL' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.dataset.folders import parse_folder_name
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.layout import Dataset, Scan, Subset, parse_resolution, scan
+from kohyakit.dataset.walk import parse_folder_name
 
 
 def config(**values: object) -> TrainConfig:
@@ -108,7 +108,7 @@ def test_what_lies_beside_good_folders_is_named_and_ignored(picture, tmp_path: P
     found = scan(config(train_data_dir=tmp_path / "img"))
     assert names(found, "error") == []
     assert sorted(names(found, "warning")) == [
-        "empty_subset", "format_not_read", "images_beside_folders", "nested_folder", "no_repeat_count", "no_repeats",
+        "empty_subset", "images_beside_subsets", "nested_in_subset", "no_repeat_count", "no_repeats", "not_trained",
     ]  # fmt: skip
     assert [len(s.records) for d in found.datasets for s in d.subsets] == [1]
 
@@ -130,7 +130,7 @@ def test_captions_under_another_extension(picture, tmp_path: Path) -> None:
     for letter in "abc":
         picture(f"img/1_x/{letter}.png").with_suffix(".txt").write_text("tag", encoding="utf-8")
     (problem,) = scan(config(train_data_dir=tmp_path / "img", caption_extension=".caption")).problems
-    assert problem.name == "caption_extension"
+    assert problem.name == "caption_wrong_extension"
     assert problem.cure == "set caption_extension to .txt"
 
 
@@ -139,7 +139,7 @@ def test_unreadable_images_are_named_and_kept_apart(picture, tmp_path: Path) -> 
     picture("img/1_x/cut.jpg", (200, 200)).write_bytes(picture("tmp.jpg", (200, 200)).read_bytes()[:9000])
     (tmp_path / "img/1_x/html.jpg").write_text("<html>", encoding="utf-8")
     found = scan(config(train_data_dir=tmp_path / "img"))
-    assert [p.name for p in found.problems if p.severity == "error"] == ["image_truncated", "image_unreadable"]
+    assert [p.name for p in found.problems if p.severity == "error"] == ["damaged", "undecodable"]
     (subset,) = found.subsets()
     assert [path.name for path in subset.unreadable] == ["html.jpg"]
     assert [record.path.name for record in subset.records] == ["cut.jpg", "good.png"]
@@ -249,7 +249,7 @@ def test_a_dataset_config_with_several_data_sets(picture, tmp_path: Path) -> Non
     found = scan(config(dataset_config=file, train_data_dir=tmp_path / "unused", train_batch_size=5, keep_tokens=1))
     assert names(found, "error") == []
     assert sorted(names(found, "warning")) == [
-        "captions_missing", "duplicate_subset", "folder_beside_dataset_config", "no_repeats",
+        "duplicate_subset", "folder_beside_dataset_config", "missing_caption", "no_repeats",
     ]  # fmt: skip
     first, second = found.datasets
     assert (first.resolution, first.batch_size, first.enable_bucket) == ((128, 128), 3, True)

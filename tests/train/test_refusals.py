@@ -289,7 +289,7 @@ CASES: dict[str, Case] = {
     "no rate": Case("nothing_to_train", settings(learning_rate=0.0)),
     "output_dir is a file": Case("output_dir_unusable", bytes_of("a-file", b"", "output_dir")),
     "an image without a bucket": Case("no_bucket", narrow_image),
-    "an image that does not decode": Case("image_undecodable", hurt_image),
+    "an image that does not decode": Case("undecodable", hurt_image),
     "clip_skip beyond the layers": Case("clip_skip_too_deep", settings(clip_skip=4)),
     "a text encoder too short for SDXL": Case(
         "wrong_model", lambda f: {**model(lambda place: stand_in.sdxl_folder(place / "xl", 5))(f), **XL}

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
 from kohyakit.audit.look.opening import MARKED
-from kohyakit.dataset.caption import has_words
+from kohyakit.dataset import faults
+from kohyakit.errors import Problem
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
 
 
-def judge(survey: Survey) -> Iterable[Issue]:
+def judge(survey: Survey) -> Iterable[Problem]:
     yield from _faults(survey)
     yield from _misspelt(survey)
     yield from _missing(survey)
@@ -28,32 +29,17 @@ def judge(survey: Survey) -> Iterable[Issue]:
         )
 
 
-def _faults(survey: Survey) -> Iterator[Issue]:
+def _faults(survey: Survey) -> Iterator[Problem]:
     images = survey.images[survey.images["caption_path"] != ""]
     for row in images[images["caption_fault"] != ""].itertuples():
-        detail, _, cure = row.caption_fault.partition("; ")
         if row.caption_fault == MARKED:
             detail = "begins with a byte order mark, which sd-scripts trains as a sign of the caption"
             yield Issue(row.caption_path, "caption_mark", "hint", detail, "kohyakit repair takes it off")
             continue
-        if "empty" in detail:
-            name, action = "empty_caption", "write the caption, or delete the file: sd-scripts stops at it"
-        elif "UTF" in detail or "NUL" in detail or "encoding" in detail:
-            name, action = "caption_not_utf8", f"{cure}; sd-scripts stops at it or trains other signs"
-        else:
-            name, action = "caption_unreadable", cure or "make it readable"
-        yield Issue(row.caption_path, name, "error", detail, action)
-    texts = images[images["caption"].notna()]
-    for row in texts[[not has_words(text) for text in texts["caption"]]].itertuples():
-        detail = "it holds only blanks" if not row.caption.strip() else "it holds no words, only separators or dots"
-        if row.caption.strip() and not any(map(str.isprintable, row.caption.strip())):
-            detail = "it holds no words, only signs that cannot be seen"
-        yield Issue(row.caption_path, "empty_caption", "warning", detail, "write the caption")
-    for row in texts.itertuples():
-        first, _, rest = row.caption.partition("\n")
-        if not has_words(first) and has_words(rest):
-            detail = "its first line is blank, and only the first line is trained"
-            yield Issue(row.caption_path, "empty_caption", "warning", detail, "move the caption to the first line")
+        yield faults.of_caption(row.caption_path, row.caption_fault)
+    for row in images[images["caption"].notna()].itertuples():
+        if said := faults.of_text(row.caption_path, row.caption):
+            yield said
 
 
 def _misspelt(survey: Survey) -> Iterator[Issue]:
@@ -70,16 +56,13 @@ def _misspelt(survey: Survey) -> Iterator[Issue]:
 
 
 def _missing(survey: Survey) -> Iterator[Issue]:
-    """A warning where others of the subset have captions, else a hint: the folder's name is the caption then."""
-    images = survey.images[(survey.images["repeats"] > 0) & ~survey.images["is_reg"]]
+    images = survey.images[(survey.images["repeats"] > 0) & ~survey.images["is_reg"] & survey.images["width"].notna()]
     some = images.groupby("subset")["caption_path"].agg(lambda paths: (paths != "").any())
     names = {f.relative.replace(os.sep, "/") or ".": f.class_tokens for f in survey.tree.folders}
     from kohyakit.audit.look.survey import printable
 
     extension, misspelt = survey.pairing.extension, set(map(printable, survey.pairing.misspelt))
     for row in images.loc[images["caption_path"] == "", ["path", "subset"]].itertuples():
-        tokens = names.get(row.subset)
-        without = f"so it is trained as '{tokens}'" if tokens else "so it is trained without a caption"
         stem = os.path.splitext(os.path.basename(row.path))[0]
         if row.path in misspelt:
             continue
@@ -92,13 +75,11 @@ def _missing(survey: Survey) -> Iterator[Issue]:
                 f"captions end in {extension} here, so it is not read",
                 f"rename it to {stem}{extension}, or set caption_extension",
             )
-        yield Issue(
-            row.path,
-            "missing_caption",
-            "warning" if some[row.subset] else "hint",
-            f"no {extension} file beside it, {without}",
-            "write one, or let a captioner do it",
-        )
+        severity, fate = faults.missing_caption(names.get(row.subset), others=some[row.subset])
+        if survey.tree.kind == "free" and not some[row.subset]:
+            severity = "hint"  # nobody has said yet how it is to be trained
+        what = f"no {extension} file beside it: {fate}"
+        yield Issue(row.path, "missing_caption", severity, what, "write one, or let kohyakit caption do it")
 
 
 CHECK = Check(

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue, Threshold
-from kohyakit.audit.look.tree import Folder
+from kohyakit.dataset.images import in_odd_case
+from kohyakit.dataset.walk import Folder
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -28,8 +29,8 @@ def judge(survey: Survey) -> Iterable[Issue]:
             if problem:
                 yield Issue(os.path.join(folder.path, name), "unsafe_name", "hint", *problem)
         for name in folder.images:
-            extension = os.path.splitext(name)[1]
-            if folder.trained and extension not in (extension.lower(), extension.upper()):
+            if folder.trained and in_odd_case(name):
+                extension = os.path.splitext(name)[1]
                 yield Issue(
                     os.path.join(folder.path, name), "extension_case", "warning",
                     f"sd-scripts on Linux does not find files that end in {extension}",

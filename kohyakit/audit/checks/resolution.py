@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue, Threshold
+from kohyakit.dataset.faults import SEVERE, SMALL, enlargement, too_small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,17 +36,18 @@ def _unplaced(survey: Survey, images: pd.DataFrame) -> Iterator[Issue]:
 def _small(survey: Survey, images: pd.DataFrame) -> Iterator[Issue]:
     """By area, as buckets count: how much larger the resolution is than the picture."""
     width, height = survey.settings.buckets.resolution
-    needed = (width * height / (images["trained_width"] * images["trained_height"]).astype(float)) ** 0.5
-    small = needed > survey.limit("small_factor")
-    for row, factor in zip(images[small].itertuples(), needed[small], strict=True):
-        if survey.settings.buckets.enable_bucket and survey.settings.buckets.bucket_no_upscale:
-            fate = f"would be trained at {row.bucket}"
-        else:
-            fate = f"would be enlarged {row.scale:.2f} times"
+    buckets = survey.settings.buckets
+    enlarged = not (buckets.enable_bucket and buckets.bucket_no_upscale)
+    small, severe = survey.limit("small_factor"), survey.limit("small_factor_severe")
+    sizes = zip(images["trained_width"], images["trained_height"], strict=True)
+    factors = [enlargement(size, buckets.resolution) for size in sizes]
+    for row in images.assign(factor=factors)[[factor > small for factor in factors]].itertuples():
+        severity = too_small(row.factor, enlarged=enlarged, small=small, severe=severe) or "hint"
+        fate = f"would be enlarged {row.scale:.2f} times" if enlarged else f"would be trained at {row.bucket}"
         yield Issue(
             row.path,
             "too_small",
-            "warning" if factor > survey.limit("small_factor_severe") else "hint",
+            severity,
             f"{row.trained_width}x{row.trained_height} {fate} for a resolution of {width}x{height}",
             "find a larger copy, leave it out, or train at a lower resolution",
         )
@@ -105,8 +107,8 @@ CHECK = Check(
     judge=judge,
     quick=True,
     thresholds=(
-        Threshold("small_factor", 1.05, "enlargement from which a picture is too small (hint)"),
-        Threshold("small_factor_severe", 1.5, "enlargement from which that is a warning"),
+        Threshold("small_factor", SMALL, "enlargement from which a picture is too small (hint)"),
+        Threshold("small_factor_severe", SEVERE, "enlargement from which that is a warning"),
         Threshold("aspect_ratio", 3.0, "long side over short side above which a shape is extreme"),
         Threshold("crop_share", 0.15, "share of a picture cut away by its bucket that is named; twice is a warning"),
     ),

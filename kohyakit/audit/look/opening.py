@@ -5,7 +5,6 @@ This runs in a worker; it returns plain values and never raises for a file, what
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -117,18 +116,14 @@ def _header_facts(path: str) -> tuple[Any, ...]:
 
     known: dict[str, Any] = {"orientation": 1, "extension_ok": True}
     try:
-        if not os.path.isfile(path):
-            known |= {"verdict": "not_a_file", "verdict_severity": "error", "verdict_detail": "is no regular file"}
-        else:
-            header = read_header(Path(path))
-            format = header.format.upper()
-            known |= {"format": format, "width": header.width, "height": header.height}
-            known |= {"orientation": header.orientation, "extension_ok": extension_ok(Path(path), format)}
-            known["extension_wanted"] = EXTENSIONS.get(format, ("",))[0]
-            if header.fault:
-                known |= {"verdict": "damaged", "verdict_severity": "error", "verdict_detail": header.fault}
+        header = read_header(Path(path))
     except BadImage as error:
-        known |= {"verdict": "undecodable", "verdict_severity": "error", "verdict_detail": str(error)}
-    except (OSError, ValueError) as error:
-        known |= {"verdict": "unreadable", "verdict_severity": "error", "verdict_detail": f"cannot be read: {error}"}
+        known |= {"verdict": error.fault, "verdict_severity": "error", "verdict_detail": str(error)}
+        return tuple(known.get(name) for name in FACTS[:-2])
+    format = header.format.upper()
+    known |= {"format": format, "width": header.width, "height": header.height}
+    known |= {"orientation": header.orientation, "extension_ok": extension_ok(Path(path), format)}
+    known["extension_wanted"] = EXTENSIONS.get(format, ("",))[0]
+    if header.fault:
+        known |= {"verdict": "damaged", "verdict_severity": "error", "verdict_detail": header.fault}
     return tuple(known.get(name) for name in FACTS[:-2])

@@ -10,11 +10,11 @@ import numpy as np
 
 from kohyakit.audit.alike.likeness import SIDE
 from kohyakit.audit.look.opening import FACTS, Opened
-from kohyakit.audit.look.pairing import Pairing
-from kohyakit.audit.look.tree import Folder, Tree
 from kohyakit.audit.report import caption_statistics as caption_facts
 from kohyakit.audit.resolution import placements
 from kohyakit.audit.settings import AuditSettings
+from kohyakit.dataset.captions.pairing import Pairing
+from kohyakit.dataset.walk import Folder, Tree
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -49,8 +49,8 @@ def renamings(report: AuditReport, moved: Mapping[Path, Path]) -> Iterator[Capti
     """Captions whose names differ from their image's unseen. moved: where images will lie by then."""
     if not (report.issues["issue"] == "caption_misspelt").any():
         return
-    from kohyakit.audit.look.pairing import pair
-    from kohyakit.audit.look.tree import find_tree
+    from kohyakit.dataset.captions.pairing import pair
+    from kohyakit.dataset.walk import find_tree
 
     pairing = pair(find_tree(report.root), report.settings.caption_extension)
     for image, (name, why) in pairing.misspelt.items():

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kohyakit.audit.check import SEVERITIES, Check
+from kohyakit.audit.check import Check
 from kohyakit.audit.report import caption_statistics as caption_facts
 from kohyakit.audit.resolution import bucket_table, what_if
 from kohyakit.audit.settings import AuditSettings, at_resolution
+from kohyakit.errors import rank_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ class AuditReport:
         titles = dict(zip(self.summary["issue"], self.summary["title"], strict=True))
         found = self.issues.groupby(["severity", "issue"], sort=False).size()
         rows = [(name, titles[name], severity, int(count)) for (severity, name), count in found.items()]
-        rows.sort(key=lambda row: (SEVERITIES.index(row[2]), -row[3], row[0]))
+        rows.sort(key=lambda row: (rank_of(row[2]), -row[3], row[0]))
         return pd.DataFrame(rows, columns=["issue", "title", "severity", "count"])
 
     @cached_property
@@ -145,12 +146,11 @@ class AuditReport:
 def _summary(issues: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     import pandas as pd
 
-    rank = {severity: place for place, severity in enumerate(SEVERITIES)}
     rows = [
-        (name, titles.get(name, name.replace("_", " ")), min(group["severity"], key=rank.__getitem__), len(group))
+        (name, titles.get(name, name.replace("_", " ")), min(group["severity"], key=rank_of), len(group))
         for name, group in issues.groupby("issue", sort=False)
     ]
-    rows.sort(key=lambda row: (rank[row[2]], -row[3], row[0]))
+    rows.sort(key=lambda row: (rank_of(row[2]), -row[3], row[0]))
     return pd.DataFrame(rows, columns=["issue", "title", "severity", "count"])
 
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kohyakit.errors import SEVERITIES
 from kohyakit.files import write_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def as_plain(report: AuditReport) -> dict[str, Any]:
         "folder": str(report.root),
         "images": len(report.images),
         "ok": report.ok,
-        **{f"{severity}s": report.count(severity) for severity in ("error", "warning", "hint")},
+        **{f"{severity}s": report.count(severity) for severity in SEVERITIES},
         "issues": {
             row.issue: {"title": row.title, "severity": row.severity, "count": int(row.count)}
             for row in report.summary.itertuples(index=False, name="Row")

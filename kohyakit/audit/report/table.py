@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohyakit.dataset.images import shown
+from kohyakit.errors import SEVERITIES
 from kohyakit.words import cells, columns, count, padded
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _grid(
 
 
 def _verdict(report: AuditReport, paint: Paint) -> str:
-    counts = {severity: report.count(severity) for severity in ("error", "warning", "hint")}
+    counts = {severity: report.count(severity) for severity in SEVERITIES}
     worst = next((severity for severity, many in counts.items() if many), None)
     said = ", ".join(count(many, name) for name, many in counts.items() if many)
     return paint(f"{said}. {_VERDICTS[worst]}" if said else _VERDICTS[None], worst or "title")

@@ -6,6 +6,7 @@ A rule is a named function TrainConfig -> Problem | None without input or output
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from types import ModuleType
 
 from kohyakit.config.rules import inputs, learning, methods, traps, values
@@ -39,6 +40,5 @@ def check_rules(config: TrainConfig) -> tuple[Problem, ...]:
     found += argument_problems(config)
     found += keys_not_read(config)
     file = config.source.path.name if config.source is not None and config.source.path is not None else ""
-    order = {"error": 0, "warning": 1, "hint": 2}
     placed = [replace(p, where=": ".join(part for part in (file, p.where) if part)) for p in found]
-    return tuple(sorted(placed, key=lambda p: order[p.severity]))
+    return tuple(sorted(placed, key=attrgetter("rank")))

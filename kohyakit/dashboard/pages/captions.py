@@ -17,7 +17,7 @@ from kohyakit.dashboard.read.project import Project
 from kohyakit.dataset.caption import Caption
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Edit
-from kohyakit.dataset.images import list_folder
+from kohyakit.dataset.walk import list_folder
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.words import count, when
 
@@ -40,10 +40,10 @@ def image_folders(project: Project, depth: int = 3) -> list[Path]:
         seen.add(real)
         try:
             listing = list_folder(folder)
-            below = [path for path in listing.folders if not _skipped(path)]
+            below = [path for path in listing.at(listing.folders) if not _skipped(path)]
         except OSError:
             return False
-        holds = bool(listing.images)
+        holds = bool(listing.taken())
         inner = [look(path, left - 1) for path in below] if left else []
         if holds or any(inner):
             found.append(folder)
@@ -62,7 +62,7 @@ def _skipped(path: Path) -> bool:
 
 def _has_images(folder: Path) -> bool:
     try:
-        return bool(list_folder(folder).images)
+        return bool(list_folder(folder).taken())
     except OSError:
         return False
 

@@ -14,7 +14,7 @@ from kohyakit.dashboard.pages.page import Opened, nothing
 from kohyakit.dashboard.read.memo import Memo, Stamp, stamp_of
 from kohyakit.dashboard.read.preset import presets_in
 from kohyakit.dashboard.read.project import Project
-from kohyakit.errors import KohyakitError
+from kohyakit.errors import KohyakitError, rank_of
 from kohyakit.formats import read as read_preset
 from kohyakit.formats.text import read_text
 from kohyakit.words import count, number
@@ -149,7 +149,7 @@ def _rank(issue: str, severity: str) -> int:
         word in issue
         for word in ("orient", "exif", "sideways", "damaged", "truncat", "decode", "corrupt", "unreadable")
     )
-    return 0 if first else 1 + ("error", "warning", "hint").index(severity)
+    return 0 if first else 1 + rank_of(severity)
 
 
 def _items(opened: Opened, issue: Any, orientation: dict[str, int]) -> list[dict[str, Any]]:

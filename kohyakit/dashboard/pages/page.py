@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 
 import streamlit as st
@@ -112,8 +113,7 @@ def _choose_folder(place, project: Project, folders: Sequence[Path]) -> Path:
 
 def show_problems(problems: Iterable[Problem], *, most: int = 20) -> None:
     """Findings, worst first, each one sentence. One stands in a box of its own, several make a list."""
-    order = {"error": 0, "warning": 1, "hint": 2}
-    found = sorted(dict.fromkeys(problems), key=lambda problem: order.get(problem.severity, 3))
+    found = sorted(dict.fromkeys(problems), key=attrgetter("rank"))
     if len(found) == 1:
         draw = {"error": st.error, "warning": st.warning, "hint": st.info}
         draw.get(found[0].severity, st.info)(plain(found[0]), icon=_ICONS.get(found[0].severity))

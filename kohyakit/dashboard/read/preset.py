@@ -14,6 +14,7 @@ from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.config.values import Unreadable, coerce
 from kohyakit.dashboard.read.memo import Memo, stamp_of
 from kohyakit.dashboard.read.project import Project
+from kohyakit.dataset.faults import IMAGE_FAULTS
 from kohyakit.dataset.layout import Scan
 from kohyakit.dataset.layout import scan as scan_datasets
 from kohyakit.errors import ConfigError, KohyakitError, Problem
@@ -22,7 +23,7 @@ from kohyakit.formats import read as read_preset
 from kohyakit.formats import recognise
 from kohyakit.formats.gui.fields import known_keys
 from kohyakit.formats.text import read_text
-from kohyakit.planning.decoding import BAD_IMAGE, decoded
+from kohyakit.planning.decoding import decoded
 from kohyakit.planning.make import check_plan
 from kohyakit.planning.plan import Plan
 
@@ -77,7 +78,7 @@ class Judged:
     @property
     def bad_images(self) -> tuple[Problem, ...]:
         """The errors that lie in single images: a training can start without those."""
-        return tuple(problem for problem in self.errors if problem.name.startswith(BAD_IMAGE))
+        return tuple(problem for problem in self.errors if problem.name in IMAGE_FAULTS)
 
 
 def judge(draft: Draft) -> Judged:

@@ -16,7 +16,7 @@ from kohyakit.dashboard.read.memo import Memo
 from kohyakit.dashboard.read.rows import status_note
 from kohyakit.dashboard.read.samples import steps_per_epoch
 from kohyakit.dataset.fingerprint import in_words
-from kohyakit.errors import RunError
+from kohyakit.errors import RunError, rank_of
 from kohyakit.runs.comparison import insight
 from kohyakit.runs.comparison.best import best
 from kohyakit.runs.comparison.compare import dataset_difference, settings_table
@@ -41,9 +41,8 @@ _told = Memo(2000)
 
 def statements(runs: Sequence[Run]) -> list[Told]:
     """What the curves carry: which run is best and how sure that is, then each run's own, the gravest first."""
-    order = ("error", "warning", "hint", "good")
     own = [told for run in runs for told in (*_ending(run), *of_run(run))]
-    own.sort(key=lambda told: order.index(told.severity))
+    own.sort(key=lambda told: rank_of(told.severity))
     failed = [told for told in own if told.severity == "error"]
     return [*failed, *_ranked(runs), *own[len(failed) :]]
 

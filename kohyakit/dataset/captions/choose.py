@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kohyakit.dataset.captions.expression import wanted
 from kohyakit.dataset.editing.captions import CaptionFile, each_caption_file
-from kohyakit.dataset.folders import parse_folder_name
+from kohyakit.dataset.walk import parse_folder_name
 from kohyakit.errors import DatasetError, Problem
 
 

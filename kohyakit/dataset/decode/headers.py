@@ -25,7 +25,11 @@ _CUT = "it breaks off before its end"
 
 
 class BadImage(ValueError):
-    """The file is no readable image; the text says what it is instead."""
+    """The file is no readable image; the text says what it is instead. fault: what decode.Verdict calls it."""
+
+    def __init__(self, what: str, fault: str = "undecodable") -> None:
+        super().__init__(what)
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from kohyakit.dataset.decode.headers import BadImage, parse
 from kohyakit.dataset.decode.record import Examination, Pixels, Verdict
 from kohyakit.dataset.decode.signature import EXTENSIONS, NO_IMAGES, extension_ok, sniff
 from kohyakit.dataset.decode.source import read_bytes
+from kohyakit.errors import rank_of
 
 READ_SIDE = 1000  # the longer side that a reduced decode keeps at least: enough to judge sharpness at training size
 _WALKS = {"PNG": containers.check_png, "WEBP": containers.check_webp, "GIF": containers.check_gif}
@@ -257,5 +258,4 @@ def to_eight_bits(image: Any) -> Any:
 
 def _worst(*verdicts: Verdict) -> Verdict:
     """The gravest; the first among equals."""
-    rank = {"error": 0, "warning": 1, "hint": 2, None: 3}
-    return min(verdicts, key=lambda verdict: rank[verdict.severity])
+    return min(verdicts, key=lambda verdict: rank_of(verdict.severity))

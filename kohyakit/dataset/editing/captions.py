@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kohyakit.dataset.caption import Caption, find_caption, has_words, misspelt
+from kohyakit.dataset.caption import Caption, has_words
+from kohyakit.dataset.captions.pairing import commonest, pair_folder
 from kohyakit.dataset.editing import journal
 from kohyakit.dataset.editing.journal import JOURNAL, Change, Edit, history, text_of, undoable
 from kohyakit.dataset.encoding import fault_of
-from kohyakit.dataset.images import FolderListing, list_folder, shown
+from kohyakit.dataset.images import shown
+from kohyakit.dataset.walk import Folder, list_folder
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import held, is_link, read_bytes, write_bytes
 
@@ -70,36 +72,26 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
     if not folder.is_dir():
         raise DatasetError(Problem(str(folder), "is not a folder", "name the folder with the images"))
     listings = dict(_listings(folder, set()))
-    chosen = extension or _commonest(listings.values())
+    chosen = extension or commonest(listings.values(), EXTENSIONS)
     inside = folder.resolve()
     for place, listing in listings.items():
-        odd = misspelt((image.name for image in listing.images), listing.names, chosen)
+        paired = pair_folder(listing, chosen)
         behind = _behind_link(place, inside)
-        for image in listing.images:
-            name, reason = odd.get(image.name, ("", ""))
-            path = image.with_name(name) if name else find_caption(image, chosen, listing.names)
-            file = _read(image, path or image.with_suffix(chosen), behind)
-            yield replace(file, problem=f"{reason}; kohyakit repair renames it") if name else file
+        for image in listing.at(listing.taken()):
+            odd, reason = paired.misspelt.get(image.name, ("", ""))
+            name = odd or paired.captions.get(image.name, "")
+            file = _read(image, image.with_name(name) if name else image.with_suffix(chosen), behind)
+            yield replace(file, problem=f"{reason}; kohyakit repair renames it") if odd else file
 
 
-def _commonest(listings: Iterable[FolderListing]) -> str:
-    """Of .txt and .caption the one that lies beside more of the images; .txt when none does."""
-    counts = dict.fromkeys(EXTENSIONS, 0)
-    for listing in listings:
-        stems = [os.path.splitext(image.name)[0] for image in listing.images]
-        for extension in EXTENSIONS:
-            counts[extension] += sum(stem + extension in listing.names for stem in stems)
-    return max(EXTENSIONS, key=lambda extension: counts[extension])
-
-
-def _listings(folder: Path, seen: set[str]) -> Iterator[tuple[Path, FolderListing]]:
+def _listings(folder: Path, seen: set[str]) -> Iterator[tuple[Path, Folder]]:
     real = os.path.realpath(folder)
     if real in seen:
         return
     seen.add(real)
     listing = list_folder(folder)
     yield folder, listing
-    for below in listing.folders:
+    for below in listing.at(listing.folders):
         if not below.name.startswith((".", "_")):
             yield from _listings(below, seen)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from kohyakit.errors import rank_of
 from kohyakit.runs.comparison.summary import VALIDATION
 from kohyakit.runs.logs.metrics import joined
 
@@ -98,8 +99,7 @@ def statements(frame: pd.DataFrame, *, steps_per_epoch: float | None = None) -> 
         for rule in RULES
         for statement in rule(curves)
     ]
-    order = ("error", "warning", "hint", "good")
-    return tuple(sorted(found, key=lambda statement: order.index(statement.severity)))
+    return tuple(sorted(found, key=lambda statement: rank_of(statement.severity)))
 
 
 def not_a_number(curves: Curves) -> list[Statement]:

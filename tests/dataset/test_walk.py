@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.audit.look.pairing import pair
-from kohyakit.audit.look.tree import find_tree
+from kohyakit.dataset.captions.pairing import pair
+from kohyakit.dataset.walk import find_tree
 from kohyakit.errors import DatasetError
 
 
