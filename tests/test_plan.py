@@ -275,3 +275,19 @@ def test_as_data(project: Path) -> None:
         "state_deleted_at_step": None,
     }  # fmt: skip
     assert set(data["findings"][0]) == {"name", "severity", "where", "what", "cure"}
+
+
+def test_what_reading_found_is_kept_as_it_was_found_and_said_once() -> None:
+    text = '{"LoRA_type": "Standard", "netwrk_dim": 8, "blorb": 1, "network_dim": 4, "network_dim": 16}'
+    plan = make_plan(loads(text, "rose.json"))
+    found = [p for p in plan.findings if p.name in ("unknown_parameter", "duplicate_key")]
+    assert sorted((p.name, p.severity, p.where) for p in found) == [
+        ("duplicate_key", "warning", "rose.json"), ("unknown_parameter", "warning", ""),
+        ("unknown_parameter", "warning", "netwrk_dim"),
+    ]  # fmt: skip
+    assert [p.cure for p in found if p.where == "netwrk_dim"] == ["did you mean network_dim?"]
+    alone = make_plan(loads('{"LoRA_type": "Standard", "netwrk_dim": 8}', "rose.json"))
+    (told,) = [p for p in alone.findings if p.name == "unknown_parameter"]
+    assert (told.where, told.what, told.cure) == (
+        "rose.json", "unknown parameter 'netwrk_dim'", "did you mean 'network_dim'?",
+    )  # fmt: skip

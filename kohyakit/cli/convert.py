@@ -83,7 +83,6 @@ def _folder(conversions: Any, as_json: bool) -> int:
 
 
 def _data(done: Conversion, with_text: bool = False) -> dict[str, Any]:
-    keys = [{"key": note.key, "action": note.action, "text": note.text} for note in done.notes]
     return {
         "ok": not done.failed,
         "source": str(done.source),
@@ -92,7 +91,7 @@ def _data(done: Conversion, with_text: bool = False) -> dict[str, Any]:
         "to": done.target_format,
         "tab": done.tab or None,
         "written": [str(path) for path in done.written],
-        "keys": [key for key in keys if key["action"] not in ("warning", "hint")],
+        "keys": [{"key": note.key, "action": note.action, "text": note.text} for note in done.notes],
         "problems": [
             {"where": p.where, "what": p.what, "cure": p.cure, "name": p.name, "severity": p.severity}
             for p in done.problems
@@ -109,7 +108,7 @@ def _show(done: Conversion, verbose: bool, err: bool) -> None:
         f"{click.style(str(done.source), bold=True)} -> {click.style(str(done.target), bold=True)}  ({formats}{tab})",
         err=err,
     )
-    rows = [(note.action, note.key, note.text) for note in done.notes if note.action not in ("warning", "hint")]
+    rows = [(note.action, note.key, note.text) for note in done.notes]
     shown = rows if verbose else [row for row in rows if _worth_telling(done, *row)]
     room = min(max((len(key) for _, key, _ in shown), default=0), 32)
     last = ""

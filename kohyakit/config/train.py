@@ -21,6 +21,7 @@ from kohyakit.config.sections.other_families import FamiliesConfig
 from kohyakit.config.sections.sampling import SamplingConfig
 from kohyakit.config.sections.saving import SavingConfig
 from kohyakit.config.sections.training import TrainingConfig
+from kohyakit.errors import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a config came from: the untouched text, its format, and a note per key.
+    """Where a config came from: the untouched text, its format, a note per key, and what reading it found odd.
 
-    format: gui-json, toml or values. path is None for values given in Python.
+    format: gui-json, toml or values. path is None for values given in Python. problems: warnings and hints only, as an
+    error leaves no config.
     """
 
     path: Path | None
     format: str
     text: str
     notes: tuple[Note, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

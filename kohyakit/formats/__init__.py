@@ -101,8 +101,8 @@ def read_as(text: str, where: str, asked: Asked) -> tuple[TrainConfig, list[Prob
         config, notes, found = _overridden(config, overrides, notes)
         problems += found
     problems += _open_quotes(config, where, problems)
-    notes += [Note(problem.name, problem.severity, str(problem)) for problem in problems if problem.severity != "error"]
-    return replace(config, source=Source(None, kind, text, tuple(notes))), problems
+    odd = tuple(problem for problem in problems if problem.severity != "error")
+    return replace(config, source=Source(None, kind, text, tuple(notes), odd)), problems
 
 
 def _open_quotes(config: TrainConfig, where: str, told: list[Problem]) -> list[Problem]:

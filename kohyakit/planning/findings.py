@@ -8,7 +8,7 @@ from dataclasses import replace
 from kohyakit.config.read import nearest
 from kohyakit.config.rules import check_rules
 from kohyakit.config.train import TrainConfig
-from kohyakit.errors import SEVERITIES, Problem
+from kohyakit.errors import Problem
 from kohyakit.planning.inputs.missing import with_places
 
 # Errors that make the others idle: what is trained at all, by which program, on which model. They come first.
@@ -38,13 +38,13 @@ def config_findings(config: TrainConfig, backend: str = "") -> Iterator[Problem]
     for problem in check_rules(config):
         own = backend == "kohyakit" and problem.name == "foreign_argument"
         yield replace(problem, severity="error") if own else problem  # the trainer here refuses any of them
-    notes = config.source.notes if config.source else ()
+    notes, odd = (config.source.notes, config.source.problems) if config.source else ((), ())
+    yield from odd
     for note in notes:
-        if note.action in SEVERITIES:
-            yield Problem("", note.text, "", note.key, note.action)
-        elif note.action == "differs" and note.key not in ("max_train_epochs", "max_train_steps"):
+        if note.action == "differs" and note.key not in ("max_train_epochs", "max_train_steps"):
             yield Problem(note.key, note.text, "", "gui_differs", "hint")
-    unknown = [note.key for note in notes if note.action == "unknown"]
+    said = " ".join(problem.what for problem in odd if problem.name == "unknown_parameter")
+    unknown = [note.key for note in notes if note.action == "unknown" and f"'{note.key}'" not in said]
     meant = {key: near for key in unknown if (near := nearest(key))}
     for key, near in meant.items():
         yield Problem(key, "nothing reads this name", f"did you mean {near}?", "unknown_parameter", "warning")

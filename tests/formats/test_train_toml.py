@@ -15,7 +15,7 @@ from kohyakit.formats import load, loads, train_toml
 def problems(text: str) -> list[str]:
     config = loads(text, "rose.toml")
     assert config.source is not None
-    return [note.text for note in config.source.notes if note.action in ("warning", "hint")]
+    return [str(problem) for problem in config.source.problems]
 
 
 def test_sections_are_flattened_and_the_later_table_wins() -> None:
