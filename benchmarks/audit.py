@@ -295,7 +295,7 @@ def timed(act: Callable[[], object]) -> tuple[float, float]:
 
 def run_speed(arguments: argparse.Namespace) -> None:
     from kohyakit import audit_dataset
-    from kohyakit.audit.look.pool import default_workers
+    from kohyakit.audit.settings import default_workers
 
     work = arguments.work / "speed"
     if not work.exists():

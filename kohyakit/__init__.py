@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WHERE = {
-    "AuditReport": "kohyakit.audit.report.frames",
+    "AuditReport": "kohyakit.audit.report.report",
     "Caption": "kohyakit.dataset.caption",
     "ConfigError": "kohyakit.errors",
     "DatasetError": "kohyakit.errors",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohyakit.audit.check import COLUMNS, Check, load_checks, resolve_thresholds, row
-from kohyakit.audit.look.opening import Task
+from kohyakit.audit.look.facts import Task
 from kohyakit.audit.look.pool import open_all
 from kohyakit.audit.settings import settings_from
 from kohyakit.config.train import TrainConfig
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kohyakit.audit.look.survey import Survey
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
 Progress = Callable[[int, int], None]  # (files opened, files in all)
 
@@ -62,7 +62,7 @@ def audit_dataset(
     tree = find_tree(dir, reg_dir)
     pairing = pair(tree, settings.caption_extension)
     survey = _look(tree, pairing, settings, chosen, workers, progress)
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
     return AuditReport.of(survey, judge(survey, chosen), chosen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -30,6 +31,13 @@ class AuditSettings:
     what_if: tuple[tuple[int, int], ...] = ()
     quick: bool = False
     thresholds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def default_workers() -> int:
+    """As many as there are processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 def settings_from(

@@ -20,15 +20,3 @@ def begin(work: Callable[[], Any], name: str) -> Future[Any]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return future
-
-
-def import_all() -> None:
-    """The packages of a training; several seconds, most of them without Python's lock."""
-    import torch.utils.tensorboard
-    from accelerate import Accelerator
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    import kohyakit.train.trainer
-
-    del torch, Accelerator, AutoencoderKL, UNet2DConditionModel, CLIPTextModel, kohyakit

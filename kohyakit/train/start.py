@@ -149,7 +149,7 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     """
     scan = layout.scan(config)
     sound = not make_plan(config, scan, backend="kohyakit", processes=_expected()).errors  # else it ends right now,
-    imports = ahead.begin(ahead.import_all, "imports") if sound else None  # and not in a half import
+    imports = ahead.begin(_import_all, "imports") if sound else None  # and not in a half import
     try:
         bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
         scan = decoded(scan, bar.advance)
@@ -190,6 +190,18 @@ def _expected() -> int:
     """How many processes train, before torch is there to ask: torchrun and accelerate tell it so."""
     told = os.environ.get("WORLD_SIZE", "")
     return int(told) if told.isdecimal() and int(told) else 1
+
+
+def _import_all() -> None:
+    """The packages of a training; several seconds, most of them without Python's lock."""
+    import torch.utils.tensorboard
+    from accelerate import Accelerator
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    import kohyakit.train.trainer
+
+    del torch, Accelerator, AutoencoderKL, UNet2DConditionModel, CLIPTextModel, kohyakit
 
 
 def _without(scan: layout.Scan, bad: set[str]) -> layout.Scan:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageOps
 
 from kohyakit.audit.check import Check, Issue, Picture, Threshold
-from kohyakit.audit.look.opening import Task
+from kohyakit.audit.look.facts import Task
 from kohyakit.audit.look.pool import open_all
 from kohyakit.audit.run import audit_dataset
 from kohyakit.cli.audit import audit
@@ -261,7 +261,7 @@ def test_ctrl_c_ends_at_once_and_leaves_no_process(save: Callable[..., Path], im
         "import sys; sys.path[:0] = sys.argv[1:3]\n"
         "import naughty_measures as m\n"
         "from pathlib import Path\n"
-        "from kohyakit.audit.look.pool import open_all; from kohyakit.audit.look.opening import Task\n"
+        "from kohyakit.audit.look.pool import open_all; from kohyakit.audit.look.facts import Task\n"
         "some = [Task(n, str(p), '') for n, p in enumerate(sorted(Path(sys.argv[3]).glob('*.png')))]\n"
         "print('go', flush=True)\n"
         "for opened in open_all(some, [m.sleeps_on_three], workers=2): print(opened.number, flush=True)\n"

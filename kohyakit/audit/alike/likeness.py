@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from kohyakit.audit.look.pool import default_workers
+from kohyakit.audit.settings import default_workers
 
 SIDE = 32
 _LOW = 8  # coefficients a side

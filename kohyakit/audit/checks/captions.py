@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kohyakit.audit.check import Check, Issue
-from kohyakit.audit.look.opening import MARKED
+from kohyakit.audit.look.facts import MARKED
 from kohyakit.dataset import faults
 from kohyakit.errors import Problem
 

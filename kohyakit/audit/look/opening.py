@@ -6,40 +6,10 @@ This runs in a worker; it returns plain values and never raises for a file, what
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kohyakit.audit.check import Picture
-
-# The facts of a row, in order; the scores of the checks follow.
-FACTS = (
-    "format", "mode", "bits", "width", "height", "orientation", "alpha", "animated", "frames", "icc", "icc_name",
-    "extension_ok", "extension_wanted", "taken", "file_size", "digest",
-    "verdict", "verdict_severity", "verdict_detail", "caption", "caption_fault",
-)  # fmt: skip
-
-MARKED = "begins with a byte order mark"
-
-
-class Task(NamedTuple):
-    """number: the row. caption_path: "" where there is none."""
-
-    number: int
-    path: str
-    caption_path: str
-
-
-class Opened(NamedTuple):
-    """facts: as FACTS. scores: by column name. sketch: 1024 bytes, see likeness; empty where nothing decoded.
-
-    close: a closer look at what is drawn, see drawings; empty for most photos.
-    """
-
-    number: int
-    facts: tuple[Any, ...]
-    scores: dict[str, float]
-    sketch: bytes
-    close: bytes = b""
-
+from kohyakit.audit.look.facts import FACTS, MARKED, Opened, Task
 
 Measure = Callable[[Picture], Mapping[str, float]]
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from kohyakit.audit.look.opening import Measure, Opened, Task, crashed, open_safely
+from kohyakit.audit.look.facts import Opened, Task
+from kohyakit.audit.look.opening import Measure, crashed, open_safely
 from kohyakit.audit.look.worker import receive, send
+from kohyakit.audit.settings import default_workers
 from kohyakit.errors import RunError
 from kohyakit.resources import search_path
 
@@ -32,13 +34,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-
-
-def default_workers() -> int:
-    """As many as there are processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def open_all(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kohyakit.audit.alike.likeness import SIDE
-from kohyakit.audit.look.opening import FACTS, Opened
+from kohyakit.audit.look.facts import FACTS, Opened
 from kohyakit.audit.report import caption_statistics as caption_facts
 from kohyakit.audit.resolution import placements
 from kohyakit.audit.settings import AuditSettings

@@ -12,7 +12,7 @@ from kohyakit.dataset.encoding import NAMES, decoded, encoding_of, fault_of
 from kohyakit.errors import Problem
 
 if TYPE_CHECKING:
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
 _SHOWN = 40  # signs of a caption that a plan shows
 

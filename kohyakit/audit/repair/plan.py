@@ -16,7 +16,7 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.files import link_on_the_way
 
 if TYPE_CHECKING:
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
 QUARANTINE = "_quarantine"
 # Latents that sd-scripts cached from the picture as it was: photo.npz, photo_1024x0768_sd.npz

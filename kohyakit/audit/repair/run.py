@@ -25,7 +25,7 @@ from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import read_bytes, refuse_links
 
 if TYPE_CHECKING:
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
 CHECKS = ("decode", "exif_orientation", "format", "exact_duplicate", "captions")
 

@@ -1,4 +1,4 @@
-"""AuditReport: what an audit found, as pandas frames that a stranger can use at once."""
+"""What an audit found, as pandas frames that a stranger can use at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 from kohyakit.audit.check import Check
 from kohyakit.audit.report import caption_statistics as caption_facts
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AuditReport:
+class Frames:
     """images: one row an image. issues: one row a finding (path, issue, severity, detail, action, group), the worst
     first. summary: one row an issue name (issue, title, its worst severity, count of all). captions: one row a caption.
     subsets: one row a subset. root: the folder that was audited.
@@ -36,7 +36,7 @@ class AuditReport:
     subsets: pd.DataFrame
 
     @classmethod
-    def of(cls, survey: Survey, issues: pd.DataFrame, checks: Mapping[str, Check]) -> AuditReport:
+    def of(cls, survey: Survey, issues: pd.DataFrame, checks: Mapping[str, Check]) -> Self:
         titles = {name: title for check in checks.values() for name, title in check.issues.items()}
         return cls(
             survey.tree.root,
@@ -102,7 +102,7 @@ class AuditReport:
                 members.insert(0, path) if severity == "hint" else members.append(path)
         return found
 
-    def at(self, resolution: int | tuple[int, int]) -> AuditReport:
+    def at(self, resolution: int | tuple[int, int]) -> Self:
         """The same report with pictures placed for another resolution; issues stay as they were judged."""
         from kohyakit.audit.resolution import placements
 
@@ -112,35 +112,6 @@ class AuditReport:
         sizes = sizes.where(self.images["verdict_severity"] != "error")
         placed = placements(sizes, settings.buckets)
         return replace(self, settings=settings, images=self.images.assign(**placed))
-
-    def to_dict(self) -> dict[str, Any]:
-        """One object of plain values: images, issues, summary (what `--json` prints)."""
-        from kohyakit.audit.report.render import as_plain
-
-        return as_plain(self)
-
-    def to_html(self, path: Path | str) -> Path:
-        """Write the self-contained report with thumbnails and charts."""
-        from kohyakit.audit.report.html import write_html
-
-        return write_html(self, Path(path))
-
-    def to_csv(self, path: Path | str) -> tuple[Path, ...]:
-        """Write the images to `path` and the issues beside it (`NAME.issues.csv`)."""
-        from kohyakit.audit.report.render import write_tables
-
-        return write_tables(self, Path(path), "csv")
-
-    def to_parquet(self, path: Path | str) -> tuple[Path, ...]:
-        """Write the images to `path` and the issues beside it (`NAME.issues.parquet`)."""
-        from kohyakit.audit.report.render import write_tables
-
-        return write_tables(self, Path(path), "parquet")
-
-    def __str__(self) -> str:
-        from kohyakit.audit.report.table import as_text
-
-        return as_text(self)
 
 
 def _summary(issues: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:

@@ -17,20 +17,20 @@ from kohyakit.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.frames import Frames
 
 _CARDS, _GROUPS, _LINES = 36, 24, 200  # cards, groups of duplicates and lines of text shown per issue
 _SIDEWAYS = ("exif_orientation", "suspected_sideways")
 _HERE = Path(__file__).parent
 
 
-def write_html(report: AuditReport, path: Path) -> Path:
+def write_html(report: Frames, path: Path) -> Path:
     """Write the report to a file, whole or not at all. Raises OSError."""
     write_text(path, as_html(report))
     return path
 
 
-def as_html(report: AuditReport) -> str:
+def as_html(report: Frames) -> str:
     found = _Found(report)
     title = escape(f"Audit of {report.root.name or report.root}")
     body = "".join((_head(report), _overview(report), *found.sections(), *_pictures(report), *_captions(report)))
@@ -47,7 +47,7 @@ def as_html(report: AuditReport) -> str:
     )
 
 
-def _head(report: AuditReport) -> str:
+def _head(report: Frames) -> str:
     width, height = report.settings.buckets.resolution
     looked = "headers and captions only" if report.settings.quick else "every file decoded"
     buckets = "with buckets" if report.settings.buckets.enable_bucket else "without buckets"
@@ -72,7 +72,7 @@ def _head(report: AuditReport) -> str:
     )
 
 
-def _overview(report: AuditReport) -> str:
+def _overview(report: Frames) -> str:
     if not len(report.summary):
         return ""
     most = int(report.counts["count"].max())
@@ -98,7 +98,7 @@ def _overview(report: AuditReport) -> str:
 class _Found:
     """The findings, issue by issue, with one thumbnail a picture and way of showing it."""
 
-    def __init__(self, report: AuditReport) -> None:
+    def __init__(self, report: Frames) -> None:
         self._report = report
         self._facts = report.images.drop_duplicates("path").set_index("path")
         self._chosen = {row.issue: self._choose(row.issue) for row in report.summary.itertuples()}
@@ -201,7 +201,7 @@ def _panel(title: str, content: str, kind: str = "") -> str:
     return f'<div class="panel {kind}"><h3>{escape(title)}</h3>{content}</div>'
 
 
-def _pictures(report: AuditReport) -> Iterator[str]:
+def _pictures(report: Frames) -> Iterator[str]:
     panels = []
     if len(report.buckets):
         panels.append(_panel(f"Images per bucket ({len(report.buckets)})", charts.bucket_chart(report.buckets)))
@@ -227,7 +227,7 @@ def _pictures(report: AuditReport) -> Iterator[str]:
         yield f'<h2 id="pictures">Pictures</h2><div class="panels">{"".join(panels)}</div>'
 
 
-def _captions(report: AuditReport) -> Iterator[str]:
+def _captions(report: Frames) -> Iterator[str]:
     if not len(report.captions):
         return
     tags = report.tags().head(20)

@@ -13,10 +13,10 @@ from kohyakit.files import write_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.frames import Frames
 
 
-def as_plain(report: AuditReport) -> dict[str, Any]:
+def as_plain(report: Frames) -> dict[str, Any]:
     """`images`, `issues` and `summary` of plain JSON values; numbers that are missing are None.
 
     A row of `issues` has `group` only where it names duplicates.
@@ -45,7 +45,7 @@ def as_plain(report: AuditReport) -> dict[str, Any]:
     return {"images": _rows(report.images), "issues": issues, "summary": summary}
 
 
-def dump_json(report: AuditReport) -> str:
+def dump_json(report: Frames) -> str:
     """The report as one JSON object."""
     return json.dumps(as_plain(report), ensure_ascii=False, indent=1, allow_nan=False)
 
@@ -61,7 +61,7 @@ def _value(value: Any) -> Any:
     return value if isinstance(value, (str, int, bool)) else None
 
 
-def write_tables(report: AuditReport, path: Path, kind: str) -> tuple[Path, ...]:
+def write_tables(report: Frames, path: Path, kind: str) -> tuple[Path, ...]:
     """Images to `path`, issues beside it; kind: csv or parquet. Returns both paths."""
     beside = path.with_name(f"{path.stem}.issues{path.suffix}")
     for frame, target in ((report.images, path), (report.issues, beside)):

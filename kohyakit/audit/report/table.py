@@ -15,7 +15,7 @@ from kohyakit.words import cells, columns, count, padded
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.frames import Frames
 
 Paint = Callable[[str, str], str]  # (text, severity or "title") -> text
 _VERDICTS = {
@@ -26,9 +26,7 @@ _VERDICTS = {
 }
 
 
-def as_text(
-    report: AuditReport, *, width: int = 80, rows: int | None = 8, paint: Paint = lambda text, kind: text
-) -> str:
+def as_text(report: Frames, *, width: int = 80, rows: int | None = 8, paint: Paint = lambda text, kind: text) -> str:
     """The whole report. width: columns. rows: findings shown per issue, None for all. paint: colours, if any."""
     parts = [_head(report, width), _summary(report, width, paint), *_findings(report, width, rows, paint)]
     if len(report.subsets) > 1:
@@ -49,7 +47,7 @@ def relative(path: str, root: Path) -> str:
     return shown(path if below.startswith("..") else below)
 
 
-def _head(report: AuditReport, room: int) -> str:
+def _head(report: Frames, room: int) -> str:
     images, settings = report.images, report.settings
     subsets = f" in {len(report.subsets)} subsets" if len(report.subsets) > 1 else ""
     width, height = settings.buckets.resolution
@@ -62,7 +60,7 @@ def _head(report: AuditReport, room: int) -> str:
     )
 
 
-def _summary(report: AuditReport, width: int, paint: Paint) -> str:
+def _summary(report: Frames, width: int, paint: Paint) -> str:
     rows = [
         (paint(f"{row.severity:7}", row.severity), f"{row.count:,}", row.issue, row.title)
         for row in report.counts.itertuples(index=False, name="Row")
@@ -74,7 +72,7 @@ def _summary(report: AuditReport, width: int, paint: Paint) -> str:
     return "\n".join(f"{s} {n:>{wide[0]}}  {issue:{wide[1]}}  {_short(title, room)}" for s, n, issue, title in rows)
 
 
-def _findings(report: AuditReport, width: int, rows: int | None, paint: Paint) -> Iterator[str]:
+def _findings(report: Frames, width: int, rows: int | None, paint: Paint) -> Iterator[str]:
     for issue in report.summary.itertuples(index=False, name="Row"):
         found = report.issues[report.issues["issue"] == issue.issue]
         groups = found[found["group"] != ""]
@@ -104,7 +102,7 @@ def _section(found: pd.DataFrame, issue: Any, root: Path, width: int, rows: int 
     return "\n".join(lines)
 
 
-def _subsets(report: AuditReport, width: int, paint: Paint) -> str:
+def _subsets(report: Frames, width: int, paint: Paint) -> str:
     rows = [
         (_short(shown(row.subset), width - 44) + (" (reg)" if row.is_reg else ""), f"{row.images:,}",
          f"{row.repeats:,}", f"{row.samples:,}", f"{row.captions:,}")
@@ -113,7 +111,7 @@ def _subsets(report: AuditReport, width: int, paint: Paint) -> str:
     return _grid("subsets", ("subset", "images", "repeats", "samples", "captions"), rows, paint)
 
 
-def _buckets(report: AuditReport, paint: Paint, most: int | None) -> str:
+def _buckets(report: Frames, paint: Paint, most: int | None) -> str:
     table = report.buckets
     if len(table) < 2:
         return ""
@@ -132,7 +130,7 @@ def _buckets(report: AuditReport, paint: Paint, most: int | None) -> str:
     return _grid("buckets", ("bucket", "images", "scale", "cut", ""), rows, paint, left=(0, 4)) + more
 
 
-def _what_if(report: AuditReport, paint: Paint) -> str:
+def _what_if(report: Frames, paint: Paint) -> str:
     rows = [
         (
             row.resolution,
@@ -154,7 +152,7 @@ def _grid(
     return "\n".join([paint(title, "title"), *(f"  {line}".rstrip() for line in columns([heads, *rows], right=right))])
 
 
-def _verdict(report: AuditReport, paint: Paint) -> str:
+def _verdict(report: Frames, paint: Paint) -> str:
     counts = {severity: report.count(severity) for severity in SEVERITIES}
     worst = next((severity for severity, many in counts.items() if many), None)
     said = ", ".join(count(many, name) for name, many in counts.items() if many)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kohyakit.dashboard.draw import svg, theme
 from kohyakit.dashboard.draw.curves import tag_title
+from kohyakit.dashboard.draw.lines import all_tags, drawn_lines
 from kohyakit.dashboard.read import pictures, report
 from kohyakit.dashboard.read.samples import last_sample, position, prompts, samples_of
 from kohyakit.runs.run import Run
@@ -76,8 +77,6 @@ def _statements(runs: Sequence[Run]) -> str:
 
 
 def _curves(runs: Sequence[Run]) -> str:
-    from kohyakit.dashboard.pages.compare import all_tags, drawn_lines
-
     made = []
     for tag in all_tags(runs):
         lines, _ = drawn_lines(runs, tag)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -12,12 +11,12 @@ import streamlit as st
 
 from kohyakit.dashboard.draw import charts, export_page, svg
 from kohyakit.dashboard.draw import curves as lines_as_drawn
-from kohyakit.dashboard.draw.curves import AXES, DRAWN_POINTS, Line, tag_group, tag_title
+from kohyakit.dashboard.draw.curves import AXES, tag_group, tag_title
+from kohyakit.dashboard.draw.lines import Look, all_tags, drawn_lines, kept
 from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages import widgets
 from kohyakit.dashboard.pages.page import Opened, nothing, sentence_list, show_problems
 from kohyakit.dashboard.read import report, store
-from kohyakit.dashboard.read.memo import Memo
 from kohyakit.errors import Problem
 from kohyakit.runs.run import Run
 from kohyakit.words import listed
@@ -58,16 +57,6 @@ def curves(runs: Sequence[Run]) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Look:
-    """How curves are drawn. part: the stretch of the axis that is shown, in per cent of the longest line."""
-
-    axis: str = "step"
-    smoothing: float = 0.6
-    log: bool = False
-    part: tuple[int, int] = (0, 100)
-
-
 def _controls() -> Look:
     by_label = {label: axis for axis, label in AXES.items()}
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
@@ -100,40 +89,12 @@ def _chart(runs: Sequence[Run], tag: str, look: Look, *, height: int, legend: bo
             top = calm[0] if calm else None
             return charts.curve_chart(drawn, axis=look.axis, log=log, title=tag_title(tag), legend=legend, top=top)
 
-        key = ("option", *_key(runs, tag, look), look.log, legend)
-        st.echarts_chart(_drawn.get(key, _stamp(runs), make), height=height, key=f"chart_{tag}")
+        option = kept(("option", look.log, legend), runs, tag, look, make)
+        st.echarts_chart(option, height=height, key=f"chart_{tag}")
         if calm:
             names = plain(listed([line.run for line in calm[1]]))
             st.caption(f"{names} go{'es' if len(calm[1]) == 1 else ''} above this chart; Log scale shows all of it.")
     return problems
-
-
-_drawn = Memo(200)
-
-
-def _key(runs: Sequence[Run], tag: str, look: Look) -> tuple:
-    return (*(str(run.folder) for run in runs), tag, look.axis, look.smoothing, look.part)
-
-
-def _stamp(runs: Sequence[Run]) -> tuple:
-    return tuple(store.log_stamp(run) for run in runs)
-
-
-def drawn_lines(runs: Sequence[Run], tag: str, look: Look = Look()) -> tuple[list[Line], list[Problem]]:
-    """The lines of one metric as they go on the page. Few points and learning rates are not smoothed."""
-
-    def make() -> tuple[list[Line], list[Problem]]:
-        lines, problems = store.lines_of(runs, tag, look.axis)
-        few = tag_group(tag) in ("validation", "lr") or all(len(line.x) < 30 for line in lines)
-        window = None
-        if look.part != (0, 100) and lines:
-            end = max(float(line.x[-1]) for line in lines)
-            window = (end * look.part[0] / 100, end * look.part[1] / 100)
-        smoothing = 0.0 if few else look.smoothing
-        points = DRAWN_POINTS // 4 if tag_group(tag) == "lr" else DRAWN_POINTS  # small charts of smooth lines
-        return lines_as_drawn.drawn(lines, smoothing=smoothing, window=window, points=points), problems
-
-    return _drawn.get(_key(runs, tag, look), _stamp(runs), make)
 
 
 def _statements(runs: Sequence[Run], most: int = 4) -> None:
@@ -245,17 +206,8 @@ def chart_svg(runs: Sequence[Run], tag: str) -> str:
     return svg.chart(drawn, axis="step", title=tag_title(tag))
 
 
-def all_tags(runs: Sequence[Run]) -> list[str]:
-    """Every metric of the runs: losses first, then validation, learning rates, others."""
-    return sorted({tag for run in runs for tag in store.scalars_of(run).tags}, key=_tag_order)
-
-
 def _file_name(tag: str, runs: Sequence[Run]) -> str:
     return "-".join(["".join(c if c.isalnum() else "-" for c in tag), *(run.record.version for run in runs[:6])])
-
-
-def _tag_order(tag: str) -> tuple[int, str]:
-    return ("loss", "validation", "lr", "other").index(tag_group(tag)), tag
 
 
 def _first_tags(tags: Sequence[str]) -> list[str]:

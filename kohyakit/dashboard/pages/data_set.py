@@ -22,7 +22,7 @@ from kohyakit.words import count, number
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
 SMALL_SET = 300
 """So many images (each with a caption) are audited without being asked for; more wait for the button."""

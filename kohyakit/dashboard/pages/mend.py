@@ -14,7 +14,7 @@ from kohyakit.words import count
 
 if TYPE_CHECKING:
     from kohyakit.audit.repair.plan import RepairOptions
-    from kohyakit.audit.report.frames import AuditReport
+    from kohyakit.audit.report.report import AuditReport
 
 _SHOWN = 60
 _COPIES = {"exact": "Copies of one file", "near": "Like pictures too", "none": "No copies"}

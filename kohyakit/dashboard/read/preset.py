@@ -212,9 +212,9 @@ def write(config: TrainConfig, path: Path) -> None:
     leaves it out.
     """
     if path.suffix == ".json":
-        from kohyakit.formats.gui import read as gui_json
+        from kohyakit.formats.gui import write as gui_write
 
-        gui_json.write(config, path, keep_secrets=True)
+        gui_write.write_file(config, path, keep_secrets=True)
     else:
         from kohyakit.formats import train_toml
 

@@ -5,10 +5,8 @@ Where the GUI would hand sd-scripts something else (see gui_launch), a note says
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kohyakit.config.arguments.key_values import split_key_values
@@ -24,7 +22,7 @@ from kohyakit.formats.gui.legacy import rename_old_keys
 from kohyakit.formats.gui.network import arguments
 from kohyakit.formats.gui.notes import Reading, account, differences
 from kohyakit.formats.gui.values import Unfit, field_value
-from kohyakit.formats.text import shorten, write_text
+from kohyakit.formats.text import shorten
 
 # What the GUI's fields become under a rule rather than a name; their own note says which.
 LAUNCH_FIELDS = (
@@ -69,14 +67,6 @@ def read(preset: Mapping[str, Any], tab: str, where: str) -> tuple[TrainConfig, 
     account(preset, form, values, reading)
     differences(preset, tab, values, reading)
     return config, reading
-
-
-def write(config: TrainConfig, path: Path | str, tab: str | None = None, *, keep_secrets: bool = False) -> None:
-    """Write the config as a preset that the GUI opens (see gui_write). tab: by the script without one."""
-    from kohyakit.formats.gui import write as gui_write
-
-    preset = gui_write.write(config, tab, keep_secrets=keep_secrets)
-    write_text(Path(path), json.dumps(preset.values, indent=2) + "\n")
 
 
 def _form(preset: Mapping[str, Any], reading: Reading, where: str) -> Form:

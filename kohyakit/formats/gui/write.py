@@ -5,6 +5,7 @@ What no field of the tab holds goes into the free text of "additional parameters
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from kohyakit.formats.gui.fields import Field, fields
 from kohyakit.formats.gui.launch import Folders, as_gui
 from kohyakit.formats.gui.read import LAUNCH_FIELDS
 from kohyakit.formats.gui.read import read as read_preset
-from kohyakit.formats.text import shorten
+from kohyakit.formats.text import shorten, write_text
 from kohyakit.formats.train_toml import is_prompt_text
 
 # Keys that only look different on both sides, that no training reads, or whose meaning another field holds.
@@ -37,6 +38,12 @@ class Preset:
     tab: str
     values: dict[str, Any]
     notes: tuple[Note, ...]
+
+
+def write_file(config: TrainConfig, path: Path | str, tab: str | None = None, *, keep_secrets: bool = False) -> None:
+    """Write the config as a preset that the GUI opens. tab: by the script without one."""
+    preset = write(config, tab, keep_secrets=keep_secrets)
+    write_text(Path(path), json.dumps(preset.values, indent=2) + "\n")
 
 
 def tab_of(config: TrainConfig) -> str:
