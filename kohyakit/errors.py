@@ -20,7 +20,8 @@ SEVERITIES = ("error", "warning", "hint")
 class Problem:
     """One thing that is wrong: where it stands, what it is, what to do next.
 
-    name: the trap's plain name, for programs (`alpha_above_rank`). severity: one of SEVERITIES.
+    name: the trap's plain name, for programs (`alpha_above_rank`). severity: one of SEVERITIES; `good` in what is said
+    of a run that did well.
     """
 
     where: str

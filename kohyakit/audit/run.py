@@ -33,7 +33,6 @@ def audit_dataset(
     *,
     config: TrainConfig | Path | str | None = None,
     reg_dir: Path | str | None = None,
-    quick: bool = False,
     checks: Iterable[str | Check] | None = None,
     thresholds: Mapping[str, Any] | None = None,
     workers: int | None = None,
@@ -44,9 +43,9 @@ def audit_dataset(
 
     dir: a Kohya `img/` folder, a project with `img/` and `reg/`, or any folder of images. config: a preset or TOML
     (or what `kohyakit.load` gave) for the resolution, the buckets and the captions' extension; asked: `resolution`,
-    `what_if`, `caption_extension`, `batch_size`, `upright` instead of it or above it. reg_dir: regularisation
-    subsets that lie elsewhere. quick: headers, captions, layout and buckets only. checks: names or Check objects,
-    None for all. workers: processes, None for one a processor. progress: True for a bar on standard error.
+    `what_if`, `caption_extension`, `batch_size`, `upright` instead of it or above it, and `quick` for headers,
+    captions, layout and buckets only. reg_dir: regularisation subsets that lie elsewhere. checks: names or Check
+    objects, None for all. workers: processes, None for one a processor. progress: True for a bar on standard error.
 
     Nothing is changed on disk. Raises DatasetError for a folder that cannot be read, ConfigError for settings,
     thresholds or check names that do not exist, with all problems at once.
@@ -57,7 +56,7 @@ def audit_dataset(
 
         config = load(config)
     chosen = load_checks(checks)
-    settings = settings_from(config, quick=quick, **asked)
+    settings = settings_from(config, **asked)
     settings = replace(settings, thresholds=resolve_thresholds(chosen, thresholds or {}))
     tree = find_tree(dir, reg_dir)
     pairing = pair(tree, settings.caption_extension)

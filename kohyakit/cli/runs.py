@@ -79,7 +79,7 @@ def show(version: str, settings: bool, project: Path, as_json: bool) -> None:
     told, problems = _curves(run) if summary else ((), ())
     changed = compare.not_default(run)
     if as_json:
-        told_data = [{"kind": s.kind, "text": s.text, "severity": s.severity, "numbers": s.numbers} for s in told]
+        told_data = [{"kind": s.name, "text": s.what, "severity": s.severity, "numbers": s.numbers} for s in told]
         _print_json({**run_data(run, summary), "settings": compare.settings_in_force(run), "statements": told_data})
         return
     runs_view.show_run(run, summary, told, compare.story(run, every))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kohyakit.dataset.caption import EMPTY, UNREADABLE, has_words
 from kohyakit.dataset.walk import Folder
@@ -63,6 +64,32 @@ def _not_trained(folder: Folder, images: str) -> Problem:
         return Problem(folder.path, what, "move them up into the subset folder", "nested_in_subset", "warning")
     what = f"{images} beside the subset folders: not trained"
     return Problem(folder.path, what, "move them into a folder such as 10_subject", "images_beside_subsets", "warning")
+
+
+_IMAGE_CURES = {
+    "undecodable": "get it anew; kohyakit repair moves it out of the way",
+    "damaged": "look at it and get it anew; kohyakit repair moves it out of the way",
+    "too_many_pixels": "shrink it",
+    "unreadable": "make it readable, or leave it out",
+    "not_a_file": "move it out of the folder",
+    "unsupported": "convert it to JPEG or PNG; kohyakit repair does where it can be read",
+}
+
+
+def of_image(path: str, fault: str, what: str, severity: str = "error") -> Problem:
+    """What a look into an image gave. fault: as decode.Verdict and BadImage call it."""
+    cure = _IMAGE_CURES.get(fault, "look at it")
+    if fault == "damaged" and severity == "warning":
+        cure = "look at it: this is a guess from the picture; get it anew if it is spoiled"
+    elif severity == "hint":
+        cure = "nothing: the picture is whole"
+    return Problem(path, what, cure, fault, severity)
+
+
+def before_training(problem: Problem) -> Problem:
+    """The same where a training waits for its image."""
+    cure = "" if problem.severity == "hint" else "replace it, or leave it out with --skip-bad-images"
+    return replace(problem, cure=cure)
 
 
 def no_repeats(path: str, repeats: int) -> Problem:

@@ -72,8 +72,8 @@ def read_subset_files(
     return SubsetFiles(tuple(records), tuple(unreadable), tuple(problems))
 
 
-def _not_read(path: Path, what: str, name: str) -> Problem:
-    return Problem(shown(path), what, "replace it, or leave it out with --skip-bad-images", name)
+def _not_read(path: Path, what: str, fault: str) -> Problem:
+    return as_shown(faults.before_training(faults.of_image(str(path), fault, what)))
 
 
 def _caption(path: Path | None, class_tokens: str | None, wildcards: bool) -> tuple[str, Problem | None]:

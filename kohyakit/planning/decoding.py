@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from kohyakit.dataset import faults
 from kohyakit.dataset.decode import verdict
 from kohyakit.dataset.images import shown
 from kohyakit.dataset.layout import Scan
@@ -25,7 +26,6 @@ def decoded(scan: Scan, tick: Callable[[], None] = lambda: None) -> Scan:
         for path, judged in zip(paths, pool.map(verdict, paths), strict=True):
             tick()
             if judged.severity:
-                cure = "" if judged.ok else "replace it, or leave it out with --skip-bad-images"
-                what = judged.detail.rstrip(".")
-                found.append(Problem(shown(path), what, cure, judged.issue or "damaged", judged.severity))
+                what, name = judged.detail.rstrip("."), judged.issue or "damaged"
+                found.append(faults.before_training(faults.of_image(shown(path), name, what, judged.severity)))
     return replace(scan, problems=(*scan.problems, *found))

@@ -30,7 +30,7 @@ def test_learning_rates_wait_to_be_asked_for(tags: list[str], wanted: list[str])
 
 def told(project: Path, *names: str) -> list[tuple[str, str, str]]:
     runs = {run.record.version: run for run in store.runs_of(project)}
-    return [(one.severity, one.version, one.text) for one in report.statements([runs[name] for name in names])]
+    return [(one.severity, one.where, one.what) for one in report.statements([runs[name] for name in names])]
 
 
 def test_a_failed_run_is_told_first_and_never_the_best(project: Path) -> None:

@@ -27,7 +27,7 @@ def frame(lines: Lines, seconds: float = 0.5) -> pd.DataFrame:
 
 
 def told(lines: Lines) -> dict[str, Statement]:
-    return {statement.kind: statement for statement in statements(frame(lines))}
+    return {statement.name: statement for statement in statements(frame(lines))}
 
 
 def noise(seed: int = 0, spread: float = 0.6, count: int = 2000) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_over_fitting_is_named_with_both_lines() -> None:
     epochs = np.arange(1, 13)
     validation = 0.12 + 0.001 * (epochs - 4) ** 2
     found = told({"loss/current": (STEPS, noise() * (1 + np.exp(-STEPS / 300))), VALIDATION: (epochs, validation)})
-    text = found["over_fit"].text
+    text = found["over_fit"].what
     assert text.startswith(f"{VALIDATION} rises since epoch 4 (0.12 → 0.184, +53.3 %) while loss/current still falls")
     assert text.endswith("later epochs over-fit")
     assert found["over_fit"].numbers["lowest_step"] == 4
@@ -68,14 +68,14 @@ def test_flat_training_with_rising_validation() -> None:
     quiet = np.random.default_rng(0).normal(0.1, 0.01, 2000) + 0.1 * np.exp(-STEPS / 150)
     epochs = np.arange(1, 13)
     found = told({"loss/current": (STEPS, quiet), VALIDATION: (epochs, 0.12 + 0.001 * (epochs - 4) ** 2)})
-    assert "while loss/current is flat: later epochs over-fit" in found["over_fit"].text
+    assert "while loss/current is flat: later epochs over-fit" in found["over_fit"].what
     assert 400 <= found["training_flat"].numbers["since"] <= 1000
 
 
 def test_validation_that_still_falls() -> None:
     epochs = np.arange(1, 13)
     found = told({VALIDATION: (epochs, 0.2 - 0.005 * epochs), "loss/current": (STEPS, noise())})
-    assert found["validation_falls"].text.endswith("more steps may help")
+    assert found["validation_falls"].what.endswith("more steps may help")
 
 
 def test_three_points_of_validation_say_nothing() -> None:
@@ -86,25 +86,25 @@ def test_not_a_number_from_some_step_on() -> None:
     values = noise()
     values[1203:] = np.nan
     found = told({"loss/current": (STEPS, values), "loss/average": (STEPS, values)})
-    assert found["not_a_number"].text == "loss/current is not a number from step 1,204 on: nothing was learned after it"
+    assert found["not_a_number"].what == "loss/current is not a number from step 1,204 on: nothing was learned after it"
     assert found["not_a_number"].severity == "error"
 
 
 def test_not_a_number_here_and_there() -> None:
     values = noise()
     values[[99, 500]] = np.inf
-    text = told({"loss/current": (STEPS, values)})["not_a_number"].text
+    text = told({"loss/current": (STEPS, values)})["not_a_number"].what
     assert text == "loss/current is not a number at 2 of 2,000 steps, first at step 100"
 
 
 def test_a_learning_rate_of_zero() -> None:
     rate = np.linspace(1e-4, 0, 2000)
     assert "learning_rate_zero" not in told({"lr/unet": (STEPS, rate)})  # only the very end is 0
-    assert told({"lr/unet": (STEPS, rate * 0)})["learning_rate_zero"].text == (
+    assert told({"lr/unet": (STEPS, rate * 0)})["learning_rate_zero"].what == (
         "lr/unet is 0 in all 2,000 steps: that part was not trained"
     )
     rate[1500:] = 0
-    assert told({"lr/unet": (STEPS, rate)})["learning_rate_zero"].text == (
+    assert told({"lr/unet": (STEPS, rate)})["learning_rate_zero"].what == (
         "lr/unet is 0 from step 1,501 on: the last 500 steps changed nothing"
     )
 
@@ -113,8 +113,8 @@ def test_spikes() -> None:
     values = noise()
     values[[300, 900]] = [9.0, 30.0]
     statement = told({"loss/current": (STEPS, values)})["spikes"]
-    assert "has 2 values above" in statement.text
-    assert "the highest 30 at step 901" in statement.text
+    assert "has 2 values above" in statement.what
+    assert "the highest 30 at step 901" in statement.what
     assert (statement.numbers["count"], statement.numbers["max"]) == (2, 30.0)
 
 
@@ -122,7 +122,7 @@ def test_steps_that_slow_down() -> None:
     log = frame({"loss/current": (STEPS, noise())})
     log["wall_time"] = np.cumsum(np.where(STEPS < 1000, 1.2, 3.8))
     (statement,) = statements(log)
-    assert statement.text.startswith("steps took 1.2 s at first and 3.8 s in the end")
+    assert statement.what.startswith("steps took 1.2 s at first and 3.8 s in the end")
 
 
 def test_epochs_are_told_from_the_log_itself() -> None:

@@ -100,7 +100,7 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
     if told:
         heading("What they tell")
         for statement in told:
-            click.echo(f"  {severity(statement.severity, '•')} {shown(statement.text)}")
+            click.echo(f"  {severity(statement.severity, '•')} {shown(statement.what)}")
     if record.checkpoints:
         heading("Files")
         for checkpoint in record.checkpoints:

@@ -72,7 +72,7 @@ def _overview(runs: Sequence[Run]) -> str:
 
 def _statements(runs: Sequence[Run]) -> str:
     told = report.statements(runs)
-    items = "".join(f"<li><b>{escape(one.version)}</b> {escape(one.text)}</li>" for one in told)
+    items = "".join(f"<li><b>{escape(one.where)}</b> {escape(one.what)}</li>" for one in told)
     return f"<h2>What the curves tell</h2><ul>{items}</ul>" if items else ""
 
 

@@ -101,7 +101,7 @@ def _statements(runs: Sequence[Run], most: int = 4) -> None:
     """Sentences about the curves, each with its numbers; of many the gravest, the rest behind a fold, so that the
     curves stay in sight.
     """
-    told = [(one.severity, one.version, one.text) for one in report.statements(runs)]
+    told = [(one.severity, one.where, one.what) for one in report.statements(runs)]
     if not told:
         return
     with st.container(border=True):

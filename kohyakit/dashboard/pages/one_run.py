@@ -104,7 +104,7 @@ def curve(run: Run) -> None:
     title_of = lines_as_drawn.tag_title(tag)
     option = charts.curve_chart(lines_as_drawn.drawn(lines), axis="step", title=title_of, legend=False)
     st.echarts_chart(option, height=260, key=f"curve_{run.folder}")
-    told = [(one.severity, "", one.text) for one in report.of_run(run)]
+    told = [(one.severity, "", one.what) for one in report.of_run(run)]
     if told:
         st.html(sentence_list(told[:6]))
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from kohyakit.dashboard.read.memo import Memo
 from kohyakit.dashboard.read.rows import status_note
 from kohyakit.dashboard.read.samples import steps_per_epoch
 from kohyakit.dataset.fingerprint import in_words
-from kohyakit.errors import RunError, rank_of
+from kohyakit.errors import Problem, RunError
 from kohyakit.runs.comparison import insight
 from kohyakit.runs.comparison.best import best
 from kohyakit.runs.comparison.compare import dataset_difference, settings_table
@@ -27,31 +28,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class Told:
-    """A sentence about one run, or about all of them when version is empty. severity: error | warning | hint | good."""
-
-    version: str
-    text: str
-    severity: str
-
-
 _told = Memo(2000)
 
 
-def statements(runs: Sequence[Run]) -> list[Told]:
+def statements(runs: Sequence[Run]) -> list[Problem]:
     """What the curves carry: which run is best and how sure that is, then each run's own, the gravest first."""
     own = [told for run in runs for told in (*_ending(run), *of_run(run))]
-    own.sort(key=lambda told: rank_of(told.severity))
+    own.sort(key=attrgetter("rank"))
     failed = [told for told in own if told.severity == "error"]
     return [*failed, *_ranked(runs), *own[len(failed) :]]
 
 
-def _ending(run: Run) -> tuple[Told, ...]:
+def _told_of(run: Run, text: str, severity: str, name: str = "") -> Problem:
+    """A sentence about one run; `where` is empty for those about all of them."""
+    return Problem(run.record.version, text, name=name, severity=severity)
+
+
+def _ending(run: Run) -> tuple[Problem, ...]:
     """That a run failed, and why: its curve looks like one that fell and was done."""
     if run.status not in NO_RESULT:
         return ()
-    return (Told(run.record.version, f"{run.status}: {status_note(run)}".rstrip(": "), "error"),)
+    return (_told_of(run, f"{run.status}: {status_note(run)}".rstrip(": "), "error"),)
 
 
 NO_RESULT = (FAILED, LOST)
@@ -60,19 +57,19 @@ _SHOWN_BY_THE_CHART: tuple[str, ...] = ("training_falls",)
 _OF_A_RESULT = ("training_flat", "validation_falls", "over_fit")
 
 
-def of_run(run: Run) -> tuple[Told, ...]:
+def of_run(run: Run) -> tuple[Problem, ...]:
     """What a run's own curves tell beyond what a chart of them shows."""
 
-    def make() -> tuple[Told, ...]:
+    def make() -> tuple[Problem, ...]:
         frame = store.scalars_of(run).frame
         if frame is None:
             return ()
         found = insight.statements(frame, steps_per_epoch=steps_per_epoch(run))
         silent = _SHOWN_BY_THE_CHART + (_OF_A_RESULT if run.status in NO_RESULT else ())
         return tuple(
-            Told(run.record.version, _in_words(statement), statement.severity)
+            _told_of(run, _in_words(statement), statement.severity, statement.name)
             for statement in found
-            if statement.kind not in silent
+            if statement.name not in silent
         )
 
     return _told.get(str(run.folder), (*store.log_stamp(run), run.status), make)
@@ -84,15 +81,15 @@ def _lower(title: str) -> str:
 
 def _in_words(statement: insight.Statement) -> str:
     """The sentence with Kohya's tags in words."""
-    text = statement.text
+    text = statement.what
     for tag in sorted(statement.tags, key=len, reverse=True):
         title = tag_title(tag)
         if title != tag:
             text = text.replace(tag, _lower(title))
-    return text[:1].upper() + text[1:] if text[:1] != statement.text[:1] else text
+    return text[:1].upper() + text[1:] if text[:1] != statement.what[:1] else text
 
 
-def _ranked(runs: Sequence[Run]) -> tuple[Told, ...]:
+def _ranked(runs: Sequence[Run]) -> tuple[Problem, ...]:
     """The best of several in a sentence with its number, the certainty and what may make the comparison unfair.
 
     Only runs that came to something, and on the same photos, are compared: the loss on other photos is another measure.
@@ -101,17 +98,18 @@ def _ranked(runs: Sequence[Run]) -> tuple[Told, ...]:
     sets: dict[str, list[Run]] = {}
     for run in logged:
         sets.setdefault(run.record.images or run.record.images_by_name, []).append(run)
-    others: tuple[Told, ...] = ()
+    others: tuple[Problem, ...] = ()
     if len(sets) > 1:
         groups = " | ".join(", ".join(run.record.version for run in group) for group in sets.values())
-        others = (Told("", f"trained on different photos, so their losses do not compare: {groups}", "hint"),)
+        what = f"trained on different photos, so their losses do not compare: {groups}"
+        others = (Problem("", what, severity="hint"),)
     best_of = [told for group in sets.values() if len(group) > 1 for told in _best_of(group)]
-    return tuple(dict.fromkeys((*(told for told in best_of if told.version), *others, *best_of)))
+    return tuple(dict.fromkeys((*(told for told in best_of if told.where), *others, *best_of)))
 
 
-def _best_of(logged: Sequence[Run]) -> tuple[Told, ...]:
+def _best_of(logged: Sequence[Run]) -> tuple[Problem, ...]:
 
-    def make() -> tuple[Told, ...]:
+    def make() -> tuple[Problem, ...]:
         try:
             ranking = best(logged, read=lambda run: store.scalars_of(run).frame)
         except RunError:
@@ -125,8 +123,8 @@ def _best_of(logged: Sequence[Run]) -> tuple[Told, ...]:
         at = "epoch" if store.per_epoch(ranking.metric) else "step"
         what = f"{_lower(tag_title(ranking.metric))}, {ranking.statistic}: {number(first.value)} at {at} {first.step:,}"
         text = f"{words}: {what}{file} ({ranking.because})"
-        caveats = tuple(Told("", caveat, "hint") for caveat in ranking.caveats)
-        return (Told(first.run.record.version, text, "good"), *caveats)
+        caveats = tuple(Problem("", caveat, severity="hint") for caveat in ranking.caveats)
+        return (_told_of(first.run, text, "good"), *caveats)
 
     key = ("ranking", *(str(run.folder) for run in logged))
     return _told.get(key, tuple(store.log_stamp(run) for run in logged), make)

@@ -7,10 +7,11 @@ of stretches are compared, and only differences beyond three standard errors are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from kohyakit.errors import rank_of
+from kohyakit.errors import Problem
 from kohyakit.runs.comparison.summary import VALIDATION
 from kohyakit.runs.logs.metrics import joined
 
@@ -24,21 +25,22 @@ _FEWEST = 40  # steps below which a noisy line is not judged
 _SINGLE = ("loss/current", "train_loss", "loss")  # one value a step, noise independent from step to step
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One thing that the curves tell. kind: its plain name. severity: error | warning | hint | good.
-
-    numbers: what the text rests on, by name. tags: the lines it is about.
+@dataclass(frozen=True, slots=True, init=False)
+class Statement(Problem):
+    """One thing that the curves tell; its severity may be `good`. numbers: what it rests on, by name. tags: the lines
+    it is about.
     """
 
-    kind: str
-    text: str
-    severity: str
-    numbers: Mapping[str, float]
-    tags: tuple[str, ...]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return self.text
+    def __init__(
+        self, name: str, what: str, severity: str, numbers: Mapping[str, float], tags: tuple[str, ...],
+        where: str = "", cure: str = "",
+    ) -> None:  # fmt: skip
+        Problem.__init__(self, where, what, cure, name, severity)
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "tags", tags)
 
 
 class Curves:
@@ -99,7 +101,7 @@ def statements(frame: pd.DataFrame, *, steps_per_epoch: float | None = None) -> 
         for rule in RULES
         for statement in rule(curves)
     ]
-    return tuple(sorted(found, key=lambda statement: rank_of(statement.severity)))
+    return tuple(sorted(found, key=attrgetter("rank")))
 
 
 def not_a_number(curves: Curves) -> list[Statement]:
@@ -172,9 +174,9 @@ def spikes(curves: Curves) -> list[Statement]:
 def training_and_validation(curves: Curves) -> list[Statement]:
     """Where the training loss goes, where the validation loss goes, and what both together mean."""
     train, validation = training_trend(curves), validation_trend(curves)
-    state = {"training_falls": "still falls", "training_flat": "is flat"}.get(train.kind) if train is not None else None
-    if validation is not None and validation.kind == "validation_rises" and train is not None and state:
-        text = f"{validation.text} while {train.tags[0]} {state}: later epochs over-fit"
+    state = {"training_falls": "still falls", "training_flat": "is flat"}.get(train.name) if train is not None else None
+    if validation is not None and validation.name == "validation_rises" and train is not None and state:
+        text = f"{validation.what} while {train.tags[0]} {state}: later epochs over-fit"
         numbers = {**{f"training_{name}": number for name, number in train.numbers.items()}, **validation.numbers}
         return [Statement("over_fit", text, "warning", numbers, (*validation.tags, *train.tags)), train]
     return [statement for statement in (validation, train) if statement is not None]
