@@ -117,13 +117,19 @@ def test_no_folder_at_all() -> None:
     assert names(scan(config())) == ["no_folder"]
 
 
-@pytest.mark.parametrize("name", ["caption", "caption_unreadable", "caption_blank"])
-def test_caption_problems_name_the_file(picture, tmp_path: Path, name: str) -> None:
-    data = {"caption": b"", "caption_unreadable": "Caf\u00e9".encode("latin-1"), "caption_blank": b"\n"}[name]
+@pytest.mark.parametrize(
+    ("data", "name", "severity"),
+    [
+        (b"", "empty_caption", "error"),
+        ("Caf\u00e9".encode("latin-1"), "caption_not_utf8", "error"),
+        (b"\n", "empty_caption", "warning"),
+    ],
+)
+def test_caption_problems_name_the_file(picture, tmp_path: Path, data: bytes, name: str, severity: str) -> None:
     picture("img/1_a/a.png").with_suffix(".txt").write_bytes(data)
     (problem,) = scan(config(train_data_dir=tmp_path / "img")).problems
     assert problem.where.endswith("a.txt")
-    assert problem.severity == ("warning" if name == "caption_blank" else "error")
+    assert (problem.name, problem.severity) == (name, severity)
 
 
 def test_captions_under_another_extension(picture, tmp_path: Path) -> None:

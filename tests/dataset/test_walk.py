@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit.dataset.captions.pairing import pair
-from kohyakit.dataset.walk import find_tree
+from kohyakit.dataset.walk import find_tree, walk
 from kohyakit.errors import DatasetError
 
 
@@ -63,6 +63,21 @@ def test_what_is_passed_over_and_what_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "photo").write_bytes(b"\xff\xd8\xff\xe0 a JPEG without an ending in its name")
     (tmp_path / "photo.heic").touch()
     assert find_tree(tmp_path).folders[0].images == ("photo", "photo.heic")
+
+
+def test_regularisation_subsets_that_lie_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path, "img/10_dog/a.jpg", "more/1_dog/r.jpg", "more/cats/c.jpg")
+    tree = find_tree(tmp_path / "img", tmp_path / "more")
+    assert [(f.relative.replace(os.sep, "/"), f.role, f.repeats) for f in tree.folders if f.is_reg] == [
+        ("reg/", "parent", 1), ("reg/1_dog", "subset", 1), ("reg/cats", "outside", 1),
+    ]  # fmt: skip
+    (reg,) = [f for f in find_tree(tmp_path / "img", tmp_path / "more/1_dog").folders if f.is_reg]
+    assert (reg.role, reg.images, reg.class_tokens) == ("subset", ("r.jpg",), "dog")
+
+
+def test_a_walk_ends_where_it_is_told_to(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b/c/d/x.jpg")
+    assert [folder.relative.replace(os.sep, "/") for folder in walk(str(tmp_path), depth=2)] == ["", "a", "a/b"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")

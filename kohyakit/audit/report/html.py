@@ -12,6 +12,7 @@ from kohyakit.audit.report import charts
 from kohyakit.audit.report.table import _VERDICTS as VERDICTS
 from kohyakit.audit.report.table import relative
 from kohyakit.audit.report.thumbs import thumbnails
+from kohyakit.errors import SEVERITIES
 from kohyakit.files import write_text
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def _head(report: Frames) -> str:
     width, height = report.settings.buckets.resolution
     looked = "headers and captions only" if report.settings.quick else "every file decoded"
     buckets = "with buckets" if report.settings.buckets.enable_bucket else "without buckets"
-    worst = next((s for s in ("error", "warning", "hint") if report.count(s)), None)
+    worst = next((s for s in SEVERITIES if report.count(s)), None)
     captions = ', <a href="#captions">captions</a>' if len(report.captions) else ""
-    tiles = [("images", len(report.images), ""), *((f"{s}s", report.count(s), s) for s in ("error", "warning", "hint"))]
+    tiles = [("images", len(report.images), ""), *((f"{s}s", report.count(s), s) for s in SEVERITIES)]
     tiles += [
         ("captions", len(report.captions), ""),
         ("subsets", len(report.subsets), ""),
