@@ -305,6 +305,7 @@ def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem]) -> Dat
             enable_wildcard=subset.captions.enable_wildcard,
             upright=config.dataset.exif_orientation == "apply",
             odd_case=not as_sd_scripts,
+            is_reg=subset.is_reg,
         )
         problems.extend(files.problems)
         if files.records or files.unreadable:

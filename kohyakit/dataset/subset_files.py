@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,10 +38,12 @@ def read_subset_files(
     enable_wildcard: bool = False,
     upright: bool = True,
     odd_case: bool = True,
+    is_reg: bool = False,
 ) -> SubsetFiles:
     """Read headers and captions of the images directly in a folder. Never raises; problems say what is wrong.
 
-    class_tokens, enable_wildcard: see caption.read_caption. upright, odd_case: see images.
+    class_tokens, enable_wildcard: see caption.read_caption. upright, odd_case: see images. is_reg: regularisation
+    images, which need no captions of their own.
     """
     own, *nested = subset(os.fspath(folder), depth=_DEEPEST)
     problems: list[Problem] = []
@@ -68,7 +70,8 @@ def read_subset_files(
         problems += [as_shown(wrong)] if wrong else []
         records.append(replace(record, caption_path=caption_path, caption=text))
     problems += _misnamed(folder, records)
-    problems += _without_caption(folder, caption_extension, records, paired, class_tokens)
+    without = _without_caption(folder, caption_extension, records, paired, class_tokens)
+    problems += _of_regularisation(without) if is_reg else without
     return SubsetFiles(tuple(records), tuple(unreadable), tuple(problems))
 
 
@@ -148,6 +151,11 @@ def _without_caption(
     elif missing and severity != "hint":  # that the folder's name is the caption stands in the plan
         what = f"{len(missing)} of {len(records)} images have no {extension} file: {fate}"
         yield Problem(shown(folder), what, "write them, or let kohyakit caption do it", "missing_caption", severity)
+
+
+def _of_regularisation(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """A caption that is there and not read is worth a word; that there is none is as it should be."""
+    return (replace(problem, severity="hint") for problem in problems if problem.name == "caption_misspelt")
 
 
 def _elsewhere(folder: Path, extension: str, found: dict[str, str], missing: int, fate: str) -> Problem:

@@ -276,7 +276,8 @@ def lone_buckets(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Proble
 
 def long_captions(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     room = config.model.tokens
-    too_long = [(count, record) for record in scan.records() if (count := _tokens(record.caption, room)) > room]
+    records = [record for subset in scan.subsets() if not subset.is_reg for record in subset.records]
+    too_long = [(count, record) for record in records if (count := _tokens(record.caption, room)) > room]
     if too_long:
         count, record = max(too_long, key=lambda pair: pair[0])
         wider = next((r for r in (150, 225) if r >= count), 225)

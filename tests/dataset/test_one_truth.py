@@ -113,6 +113,26 @@ def test_one_fault_has_one_name(picture: Callable[..., Path], tmp_path: Path, ca
         assert (ours, theirs) == (set(), set())
 
 
+def test_regularisation_images_need_no_captions(picture: Callable[..., Path], tmp_path: Path) -> None:
+    """What is odd about those that are there is a hint for both; a long one is nothing to either."""
+    picture("img/10_dog/a.png", (64, 64)).with_suffix(".txt").write_bytes(b"dog")
+    for name, caption in (("a", b"a dog"), ("b", b""), ("c", b"dog " * 90)):
+        photo = picture(f"reg/1_dog/{name}.png", (64, 64))
+        if caption:
+            photo.with_suffix(".txt").write_bytes(caption)
+    write(picture("reg/1_dog/d.png", (64, 64)).with_name("D.txt"), b"dog")
+    checks = ("captions", "caption_length", "layout")
+    asked = {"resolution": "64,64", "caption_extension": ".txt", "enable_bucket": True, "min_bucket_reso": 64}
+    config = TrainConfig().with_values(
+        **asked, train_data_dir=str(tmp_path / "img"), reg_data_dir=str(tmp_path / "reg")
+    )
+    about = {"missing_caption", "caption_misspelt", "caption_wrong_extension", "long_caption"}
+    found = [(p.name, p.severity) for p in make_plan(config).findings if p.name in about]
+    report = audit_dataset(tmp_path, config=config, quick=True, workers=0, checks=checks)
+    assert found == [("caption_misspelt", "hint")]
+    assert report.issues[["issue", "severity"]].values.tolist() == [["caption_misspelt", "hint"]]
+
+
 AUDITED = frozenset((
     "images_beside_subsets", "no_repeat_count", "nested_in_subset", "empty_subset", "no_repeats", "no_subject",
     "undecodable", "not_a_file", "damaged", "unreadable", "empty_caption", "caption_not_utf8", "caption_unreadable",
