@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kohyakit.config.arguments.adapters import adapter_settings
 from kohyakit.config.scripts import model_family
@@ -303,8 +303,7 @@ def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int
         chosen_type(asked), groups, asked.learning_rate, asked.optimizer_args, allow_code=config.allowed_code,
         fused=training.rng_order == "kohyakit" and training.mixed_precision != "fp16",  # there a step may be skipped
     )  # fmt: skip
-    if built.schedule_free:
-        built.optimizer.train()  # it refuses a step until it is told so
+    built.train()  # a schedule-free one refuses a step until it is told so
     if built.lr_scheduler is not None:
         asked = replace(asked, lr_scheduler=built.lr_scheduler, lr_warmup_steps=0)
     scheduler = build_scheduler(
@@ -313,7 +312,7 @@ def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int
     return built, scheduler
 
 
-def _place(module: nn.Module, dtype: torch.dtype, device: torch.device, *, checkpoint: bool) -> None:
+def _place(module: Any, dtype: torch.dtype, device: torch.device, *, checkpoint: bool) -> None:
     """Frozen weights in their precision on the device; gradient checkpointing where something is trained."""
     module.requires_grad_(False).to(device, dtype)
     module.train(checkpoint)  # checkpointing works in training mode only; neither model has a dropout of its own

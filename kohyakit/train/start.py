@@ -65,9 +65,10 @@ def train_network(
     rehearse(config, plan.steps, processes.accelerator.device)
     interruption = Interruption(echo)
     with interruption.listening():
-        folder = None
+        folder = ""
         if processes.main:
-            folder = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note).folder
+            started = registry.start(config, plan=plan, scan=scan, version=version, parent=parent, note=note)
+            folder = str(started.folder)
         run = open_run(processes.agree_on(folder))
         config = config.with_values(output_name=registry.output_name(config, run.version))
         plan = registry.called(plan, run.version)

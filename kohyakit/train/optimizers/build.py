@@ -38,6 +38,12 @@ class BuiltOptimizer:
     lr_scheduler: str | None = None
     schedule_free: bool = False
 
+    def train(self, mode: bool = True) -> None:
+        """A schedule-free optimizer's weights as they are trained, or as they are meant to be used; others have one."""
+        if self.schedule_free:
+            optimizer: Any = self.optimizer
+            (optimizer.train if mode else optimizer.eval)()
+
     @property
     def ss_optimizer(self) -> str:
         return f"{self.name}({self.args})" if self.args else self.name

@@ -221,13 +221,12 @@ def build_scheduler(
     options: OptimizerConfig,
     max_train_steps: int,
     *,
-    num_processes: int = 1,
     schedule_free: bool = False,
     allow_code: Collection[str] = (),
 ) -> Any:
     """The torch scheduler of a run; call `step()` once after each optimizer step.
 
-    max_train_steps: optimizer steps of the run. num_processes: accelerate steps a scheduler once for each process.
+    max_train_steps: optimizer steps of the run.
     schedule_free: the optimizer schedules itself, so the rate stays as it is. allow_code: names of classes outside
     the known packages that may be imported.
     Raises ConfigError for an unknown schedule or settings that do not go together.
@@ -242,7 +241,7 @@ def build_scheduler(
     wrong = [p for p in schedule_argument_problems(name, settings) if p.severity == "error" and name != "adafactor"]
     if wrong:
         raise ConfigError(wrong)
-    shape = Schedule.of(options, max_train_steps * num_processes)
+    shape = Schedule.of(options, max_train_steps)
     if options.lr_scheduler_type:
         return _custom(optimizer, options.lr_scheduler_type, options, shape, allow_code)
     if name == "adafactor":

@@ -160,11 +160,9 @@ class Writer:
         """The network without dropout, and a schedule-free optimizer's weights as they are meant to be used."""
         trained, built = self._parts.trained, self._parts.built
         trained.train(False)
-        if built.schedule_free:
-            built.optimizer.eval()
+        built.train(False)
         try:
             yield
         finally:
             trained.train()
-            if built.schedule_free:
-                built.optimizer.train()
+            built.train()

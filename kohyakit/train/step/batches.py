@@ -63,7 +63,6 @@ class Batch:
     dataset: int
     bucket: Bucket
     examples: list[Example]
-    epoch: int
     position: int
     pixels: list[Future[Tensor]] = field(default_factory=list)
 
@@ -112,7 +111,7 @@ def draw_batch(
             image.record.caption, image.subset.captions, stream, slot.epoch, step, max_train_steps=max_train_steps
         )
         examples.append(Example(index, image, draw, caption))
-    return Batch(slot.dataset, dataset.buckets[slot.bucket], examples, slot.epoch, position)
+    return Batch(slot.dataset, dataset.buckets[slot.bucket], examples, position)
 
 
 def prefetch(
@@ -215,5 +214,5 @@ def recolour(pixels: np.ndarray, draw: ImageDraw) -> np.ndarray:
     if draw.gamma is not None:
         return np.clip(pixels**draw.gamma, 0, 255).astype(np.uint8)
     hsv = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_BGR2HSV)
-    hsv[:, :, 0] = (hsv[:, :, 0] + draw.hue_shift % 180) % 180
+    hsv[:, :, 0] = (hsv[:, :, 0] + (draw.hue_shift or 0.0) % 180) % 180
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)

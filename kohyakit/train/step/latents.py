@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class LatentSource:
         self.family = family
         self.as_npz = as_npz
         self._fits: dict[Path, bool] = {}
-        self.vae = vae
+        self.vae: Any = vae  # one of diffusers' autoencoders
         self.order = order
         self.scale = scale
         first = next(vae.parameters())
@@ -188,9 +189,8 @@ class LatentSource:
             return None
         flips = {flip, image.subset.augment.flip_aug, False}
         found = {side: npz_caches.read_latents(image, self.family, flip=side) for side in flips}
-        if any(latents is None for latents in found.values()):
-            return None
-        return found[flip].to(self.latent_dtype)
+        asked = None if any(latents is None for latents in found.values()) else found[flip]
+        return None if asked is None else asked.to(self.latent_dtype)
 
     def _share(self, image: TrainImage, latents: Tensor, flipped: Tensor | None) -> None:
         """Write an image's latents as sd-scripts does, unless what is there is what was taken."""
@@ -200,9 +200,9 @@ class LatentSource:
     def _encoded(self, images: Sequence[TrainImage], flip: bool, loaded: Sequence[_Loaded]) -> list[Tensor]:
         """The latents of images of one size; what was not on disk is encoded, and written there where wanted."""
         latents = [known for _, known, _ in loaded]
-        missing = [i for i, (_, _, pixels) in enumerate(loaded) if pixels is not None]
+        missing = {i: pixels for i, (_, _, pixels) in enumerate(loaded) if pixels is not None}
         if missing:
-            encoded = self.encode([loaded[i][2] for i in missing], [f"{images[i].key}/{flip}" for i in missing]).cpu()
+            encoded = self.encode([*missing.values()], [f"{images[i].key}/{flip}" for i in missing]).cpu()
             for i, fresh in zip(missing, encoded, strict=True):
                 latents[i] = fresh.clone()  # or each would keep its neighbours in memory
                 if path := loaded[i][0]:

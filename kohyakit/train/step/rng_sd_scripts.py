@@ -218,7 +218,9 @@ def _in_construction_order(module: nn.Module) -> Iterator[nn.Module]:
     if not children:
         yield module
     if "resnets" in children:  # a resnet, its attention, the next resnet …; the mid block: both resnets first
-        resnets, attentions = list(children.pop("resnets")), list(children.pop("attentions", []))
+        resnets, attentions = (
+            list(children.pop(name).children()) if name in children else [] for name in ("resnets", "attentions")
+        )
         together = zip(resnets, attentions, strict=True) if len(resnets) == len(attentions) else [resnets, attentions]
         for group in together:
             for part in group:
