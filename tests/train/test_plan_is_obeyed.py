@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -106,7 +106,7 @@ class Asked:
 
     @property
     def batches(self) -> int:
-        """Of the 13 photos with repeats 10 are of one size, 2 of another and 1 of a third."""
+        """Batches of an epoch: of the 13 photos with repeats 10 are of one size, 2 of another and 1 of a third."""
         return sum(-(-images // self.values["train_batch_size"]) for images in (10, 2, 1))
 
     @property
@@ -234,7 +234,7 @@ def trained(config: TrainConfig, processes: Processes, stop: int | None = None) 
 def quiet(text: str) -> None: ...
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(trainings())
 def test_the_plan_is_what_the_rules_leave(asked):
     """The same without training, so that many more combinations are seen."""
@@ -259,7 +259,6 @@ def test_the_plan_is_what_the_rules_leave(asked):
         assert (state in gone) == (state not in written(asked, done=asked.stop))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(trainings())
 def test_the_files_on_disk_are_the_plans(config_into, processes, asked):
     with tempfile.TemporaryDirectory() as name:
