@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def test_two_processes_train_one_lora(make_config, tmp_path):
     assert run.status == "finished"
     # 13 images with repeats in batches of two: 64x64 holds 12, 64x128 one; seven batches, four for each process
     assert run.record.steps == 4
+    assert json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["steps"] == 4
     with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
         metadata = file.metadata()
     assert metadata["ss_total_batch_size"] == "4"
