@@ -32,6 +32,7 @@ _CAP = 5.0
 _REPEATS = 10  # equal neighbours that no photo has
 _ROUNDING = 0.35  # grey levels of unevenness that mean nothing; half a step of the quantisation comes on top
 _PLAIN = 0.25  # grey levels between neighbouring units: below it an area is one colour
+_AT_A_TIME = 32  # rows of units whose steps are worked out together: they stay in the processor's cache
 _GREY = 128  # what libjpeg paints where data is missing
 
 
@@ -192,8 +193,8 @@ def _units(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
     rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
     parts = rgb[: rows * height, : columns * width].reshape(rows, height, columns * width * 3)
-    tall = parts.sum(axis=1, dtype=np.uint32).reshape(rows, columns, width, 3)
-    return tall.sum(axis=2) / np.float32(height * width)
+    tall = parts.sum(axis=1, dtype=np.uint16).reshape(rows, columns, width, 3)  # of 32 rows at the most
+    return tall.sum(axis=2, dtype=np.uint32) / np.float32(height * width)
 
 
 def _convinces(
@@ -203,6 +204,8 @@ def _convinces(
     import numpy as np
 
     row, column = found.row, found.column
+    if found.score < BREAK * least and not _same_all_along(found, step, unevenness):
+        return False
     units = _units(rgb, *unit(header, rgb))
     texture = np.median(np.abs(np.diff(units, axis=1)).mean(axis=2), axis=1)
     if np.median(texture[:row]) < _PLAIN or (row + 1 < len(texture) and np.median(texture[row + 1 :]) < _PLAIN):
@@ -214,14 +217,19 @@ def _convinces(
 
     right, left = slice(column, None), slice(None, column)
     sides = (unlike(row - 1, right), unlike(row, right), unlike(row, left), unlike(row + 1, left))
-    if min(sides) < _PLAIN:
-        return max(sides) >= _PLAIN and found.score >= BREAK_PLAIN * least
+    return min(sides) >= _PLAIN or (max(sides) >= _PLAIN and found.score >= BREAK_PLAIN * least)
+
+
+def _same_all_along(found: Break, step: np.ndarray, unevenness: np.ndarray) -> bool:
+    """Whether a path shows one step from end to end, as only a shifted prediction makes it."""
+    import numpy as np
+
+    row, column = found.row, found.column
     path = np.concatenate([step[row - 1, column:], step[row, :column]])
     middle = np.median(path)
     spread = np.percentile(np.abs(path - middle), 75)
     around = np.median(np.concatenate([unevenness[row - 1, column:], unevenness[row, :column]]))
-    same = spread < 2 * around and (np.sign(path) == np.sign(middle)).mean() >= 0.8
-    return bool(same) or found.score >= BREAK * least
+    return bool(spread < 2 * around and (np.sign(path) == np.sign(middle)).mean() >= 0.8)
 
 
 def _steps(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -233,17 +241,22 @@ def _steps(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
     columns = rgb.shape[1] // width
     count = len(range(height, rgb.shape[0] - 1, height))
+    weights = _means_in_luma_cb_cr(width)
+    means = np.empty((count, columns, 3), np.float32)
+    for at in range(0, count, _AT_A_TIME):
+        some = means[at : at + _AT_A_TIME]
 
-    def line(offset: int) -> np.ndarray:
-        return rgb[height + offset :: height, : columns * width][:count]
+        def line(offset: int, first: int = height * (at + 1), rows: int = len(some)) -> np.ndarray:
+            return rgb[first + offset :: height, : columns * width][:rows]
 
-    # twice the step of every pixel, at the most 255 * 8: 16 bits hold it, at a third of the cost of floats
-    twice = np.subtract(line(0), line(-1), dtype=np.int16)
-    twice *= 3
-    twice -= line(1)
-    twice += line(-2)
-    means = twice.astype(np.float32).reshape(count * columns, width * 3) @ _means_in_luma_cb_cr(width)
-    return np.ascontiguousarray(means.T).reshape(3, count, columns)
+        # twice the step of every pixel, at the most 255 * 8: 16 bits hold it, at a third of the cost of floats
+        twice = np.subtract(line(0), line(-1), dtype=np.int16)
+        twice *= 3
+        twice -= line(1)
+        twice += line(-2)
+        floats = twice.astype(np.float32).reshape(len(some) * columns, width * 3)
+        np.matmul(floats, weights, out=some.reshape(len(some) * columns, 3))
+    return np.ascontiguousarray(means.reshape(count * columns, 3).T).reshape(3, count, columns)
 
 
 @lru_cache(maxsize=16)
@@ -313,14 +326,16 @@ def _best_path(steps: np.ndarray, restart_rows: int, could: bool) -> Break:
     before, after = sums[:-1], (total - sums)[1:]
     wide, narrow = np.maximum(columns - place, 1), np.maximum(place, 1)
     best = Break()
-    if not could and not (np.abs(right) >= SHIFT * wide).any():  # nor one that ends with a restart interval
-        return best
+    if not could:  # only one that ends with a restart interval is left, and it needs half the step on its longer arm
+        there = right[_last_rows(rows, restart_rows), arm : columns - 4 * arm] / wide[arm : columns - 4 * arm]
+        if not (np.abs(there) >= SHIFT / 1.6).any():
+            return best
     rest = 0.7 * (np.abs(before) + np.abs(after)) / columns
     for sign in (1, -1):
         weaker = 1.6 * np.minimum(sign * right / wide, sign * left / narrow)
         score = np.minimum(sign * (right + left) / columns, weaker) - rest
         if restart_rows:
-            last = np.arange(rows - 1) % restart_rows == (restart_rows - 2) % restart_rows
+            last = _last_rows(rows, restart_rows)
             there, back = sign * right / wide, -sign * after / wide
             closed = np.minimum(there + back, 3.2 * np.minimum(there, back)) / 2
             closed -= (np.abs(before) + np.abs(left)) / columns
@@ -331,3 +346,10 @@ def _best_path(steps: np.ndarray, restart_rows: int, could: bool) -> Break:
         if score[row, column] > best.score:
             best = Break(float(score[row, column]), int(row) + 1, int(column) + arm)
     return best
+
+
+def _last_rows(rows: int, restart_rows: int) -> np.ndarray:
+    """Which rows end with a restart interval: bool [rows - 1]."""
+    import numpy as np
+
+    return np.arange(rows - 1) % restart_rows == (restart_rows - 2) % restart_rows
