@@ -93,8 +93,11 @@ def train(
             note=note,
         )
     else:
+        from kohyakit.train import ahead
         from kohyakit.train.start import train_network
 
+        if not allow_code:  # a class of one's own may want anything
+            ahead.spare(*ahead.UNUSED)
         try:
             run = train_network(
                 settings, skip_bad_images=skip_bad_images, progress=not quiet, version=run_version, parent=parent,

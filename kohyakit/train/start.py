@@ -149,8 +149,9 @@ def _look_first(config: TrainConfig, skip_bad: bool, progress: bool, echo: Echo)
     Where nothing stands against the training, its packages are imported meanwhile.
     """
     scan = layout.scan(config)
-    sound = not make_plan(config, scan, backend="kohyakit", processes=_expected()).errors  # else it ends right now,
-    imports = ahead.begin(_import_all, "imports") if sound else None  # and not in a half import
+    known = make_plan(config, scan, backend="kohyakit", processes=_expected()).errors
+    sound = not [problem for problem in known if not (skip_bad and problem.name in IMAGE_FAULTS)]
+    imports = ahead.begin(_import_all, "imports") if sound else None  # else it ends now, and not in a half import
     try:
         bar = Progress(sum(1 for _ in scan.records()), 0, show=progress, what="looking at images", unit="image")
         scan = decoded(scan, bar.advance)
@@ -195,12 +196,13 @@ def _expected() -> int:
 
 def _import_all() -> None:
     """The packages of a training; several seconds, most of them without Python's lock."""
-    import torch.utils.tensorboard
-    from accelerate import Accelerator
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
+    with ahead.as_if_missing(ahead.spared):
+        import torch.utils.tensorboard
+        from accelerate import Accelerator
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextModel
 
-    import kohyakit.train.trainer
+        import kohyakit.train.trainer
 
     del torch, Accelerator, AutoencoderKL, UNet2DConditionModel, CLIPTextModel, kohyakit
 

@@ -67,3 +67,17 @@ def test_ctrl_c_leaves_a_state_from_which_the_printed_command_goes_on(project):
     assert resumed.returncode == 0, resumed.stderr
     assert f"going on after step {done} of {done + 2}" in resumed.stderr
     assert (project.folder / "model" / "demo.safetensors").exists()
+
+
+def test_what_no_training_uses_is_not_imported(project, tmp_path):
+    """diffusers and transformers import peft and scipy where they are installed: a quarter of the start."""
+    for package in ("peft", "scipy"):
+        pytest.importorskip(package)
+    asked = ["max_train_steps=1", "max_train_epochs=0", "sample_every_n_epochs=0", f"output_dir={tmp_path}"]
+    settings = [word for setting in asked for word in ("--set", setting)]
+    command = [sys.executable, "-X", "importtime", "-m", "kohyakit", "train", str(project.preset), *settings]
+    done = subprocess.run([*command, "--skip-bad-images", "--quiet"], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert {"torch", "diffusers", "transformers"} <= imported
+    assert imported & {"peft", "scipy", "sklearn"} == set()
