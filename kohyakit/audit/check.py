@@ -20,6 +20,7 @@ from kohyakit.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from kohyakit.audit.look.survey import Survey
 
@@ -117,6 +118,13 @@ class Picture:
         return upright(cv2.resize(self._coarse, (64, 64), interpolation=cv2.INTER_AREA), self.orientation)
 
     @cached_property
+    def drawn(self) -> bool:
+        """Whether it is a drawing, a screenshot or an icon and no photo."""
+        from kohyakit.dataset.decode.drawn import is_drawn
+
+        return is_drawn(self.rgb)
+
+    @cached_property
     def _grey(self) -> np.ndarray:
         import cv2
 
@@ -153,6 +161,11 @@ class Check:
     measure: Callable[[Picture], Mapping[str, float]] | None = None
     scores: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     quick: bool = False
+
+
+def rows_where(holds: pd.Series, images: pd.DataFrame) -> Iterable[Any]:
+    """The rows for which it holds, their columns by name; where it holds for none, the wide frame is left uncut."""
+    return images[holds].itertuples() if holds.any() else ()
 
 
 def load_checks(names: Iterable[Any] | None = None) -> dict[str, Check]:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import BucketSettings, CannotPlace, select_bucket
 from kohyakit.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from kohyakit.config.train import TrainConfig
 
 # Without a config: what the kohya_ss GUI starts with, but upscaling, so that what is too small shows.
 DEFAULT_BUCKETS = BucketSettings((512, 512), enable_bucket=True, max_bucket_reso=2048)

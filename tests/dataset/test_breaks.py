@@ -55,15 +55,19 @@ def test_no_path_is_ruled_out_that_could_be_a_break(seed: int, rows: int, column
     steps[row, column:] += shift
     steps[row + 1, :column] += shift
     steps = np.clip(steps, -breaks._CAP, breaks._CAP)
-    strongest = max(
-        abs(steps[r, c:].sum() + steps[r + 1, :c].sum()) / columns for r in range(rows - 1) for c in range(columns + 1)
-    )
-    if strongest >= breaks.SHIFT:
-        assert breaks._could_break(steps[None])[0]
+    strongest = [
+        max(abs(steps[r, c:].sum() + steps[r + 1, :c].sum()) / columns for c in range(columns + 1))
+        for r in range(rows - 1)
+    ]
+    could = breaks._could_break(steps[None])[0]
+    assert all(may for may, score in zip(could, strongest, strict=True) if score >= breaks.SHIFT)
 
 
 def test_most_noise_is_ruled_out_at_once() -> None:
     steps = np.random.default_rng(0).normal(0, 1, (3, 200, 250)).astype(np.float32)
     assert not breaks._could_break(steps).any()
     steps[1, 7] += 3
-    assert breaks._could_break(steps).tolist() == [False, True, False]
+    could = breaks._could_break(steps)
+    assert could.any(axis=1).tolist() == [False, True, False]
+    assert set(np.flatnonzero(could[1])) <= {6, 7}  # the paths that the row is a half of
+    assert could[1, 7]

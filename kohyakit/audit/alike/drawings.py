@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kohyakit.audit.alike.likeness import POSITIONS, SIDE, place_of, sketch, turn, unexplained
-from kohyakit.dataset.decode.drawn import is_drawn
 
 if TYPE_CHECKING:
     from kohyakit.audit.check import Picture
@@ -33,8 +32,8 @@ def closer(picture: Picture) -> bytes:
     from kohyakit.dataset.decode import upright
 
     rgb = picture.rgb
-    box = _drawn_part(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-    if box is None and not is_drawn(rgb):
+    box = _drawn_part(rgb)
+    if box is None and not picture.drawn:
         return b""
     part = rgb if box is None else rgb[box[0] : box[1], box[2] : box[3]]
     part = upright(part, picture.orientation)
@@ -51,17 +50,19 @@ def stands_alone(look: bytes) -> bool:
     return look[:1] == b"\x01"
 
 
-def _drawn_part(grey: np.ndarray) -> tuple[int, int, int, int] | None:
+def _drawn_part(rgb: np.ndarray) -> tuple[int, int, int, int] | None:
     """(top, bottom, left, right) of what stands on a plain ground, with a margin; None where the ground is not plain.
 
     By where its weight lies, so that a stray pixel does not move it.
     """
     import cv2
 
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(np.int16)
+    frame = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])[None]
+    edge = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).ravel().astype(np.int16)
     ground = int(np.median(edge))
     if (np.abs(edge - ground) <= _EVEN).mean() < 0.9:
         return None
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     away = cv2.subtract(cv2.absdiff(grey, np.full_like(grey, ground)), _DRAWN)
     box = []
     for axis in (1, 0):

@@ -9,7 +9,6 @@ A pair that the hashes propose counts only when the sketches, laid over each oth
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -166,6 +165,8 @@ def agreement(
     if len(chunks) == 1:
         score(chunks[0])
     else:  # NumPy lets other threads work meanwhile
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(default_workers()) as threads:
             list(threads.map(score, chunks))
     return scores

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit.check import Check, Issue, Picture, Threshold
+from kohyakit.audit.check import Check, Issue, Picture, Threshold, rows_where
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -116,7 +116,7 @@ def _tile_means(detail: np.ndarray, tile: int) -> np.ndarray:
 
 def judge(survey: Survey) -> Iterable[Issue]:
     images = survey.images
-    for row in images[images["sharpness"] < survey.limit("blur_sharpness")].itertuples():
+    for row in rows_where(images["sharpness"] < survey.limit("blur_sharpness"), images):
         yield Issue(
             row.path,
             "blurred",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit.check import Check, Issue, Picture, Threshold
+from kohyakit.audit.check import Check, Issue, Picture, Threshold, rows_where
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -50,7 +50,7 @@ def _bar(grey: np.ndarray) -> float:
 def judge(survey: Survey) -> Iterable[Issue]:
     images, least = survey.images, survey.limit("border_share")
     high, wide = images["border_top"] + images["border_bottom"], images["border_left"] + images["border_right"]
-    for row in images[(high >= least) | (wide >= least)].itertuples():
+    for row in rows_where((high >= least) | (wide >= least), images):
         sides = {"top": row.border_top, "bottom": row.border_bottom, "left": row.border_left, "right": row.border_right}
         bars = ", ".join(f"{share:.0%} {side}" for side, share in sides.items() if share)
         yield Issue(

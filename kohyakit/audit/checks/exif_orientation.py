@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kohyakit.audit.check import Check, Issue
+from kohyakit.audit.check import Check, Issue, rows_where
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -28,7 +28,7 @@ def judge(survey: Survey) -> Iterable[Issue]:
         fate = "kohyakit trains it as meant, sd-scripts as stored"
     else:
         fate = "this is how it is trained"
-    for row in images[images["orientation"] != 1].itertuples():
+    for row in rows_where(images["orientation"] != 1, images):
         detail = f"stored {STORED_AS[row.orientation]} (EXIF orientation {row.orientation}); {fate}"
         yield Issue(row.path, "exif_orientation", "warning", detail, "turn it for good: kohyakit repair")
 

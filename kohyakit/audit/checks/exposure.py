@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit.check import Check, Issue, Picture, Threshold
-from kohyakit.dataset.decode.drawn import is_drawn
+from kohyakit.audit.check import Check, Issue, Picture, Threshold, rows_where
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -38,7 +37,7 @@ def measure(picture: Picture) -> dict[str, float]:
         "brightness": 255 - float(levels[:255].sum()),
         "dark_end": dark_end,
         "bright_end": bright_end,
-        "blown": 0.0 if blown and (_on_white(picture.small) or is_drawn(picture.rgb)) else blown,
+        "blown": 0.0 if blown and (_on_white(picture.small) or picture.drawn) else blown,
     }
 
 
@@ -54,14 +53,15 @@ def _on_plain_ground(grey: np.ndarray) -> tuple[int, np.ndarray]:
     """(level of the ground, levels of what stands on it); none of these where the ground is not plain, or empty."""
     edge = _edge(grey).astype(np.int16)
     ground = int(np.median(edge))
+    if (np.abs(edge - ground) <= _EVEN).mean() <= 0.95:
+        return ground, grey[:0].ravel()
     subject = grey[np.abs(grey.astype(np.int16) - ground) > _BESIDE]
-    plain = (np.abs(edge - ground) <= _EVEN).mean() > 0.95 and len(subject) >= _LEAST * grey.size
-    return ground, subject if plain else subject[:0]
+    return ground, subject if len(subject) >= _LEAST * grey.size else subject[:0]
 
 
 def judge(survey: Survey) -> Iterable[Issue]:
     images = survey.images
-    for row in images[images["bright_end"] < survey.limit("dark_bright_end")].itertuples():
+    for row in rows_where(images["bright_end"] < survey.limit("dark_bright_end"), images):
         yield Issue(
             row.path,
             "too_dark",
@@ -70,7 +70,7 @@ def judge(survey: Survey) -> Iterable[Issue]:
             "brighten it, or leave it out",
         )
     pale = (images["dark_end"] > survey.limit("bright_dark_end")) | (images["blown"] > survey.limit("bright_blown"))
-    for row in images[pale].itertuples():
+    for row in rows_where(pale, images):
         if row.dark_end > survey.limit("bright_dark_end"):
             detail = f"95 % of it is brighter than {row.dark_end:.0f} of 255"
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit.check import Check, Issue, Picture, Threshold
+from kohyakit.audit.check import Check, Issue, Picture, Threshold, rows_where
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -30,7 +30,7 @@ def measure(picture: Picture) -> dict[str, float]:
 
 def judge(survey: Survey) -> Iterable[Issue]:
     images = survey.images
-    for row in images[images["detail"] < survey.limit("information_detail")].itertuples():
+    for row in rows_where(images["detail"] < survey.limit("information_detail"), images):
         yield Issue(
             row.path,
             "low_information",

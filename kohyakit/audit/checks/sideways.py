@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kohyakit.audit.check import Check, Issue, Picture, Threshold
+from kohyakit.audit.check import Check, Issue, Picture, Threshold, rows_where
 
 if TYPE_CHECKING:
     from kohyakit.audit.look.survey import Survey
@@ -108,7 +108,7 @@ def _likeness_to_mirrored(luma: np.ndarray) -> float:
 def judge(survey: Survey) -> Iterable[Issue]:
     images = survey.images
     suspected = (images["sideways"] > survey.limit("sideways_chance")) & (images["orientation"] == 1)
-    for row in images[suspected].itertuples():
+    for row in rows_where(suspected, images):
         yield Issue(
             row.path,
             "suspected_sideways",

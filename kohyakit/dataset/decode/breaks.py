@@ -173,7 +173,7 @@ def find_break(header: JpegHeader, rgb: np.ndarray) -> Break | None:
     # few units across make chance edges likelier
     least = max(1.0, (50 / steps.shape[2]) ** 0.5)
     for plane in range(1 if header.components == 1 else 3):
-        if not could[plane] and not restart_rows:
+        if not could[plane].any() and not restart_rows:
             continue
         found = _best_path(clipped[plane], restart_rows, could[plane])
         if found.score >= SHIFT * least and _convinces(found, steps[plane], unevenness[plane], rgb, header, least):
@@ -288,8 +288,8 @@ def _neighbourhood(steps: np.ndarray, more: list[float]) -> np.ndarray:
 
 
 def _could_break(steps: np.ndarray) -> np.ndarray:
-    """Whether any path of a plane can reach SHIFT at all; few pictures have one. Looked at from every fourth column,
-    which leaves at most four steps of a path unknown. steps: [planes, rows, columns], clipped.
+    """Whether any path from a row can reach SHIFT at all, few can: bool [planes, rows - 1]. Looked at from every
+    fourth column, which leaves at most four steps of a path unknown. steps: [planes, rows, columns], clipped.
     """
     import numpy as np
 
@@ -302,16 +302,17 @@ def _could_break(steps: np.ndarray) -> np.ndarray:
     before = upto - sums
     paths = upto[:, :-1, -1:] - before[:, :-1]  # a row from a column to its end
     paths += before[:, 1:]  # and the next row up to there
-    farthest = np.abs(paths, out=paths).max(axis=(1, 2), initial=0)
+    farthest = np.abs(paths, out=paths).max(axis=2, initial=0)
     return farthest + _CAP * (group + columns - whole) >= SHIFT * columns
 
 
-def _best_path(steps: np.ndarray, restart_rows: int, could: bool) -> Break:
+def _best_path(steps: np.ndarray, restart_rows: int, could: np.ndarray) -> Break:
     """The strongest break over all units at which it could start.
 
     steps: [rows - 1, columns], clipped. A path must show the same step on both its arms, and none on the rest of
     its two rows. restart_rows: rows a restart interval covers, 0 without; in an interval's last row the damage
-    ends with the row, so that its lower edge shows the step backwards. could: whether _could_break.
+    ends with the row, so that its lower edge shows the step backwards. could: which rows _could_break; of the others
+    only those are looked at that end an interval.
     """
     import numpy as np
 
@@ -320,36 +321,33 @@ def _best_path(steps: np.ndarray, restart_rows: int, could: bool) -> Break:
     if rows < 2 or columns < 2 * arm:
         return Break()
     sums = np.concatenate([np.zeros((rows, 1), np.float32), np.cumsum(steps, axis=1, dtype=np.float32)], axis=1)
-    total = sums[:, -1:]
     place = np.arange(columns + 1, dtype=np.float32)
-    right, left = (total - sums)[:-1], sums[1:]
-    before, after = sums[:-1], (total - sums)[1:]
     wide, narrow = np.maximum(columns - place, 1), np.maximum(place, 1)
+    ending = np.zeros(rows - 1, bool)
+    if restart_rows:
+        ending = np.arange(rows - 1) % restart_rows == (restart_rows - 2) % restart_rows
+        alone = slice(arm, columns - 4 * arm)  # one arm alone must be long
+        strong = np.abs(sums[:-1, -1:] - sums[:-1, alone]) >= SHIFT / 1.6 * wide[alone]
+        could = could | (ending & strong.any(axis=1))
+    asked = np.flatnonzero(could)
     best = Break()
-    if not could:  # only one that ends with a restart interval is left, and it needs half the step on its longer arm
-        there = right[_last_rows(rows, restart_rows), arm : columns - 4 * arm] / wide[arm : columns - 4 * arm]
-        if not (np.abs(there) >= SHIFT / 1.6).any():
-            return best
+    if not len(asked):
+        return best
+    before, left = sums[asked], sums[asked + 1]
+    right, after = before[:, -1:] - before, left[:, -1:] - left
     rest = 0.7 * (np.abs(before) + np.abs(after)) / columns
     for sign in (1, -1):
         weaker = 1.6 * np.minimum(sign * right / wide, sign * left / narrow)
         score = np.minimum(sign * (right + left) / columns, weaker) - rest
         if restart_rows:
-            last = _last_rows(rows, restart_rows)
+            last = ending[asked]
             there, back = sign * right / wide, -sign * after / wide
             closed = np.minimum(there + back, 3.2 * np.minimum(there, back)) / 2
             closed -= (np.abs(before) + np.abs(left)) / columns
-            closed[:, columns - 4 * arm :] = 0  # one arm alone must be long
+            closed[:, columns - 4 * arm :] = 0
             score[last] = np.maximum(score, closed)[last]
         score = score[:, arm : columns - arm + 1]
         row, column = np.unravel_index(int(np.argmax(score)), score.shape)
         if score[row, column] > best.score:
-            best = Break(float(score[row, column]), int(row) + 1, int(column) + arm)
+            best = Break(float(score[row, column]), int(asked[row]) + 1, int(column) + arm)
     return best
-
-
-def _last_rows(rows: int, restart_rows: int) -> np.ndarray:
-    """Which rows end with a restart interval: bool [rows - 1]."""
-    import numpy as np
-
-    return np.arange(rows - 1) % restart_rows == (restart_rows - 2) % restart_rows
