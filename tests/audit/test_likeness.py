@@ -118,3 +118,25 @@ def test_of_many_copies_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) 
 def test_one_picture_or_none_has_no_groups() -> None:
     assert same_picture_groups(SKETCHES[:1], 14, 0.75) == []
     assert same_picture_groups(SKETCHES[:0], 14, 0.75) == []
+
+
+def test_the_least_certain_bits_are_the_coefficients_nearest_to_zero() -> None:
+    """By the transform written out: cosines by hand, their sizes sorted, the bits placed as the hash places them."""
+    sketches = np.random.default_rng(3).integers(0, 256, (5, 32, 32), dtype=np.uint8)
+    k = np.arange(32)
+    cosines = np.cos(np.pi * (2 * k[None] + 1) * np.arange(8)[:, None] / 64)
+    for transposed in (False, True):
+        order = likeness.doubtful_bits(sketches, transposed)
+        for one, of_bands in zip(sketches, order, strict=True):
+            low = cosines @ one.astype(float) @ cosines.T
+            sizes = np.abs(low.T if transposed else low).ravel()
+            sizes[0] = np.inf  # the mean is no bit
+            for band, places in enumerate(of_bands):
+                here = [(sizes[i], bit % 16) for i, bit in enumerate(likeness._BIT_ORDER.tolist()) if bit // 16 == band]
+                assert places[:8].tolist() == [bit for _, bit in sorted(here)[:8]]
+
+
+def test_no_photo_at_all_has_no_hash() -> None:
+    nothing = np.zeros((0, 32, 32), np.uint8)
+    assert likeness.hashes(nothing).shape == likeness.turned_hashes(nothing, 5).shape == (0,)
+    assert likeness.doubtful_bits(nothing, True).shape == (0, 4, 16)

@@ -59,7 +59,7 @@ def _window_dct(offset: float, length: float) -> np.ndarray:
 def hashes(sketches: np.ndarray, window: int = 0, rows: np.ndarray | None = None) -> np.ndarray:
     """Perceptual hashes, uint64 [n], of one of WINDOWS. sketches: uint8 [n, 32, 32]; rows: of these only."""
     down, across = (_window_dct(*axis) for axis in WINDOWS[window])
-    return _in_chunks(sketches, rows, lambda some: down @ some @ across.T)
+    return _in_chunks(sketches, rows, lambda some: _pack(down @ some @ across.T))
 
 
 def turned_hashes(sketches: np.ndarray, position: int, rows: np.ndarray | None = None) -> np.ndarray:
@@ -72,23 +72,42 @@ def turned_hashes(sketches: np.ndarray, position: int, rows: np.ndarray | None =
         found = cosines @ some @ cosines.T
         if transposed:
             found = found.transpose(0, 2, 1)
-        return found * (sign[:, None] if down else 1) * (sign[None] if across else 1)
+        return _pack(found * (sign[:, None] if down else 1) * (sign[None] if across else 1))
 
     return _in_chunks(sketches, rows, low)
 
 
+def doubtful_bits(sketches: np.ndarray, transposed: bool, rows: np.ndarray | None = None) -> np.ndarray:
+    """[n, 4, 16] uint8: of each 16 bits of turned_hashes, the places of the least certain first.
+
+    A bit is a coefficient's sign: the nearer to 0 the coefficient, the sooner a crop turns it. transposed: as of
+    POSITIONS; flipping a picture changes signs only.
+    """
+    cosines = _window_dct(0.0, 1.0)
+    place = np.argsort(_BIT_ORDER)
+
+    def order(some: np.ndarray) -> np.ndarray:
+        low = np.abs(cosines @ some @ cosines.T)
+        low = (low.transpose(0, 2, 1) if transposed else low).reshape(len(low), _LOW * _LOW)
+        low[:, 0] = np.inf  # the mean is no bit
+        size = np.ascontiguousarray(low[:, place]).view(np.uint32).reshape(len(low), 4, 16)
+        # the place stands in the lowest bits, so that one sort does
+        return (np.sort((size & ~np.uint32(15)) | np.arange(16, dtype=np.uint32)) & 15).astype(np.uint8)
+
+    return _in_chunks(sketches, rows, order)
+
+
 def _in_chunks(
-    sketches: np.ndarray, rows: np.ndarray | None, low: Callable[[np.ndarray], np.ndarray], chunk: int = 4096
+    sketches: np.ndarray, rows: np.ndarray | None, work: Callable[[np.ndarray], np.ndarray], chunk: int = 512
 ) -> np.ndarray:
-    """Hashes piece by piece: the floats of 100,000 sketches would take 400 MB."""
+    """What `work` makes of the floats of sketches, piece by piece: those of 100,000 would take 400 MB."""
     rows = np.arange(len(sketches)) if rows is None else rows
-    pieces = (sketches[rows[at : at + chunk]] for at in range(0, len(rows), chunk))
-    found = [_pack(low(piece.astype(np.float32))) for piece in pieces]
-    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+    starts = range(0, max(1, len(rows)), chunk)
+    return np.concatenate([work(sketches[rows[at : at + chunk]].astype(np.float32)) for at in starts])
 
 
 def _pack(low: np.ndarray) -> np.ndarray:
-    bits = (low.reshape(len(low), -1) > 0).astype(np.uint64)
+    bits = (low.reshape(len(low), _LOW * _LOW) > 0).astype(np.uint64)
     bits[:, 0] = 0  # the mean says nothing
     return (bits << _BIT_ORDER).sum(axis=1, dtype=np.uint64)
 
@@ -128,7 +147,9 @@ def _smoother(sigma: float, side: int = SIDE) -> np.ndarray:
     first, second = (weights * away).sum(axis=1, keepdims=True), (weights * away**2).sum(axis=1, keepdims=True)
     # local linear regression: the weights' own slope is taken out (Cleveland 1979)
     weights = weights * (second - first * away)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights[np.abs(weights) < 1e-9] = 0  # below what float32 adds to a grey level; the least would slow every product
+    return weights.astype(np.float32)
 
 
 def agreement(
@@ -138,14 +159,14 @@ def agreement(
     *,
     enough: float = 2.0,
     hurried: bool = False,
-    chunk: int = 512,
+    chunk: int = 128,
 ) -> np.ndarray:
     """How well `part` fits into `whole` near the given window: correlation of detail, -1 to 1, float32 [n].
 
     whole, part: uint8 [n, 32, 32]. windows: index into WINDOWS [n], where the fit starts; where that is not `enough`,
     place and scale are refined along both axes (Gauss-Newton on the squared difference, brightness and contrast free;
     Baker and Matthews 2004). hurried: pairs that agree little at half the size are not followed further.
-    chunk: pairs at a time, on each processor.
+    chunk: pairs at a time, on each processor; what is worked out of them stays in its cache.
     """
     scores = np.empty(len(whole), np.float32)
     starts = np.array([(y[0], y[1], x[0], x[1]) for y, x in WINDOWS])[windows]
@@ -173,8 +194,8 @@ def agreement(
 
 
 # At half the size: as the hash places it, and when it has been fitted there. Of unrelated pictures with like hashes
-# 87 % have less than the first; of copies, some that were cropped by a tenth.
-_GLANCE, _FITTED = 0.5, 0.65
+# two thirds have less than the first; of copies, a few that were cropped by a tenth.
+_GLANCE, _FITTED = 0.4, 0.65
 
 
 def _glance(whole: np.ndarray, part: np.ndarray, place: np.ndarray) -> np.ndarray:
