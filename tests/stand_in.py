@@ -80,12 +80,12 @@ def single_file_shapes(*, sd2: bool = False, inputs: int = 4) -> dict[str, tuple
     unet = UNetShape((16, 32, 32, 32), (1, 1, 1, 0), 32, sd2, inputs=inputs)
     text, vae = TextShape(3, 32, 64), VaeShape((16, 16, 16, 16), 1)
     if sd2:
-        texts = {f"{architecture.TEXT2}{name}": held for name, held in model_tensors.open_clip_tensors(text)}
+        texts = {f"cond_stage_model.model.{name}": held for name, held in model_tensors.open_clip_tensors(text)}
         texts |= {  # OpenCLIP's last layer, which is left out
             name.replace("resblocks.2", "resblocks.3"): held for name, held in texts.items() if "resblocks.2" in name
         }
     else:
-        texts = {f"{architecture.TEXT1}{name}": held for name, held in model_tensors.text_tensors(text)}
+        texts = {f"cond_stage_model.transformer.{name}": held for name, held in model_tensors.text_tensors(text)}
     units = {f"{architecture.UNET}{name}": held for name, held in model_tensors.original_unet(unet)}
     vaes = {f"{architecture.VAE}{name}": held for name, held in model_tensors.original_vae(vae)}
     return {name: held or (77, 32) for name, held in (units | texts | vaes).items()}

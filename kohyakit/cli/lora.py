@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from kohyakit.config.families import trained_here
+
 _FILE = click.Path(path_type=Path)
 _OUTPUT = click.option("-o", "--output", "target", type=_FILE, required=True, help="The file to write.")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the file to write where it is there already.")
@@ -171,7 +173,7 @@ def resize(
 @lora.command()
 @click.argument("tuned", type=_FILE)
 @click.argument("base", type=_FILE)
-@click.option("--family", type=click.Choice(["sd1", "sd2", "sdxl"]), default="sd1", show_default=True, help="Of both.")
+@click.option("--family", type=click.Choice(trained_here()), default="sd1", show_default=True, help="Of both.")
 @click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of each layer, at most.")
 @click.option("--conv-rank", type=click.IntRange(min=1), help="Of 3x3 convolutions; not given, they are left out.")
 @click.option("--keep", "share", type=click.FloatRange(0, 1), help="As many directions as hold this share.")

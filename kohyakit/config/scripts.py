@@ -10,31 +10,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-_LORA = (
-    "train_network.py",
-    "sdxl_train_network.py",
-    "flux_train_network.py",
-    "sd3_train_network.py",
-    "hunyuan_image_train_network.py",
-    "anima_train_network.py",
-    "lumina_train_network.py",
+from kohyakit.config.families import MODELS, in_group
+
+_TUNING = ("dreambooth", "finetune")  # the GUI's tabs for full training
+
+
+def _programs(*tabs: str, family: str = "") -> tuple[str, ...]:
+    """The programs that these tabs start, each once; of one family or of all."""
+    entries = [MODELS[family]] if family else MODELS.values()
+    return tuple(dict.fromkeys(entry.scripts[tab] for entry in entries for tab in tabs if tab in entry.scripts))
+
+
+_LORA, _TUNE, _TI = _programs("lora"), _programs(*_TUNING), _programs("ti")
+_SDXL, _FLUX, _SD3, _HUNYUAN, _ANIMA, _LUMINA = (
+    _programs("lora", *_TUNING, family=family) for family in ("sdxl", "flux", "sd3", "hunyuan_image", "anima", "lumina")
 )
-_TUNE = (
-    "train_db.py",
-    "fine_tune.py",
-    "sdxl_train.py",
-    "flux_train.py",
-    "sd3_train.py",
-    "anima_train.py",
-    "lumina_train.py",
-)
-_TI = ("train_textual_inversion.py", "sdxl_train_textual_inversion.py")
-_FLUX = ("flux_train_network.py", "flux_train.py")
-_SD3 = ("sd3_train_network.py", "sd3_train.py")
-_HUNYUAN = ("hunyuan_image_train_network.py",)
-_ANIMA = ("anima_train_network.py", "anima_train.py")
-_LUMINA = ("lumina_train_network.py", "lumina_train.py")
-_SDXL = ("sdxl_train_network.py", "sdxl_train.py")
 _TRANSFORMERS = (*_FLUX, *_SD3, *_HUNYUAN, *_ANIMA, *_LUMINA)
 
 SCRIPTS: tuple[str, ...] = (*_LORA, *_TUNE, *_TI)
@@ -42,33 +32,21 @@ SCRIPTS: tuple[str, ...] = (*_LORA, *_TUNE, *_TI)
 # What a script trains, and on which family of base models.
 LORA_SCRIPTS, FINETUNE_SCRIPTS, TI_SCRIPTS = frozenset(_LORA), frozenset(_TUNE), frozenset(_TI)
 FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        **dict.fromkeys(("train_network.py", "train_db.py", "fine_tune.py", "train_textual_inversion.py"), "sd"),
-        **dict.fromkeys((*_SDXL, "sdxl_train_textual_inversion.py"), "sdxl"),
-        **dict.fromkeys(_FLUX, "flux"),
-        **dict.fromkeys(_SD3, "sd3"),
-        **dict.fromkeys(_HUNYUAN, "hunyuan_image"),
-        **dict.fromkeys(_ANIMA, "anima"),
-        **dict.fromkeys(_LUMINA, "lumina"),
-    }
+    {script: entry.group for entry in MODELS.values() for script in entry.scripts.values()}
 )
 
 
 def model_family(script: str, *, v2: bool = False) -> str:
     """The model family that a script trains: sd1, sd2, sdxl, flux …; empty for a script nobody knows."""
-    found = FAMILIES.get(script, "")
-    return ("sd2" if v2 else "sd1") if found == "sd" else found
+    return in_group(FAMILIES.get(script, ""), v2=v2)
 
 
 # bucket_reso_steps must divide by this; sd-scripts stops otherwise.
 BUCKET_STEPS: Mapping[str, int] = MappingProxyType(
     {
-        **{
-            script: {"sd": 64, "sdxl": 32, "hunyuan_image": 32, "anima": 16, "lumina": 16}.get(family, 32)
-            for script, family in FAMILIES.items()
-        },
-        "flux_train.py": 16,
-        "sd3_train.py": 8,
+        script: entry.tuning_steps if tab in _TUNING and entry.tuning_steps else entry.bucket_steps
+        for entry in MODELS.values()
+        for tab, script in entry.scripts.items()
     }
 )
 

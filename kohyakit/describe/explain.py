@@ -20,6 +20,7 @@ from kohyakit.describe.dataset_words import DATASET_WORDS
 from kohyakit.describe.gui_words import GUI_WORDS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.gui.fields import TABS, fields
+from kohyakit.formats.gui.keys import FLAGS
 from kohyakit.registry import OPTIMIZERS, SCHEDULERS, Entry
 from kohyakit.registry.arguments import NUMBER, NUMBERS, SWITCH, TEXT, WHOLE, Argument
 from kohyakit.registry.optimizers import OPTIMIZER_ARGUMENTS
@@ -30,7 +31,7 @@ _ARGUMENT_KINDS = {
     NUMBER: "number", WHOLE: "whole number", SWITCH: "switch", NUMBERS: "list of numbers", TEXT: "text"
 }  # fmt: skip
 _TAB_NAMES = {"lora": "LoRA", "dreambooth": "Dreambooth", "finetune": "Finetune", "ti": "Textual Inversion"}
-_FAMILIES = ("flux1", "sd3", "hunyuan_image", "hunyuan", "anima", "lumina", "sdxl", "flux")  # in names of GUI fields
+_FAMILIES = (*FLAGS, "hunyuan", "flux")  # what names of GUI fields begin with
 # What people call a parameter in conversation.
 _EVERYDAY = {**OTHER_NAMES, "locon": "conv_dim", "dora": "dora_wd"}
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kohyakit.registry import ALGORITHMS, CAPTIONERS, CHECKS, MODELS, NETWORKS, OPTIMIZERS, SCHEDULERS, Entry, Table
+from kohyakit.config.families import MODELS
+from kohyakit.registry import ALGORITHMS, CAPTIONERS, CHECKS, NETWORKS, OPTIMIZERS, SCHEDULERS, Entry, Table
 
-TABLES: tuple[tuple[str, Table], ...] = (
+TABLES: tuple[tuple[str, Table[Any]], ...] = (
     ("Model families, as `kohyakit train` loads them in process", MODELS),
     ("Networks that train in process: `network_module`", NETWORKS),
     ("Algorithms of `lycoris.kohya`: `algo` in `network_args`", ALGORITHMS),
@@ -45,6 +46,8 @@ def names_markdown() -> str:
         rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name in table:
             entry = table[name]
+            if not entry.target:  # known by name, and trained by sd-scripts only
+                continue
             also = ", ".join(f"`{alias}`" for alias in entry.aliases)
             cells = [f"`{name}`", entry.help, also, entry.package, *([_takes(entry)] if argued else [])]
             rows.append(f"| {' | '.join(cells)} |")

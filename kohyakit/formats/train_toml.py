@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.families import MODELS, group_of
 from kohyakit.config.param import Spec
 from kohyakit.config.read import nearest, read_values
 from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS, NO_SCRIPT_READS, ONLY_IN, SCRIPTS, reads
@@ -165,8 +166,8 @@ def script_for(values: Mapping[str, Any]) -> str:
     from kohyakit.formats.weights.model_kind import family_at
 
     flags = {key for key, on in model_flags(values.get("pretrained_model_name_or_path")).items() if on}
-    family = next((name for name, flag in _FAMILY_FLAGS.items() if flag in flags), "")
-    family = family or _FAMILY_OF_FOLDER.get(family_at(values.get("pretrained_model_name_or_path")), "")
+    family = next((entry.group for entry in MODELS.values() if flags & {"v2" if entry.v2 else "", *entry.boxes}), "")
+    family = family or group_of(family_at(values.get("pretrained_model_name_or_path")))
     if not family and values.get("no_half_vae"):
         family = "sdxl"  # the other families' autoencoders stand half precision
     known = [name for name in values if name in ONLY_IN]
@@ -178,10 +179,6 @@ def script_for(values: Mapping[str, Any]) -> str:
         return whole == (script in LORA_SCRIPTS), unread, other_family
 
     return min(SCRIPTS, key=fits)
-
-
-_FAMILY_OF_FOLDER = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl", "sd3": "sd3", "flux": "flux", "lumina": "lumina"}
-_FAMILY_FLAGS = {"sdxl": "sdxl", "sd3": "sd3_checkbox", "flux": "flux1_checkbox", "sd": "v2"}
 
 
 def _unknown_notes(config: TrainConfig, flat: Flat) -> list[Note]:

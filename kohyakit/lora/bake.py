@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kohyakit import files
+from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.formats.weights.safetensors_header import TensorInfo
@@ -23,13 +24,12 @@ from kohyakit.lora.relabel import entries_of, header_bytes
 from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.names import PARTS, split_name
 from kohyakit.lora.weights.updates import update_of
-from kohyakit.models import Family
-from kohyakit.models.base import Origin
+from kohyakit.models.parts import Origin
 from kohyakit.models.single_file import UNET_PREFIX, unet_config
+from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
 from kohyakit.networks.file import unwritable
 from kohyakit.planning.inputs.original_names import unet_origin
-from kohyakit.registry import MODELS
 
 _DTYPES = {
     "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64,
@@ -94,7 +94,7 @@ def bake(sources: Sequence[Source], model: Path, target: Path, *, overwrite: boo
 def _in_file(model: Path, terms: Mapping[str, tuple[Term, ...]]) -> list[Edit]:
     _must_be_safetensors(model)
     weights = WeightFile(model)
-    family: Family = MODELS.load(model_kind.family_at(model) or "sd1")
+    family: StableDiffusion = MODELS.load(model_kind.family_at(model) or "sd1")
     try:
         config = unet_config(weights.strip(UNET_PREFIX), family)
     except (KeyError, IndexError, ValueError) as error:
@@ -111,7 +111,7 @@ def _in_file(model: Path, terms: Mapping[str, tuple[Term, ...]]) -> list[Edit]:
     return found
 
 
-def _origin_in_file(name: str, family: Family, config: Mapping[str, object]) -> Origin | None:
+def _origin_in_file(name: str, family: StableDiffusion, config: Mapping[str, object]) -> Origin | None:
     prefix, path = split_name(name) or ("", "")
     if prefix == "lora_unet":
         if path.startswith(("time_embed.", "label_emb.", "input_blocks.", "out.")):
@@ -120,12 +120,12 @@ def _origin_in_file(name: str, family: Family, config: Mapping[str, object]) -> 
             return Origin(UNET_PREFIX + unet_origin(f"{path}.weight", dict(config)))
         except (AttributeError, KeyError, IndexError):
             return None
-    kind = next((kind for kind in family.texts if kind.lora == prefix), None)
+    kind = next((kind for kind in family.texts if kind.part.lora == prefix), None)
     try:
         origin = kind.origin(f"{path}.weight") if kind else None
     except AttributeError:  # a name that no encoder has
         return None
-    return replace(origin, key=kind.prefix + origin.key) if kind and origin else None
+    return replace(origin, key=kind.part.prefix + origin.key) if kind and origin else None
 
 
 def _in_folder(model: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[Path, list[Edit]]:

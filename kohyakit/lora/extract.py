@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import plain_layer
 from kohyakit.lora.weights import file as lora_file
@@ -115,9 +116,9 @@ def _clamped(layer: dict[str, Tensor], quantile: float | None) -> dict[str, Tens
 def _described(family: str, rank: int, done: list[Extracted], tuned: Path, base: Path) -> dict[str, str]:
     ranks = {layer.rank for layer in done}
     dim = str(rank) if ranks == {rank} else "Dynamic"
-    version = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
+    entry = MODELS[family]
     return {
-        "ss_v2": str(family == "sd2"), "ss_base_model_version": version, "ss_network_module": "networks.lora",
-        "ss_network_dim": dim, "ss_network_alpha": dim,
+        "ss_v2": str(entry.v2), "ss_base_model_version": entry.record(v=False).version,
+        "ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": dim,
         "ss_training_comment": f"extracted from {tuned.stem} minus {base.stem}",
     }  # fmt: skip

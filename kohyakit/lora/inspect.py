@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kohyakit.config.families import MODELS
 from kohyakit.errors import Problem
 from kohyakit.formats.weights import safetensors_header
 from kohyakit.lora.readers import Reading, readings
@@ -131,12 +132,13 @@ def _norm(layer: dict[str, Tensor], method: str) -> float:
 
 
 def _family(found: LoraFile) -> str:
-    """sd1, sd2 or sdxl; empty where nothing tells."""
+    """Its name in MODELS; empty where nothing tells."""
+    by_width = {entry.context: name for name, entry in MODELS.items() if entry.context}
     if found.is_sdxl:
         return "sdxl"
     for name, layer in found.layers.items():
         if name.endswith(("attn2_to_k", "attn2_to_v", "self_attn_q_proj", "self_attn_k_proj")):
-            family = {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(input_width(name, layer))
+            family = by_width.get(input_width(name, layer))
             if family is not None:
                 return family
     return _said(found.metadata)
@@ -184,9 +186,10 @@ def _some(names: list[str]) -> str:
 
 def _incomplete(found: LoraFile, layers: tuple[LayerFacts, ...], family: str) -> Iterator[Problem]:
     """Layers that a whole part lacks, against the family's usual shape."""
-    if family not in ("sd1", "sd2", "sdxl") or found.layout != "kohya":
+    model = standard(family)
+    if model is None or found.layout != "kohya":
         return
-    usual = [name for name, _ in lora_layers(standard(family))]
+    usual = [name for name, _ in lora_layers(model)]
     have = {layer.name for layer in layers}
     if not have & set(usual):
         return

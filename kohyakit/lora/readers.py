@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.seen import Seen, Whole, look
 from kohyakit.lora.weights.file import LoraFile
@@ -64,7 +65,7 @@ class Reading:
 
 
 def readings(found: LoraFile, family: str, programs: Sequence[str] = ()) -> tuple[Reading, ...]:
-    """What each program, or each of those named, makes of a file. family: sd1, sd2, sdxl, or "" where unknown."""
+    """What each program, or each of those named, makes of a file. family: its name in MODELS, "" where unknown."""
     whole = look(found, family or "sd1")
     return tuple(_reading(reader, whole) for reader in READERS if not programs or reader.name in programs)
 
@@ -128,20 +129,25 @@ def _a1111_kind(seen: Seen) -> str:
     return ""
 
 
+def _text_prefixes(family: str, *, open_clip: bool = False) -> tuple[str, ...]:
+    """What the layers of a family's text encoders begin with. open_clip: of those in OpenCLIP's layout alone."""
+    return tuple(part.lora for part in MODELS[family].texts if part.open_clip or not open_clip)
+
+
 def _a1111_has(seen: Seen, family: str) -> bool:
     if seen.prefix == "lora_unet":
         late = family == "sdxl" and not seen.original and seen.path == "up_blocks.0.upsamplers.0.conv"
         return seen.in_unet and not late
     if seen.prefix == "oft_unet":
         return seen.original
-    prefixes = {"sd1": ("lora_te", "lora_te1"), "sd2": ("lora_te",), "sdxl": ("lora_te1", "lora_te2")}[family]
-    return seen.prefix in prefixes and seen.in_text
+    early = ("lora_te1",) if family == "sd1" else ()  # which names it of one encoder too
+    return seen.prefix in (*_text_prefixes(family), *early) and seen.in_text
 
 
 def _a1111_judge(seen: Seen, whole: Whole) -> Verdict:
     if not _a1111_has(seen, whole.family):
         return LOST, _NAME
-    fused = seen.prefix == {"sd2": "lora_te", "sdxl": "lora_te2"}.get(whole.family) and ".self_attn." in seen.path
+    fused = seen.prefix in _text_prefixes(whole.family, open_clip=True) and ".self_attn." in seen.path
     if fused and (seen.method in ("oft", "boft") or not whole.has_attention(seen)):
         return LOST, "takes attention of an OpenCLIP encoder only with q, k, v and out together"
     if seen.method == "boft":
@@ -284,7 +290,7 @@ def _scripts_refuses(whole: Whole) -> str:
 def _scripts_has(seen: Seen, whole: Whole) -> bool:
     if seen.prefix in ("lora_unet", "oft_unet"):
         return seen.in_unet and seen.in_block
-    return seen.in_text and seen.prefix in (("lora_te1", "lora_te2") if whole.family == "sdxl" else ("lora_te",))
+    return seen.in_text and seen.prefix in _text_prefixes(whole.family)
 
 
 def _scripts_judge(seen: Seen, whole: Whole) -> Verdict:
@@ -323,7 +329,7 @@ def _invoke_refuses(whole: Whole) -> str:
 
 
 def _invoke_judge(seen: Seen, whole: Whole) -> Verdict:
-    text = ("lora_te1", "lora_te2") if whole.family == "sdxl" else ("lora_te",)
+    text = _text_prefixes(whole.family)
     projects = seen.prefix == "lora_te2" and seen.path == "text_projection"
     if not (seen.in_unet if seen.prefix == "lora_unet" else seen.prefix in text and (seen.in_text or projects)):
         return LOST, _NAME

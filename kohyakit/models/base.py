@@ -1,101 +1,70 @@
-"""A base model in memory, whatever it was read from: U-Net, text encoder, VAE and where they came from."""
+"""What the trainer asks of a model family, and a base model in memory, whatever it was read from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from kohyakit.config.arguments.adapters import Preset, lora_preset
+from kohyakit.config.families import MODELS, LatentSpace
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
+from kohyakit.models.conditioning import Conditioning
+from kohyakit.models.process import Process
 from kohyakit.models.text import TextEncoder
-from kohyakit.models.weights import WeightFile
-from kohyakit.networks.keys import TEXT_ENCODER_PREFIX, text_encoder_layers, unet_layers
 from kohyakit.planning.inputs.missing import locate, looks_like_hub, similar
-from kohyakit.registry import MODELS
+from kohyakit.planning.size.layers import Target, adapted
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where one tensor of ours lies in a foreign file: its name there, and which third of it (q, k, v).
+class Family(Protocol):
+    """A model family's behaviour; its names and other facts are its entry in MODELS.
 
-    transposed: the file has the matrix the other way round.
+    drawn_when_built: whether sd-scripts draws its U-Net's first weights, which then are replaced.
     """
 
-    key: str
-    third: int | None = None
-    transposed: bool = False
+    @property
+    def name(self) -> str: ...
 
-    def take(self, weights: WeightFile) -> Tensor:
-        found = weights.tensor(self.key)
-        if self.third is not None:
-            found = found.chunk(3)[self.third]
-        return found.T if self.transposed else found
+    @property
+    def latent(self) -> LatentSpace: ...
 
+    @property
+    def drawn_when_built(self) -> bool: ...
 
-@dataclass(frozen=True, slots=True)
-class TextKind:
-    """One text encoder of a family: its true size, and where its tensors are called what.
+    def process(self, asked: ModelConfig, device: torch.device) -> Process:
+        """What is done with noise while training."""
 
-    pad_token_id: what fills a prompt up to 77 tokens. folder: in a diffusers folder; prefix: in a single file, whose
-    shapes `read_config` understands and whose names `origin` knows. lora: what its layers begin with in a LoRA.
-    """
-
-    config: dict[str, Any]
-    pad_token_id: int
-    prefix: str
-    read_config: Callable[[WeightFile], dict[str, Any]]
-    origin: Callable[[str], Origin]
-    folder: str = "text_encoder"
-    lora: str = TEXT_ENCODER_PREFIX
-    projection: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What sets one model family apart: its parts, how a caption conditions it, which of its layers a LoRA takes.
-
-    unet, vae: configurations of the true size, as diffusers spells them. heads: attention heads of the U-Net for its
-    channels. The behaviour here is Stable Diffusion's own, with one text encoder; another family says what differs.
-    """
-
-    name: str
-    title: str
-    texts: tuple[TextKind, ...]
-    unet: dict[str, Any]
-    vae: dict[str, Any]
-    heads: Callable[[tuple[int, ...]], int | list[int]]
-    drawn_when_built: bool = True  # whether sd-scripts draws its U-Net's first weights, which then are replaced
+    def load(
+        self,
+        source: ModelSource,
+        *,
+        v_parameterization: bool,
+        dtype: torch.dtype | None,
+        mmap: bool,
+        as_sd_scripts: bool,
+    ) -> Model:
+        """A model from disk; see `load_model`. Raises ConfigError for one that is damaged or of another family."""
 
     def condition(
-        self, encoders: Sequence[TextEncoder], captions: Sequence[str], asked: ModelConfig, sizes: Tensor | None
+        self, model: Model, captions: Sequence[str], asked: ModelConfig, sizes: Tensor | None
     ) -> Conditioning:
-        """What captions tell the U-Net while training. sizes: see `Conditioning`; only some families look at them."""
-        (encoder,) = encoders
-        tokens = tokenize(
-            captions, asked.max_token_length, weighted=asked.weighted_captions, pad_token_id=self.texts[0].pad_token_id
-        )
-        ids = tokens.input_ids.to(encoder.device)
-        return Conditioning(encode_prompts(encoder, ids, clip_skip=asked.clip_skip, weights=tokens.weights))
+        """What captions tell the model while training. sizes: see `Conditioning`; only some families look at them."""
 
     def condition_sample(
-        self, encoders: Sequence[TextEncoder], prompts: Sequence[str], asked: ModelConfig, size: tuple[int, int]
+        self, model: Model, prompts: Sequence[str], asked: ModelConfig, size: tuple[int, int]
     ) -> Conditioning:
         """The same for pictures of size (width, height) drawn from sample prompts, whose weights always count."""
-        return Conditioning(encode_weighted(encoders[0], prompts, asked.clip_skip))
 
-    def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """What the U-Net makes of noisy latents, [B, 4, H, W]."""
-        return unet(noisy, timesteps, conditioning.states).sample
+    def predict(self, model: Model, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """What the model makes of noisy latents, [B, C, H, W]."""
 
-    def targets(self, unet: nn.Module, *, convolutions: bool) -> Iterable[tuple[str, nn.Module]]:
-        """(Kohya name, layer) of the U-Net's layers that a LoRA takes, in Kohya's order."""
-        return unet_layers(unet, convolutions=convolutions)
+    def targets(self, model: Model) -> Iterable[Target]:
+        """Every layer that a network may adapt, text encoders first, in sd-scripts' order of creation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +84,8 @@ class ModelSource:
 class Model:
     """A base model, frozen and in eval mode. Everything is on the CPU until the trainer moves it.
 
-    prediction_type: "epsilon" or "v_prediction", what the U-Net was taught to predict.
-    vae_scale: latents are the VAE's times this. The noise schedule is DDPM's `beta_schedule` from beta_start
-    to beta_end over num_train_timesteps. notes: findings of loading, worth telling the person.
+    unet: what predicts; for a family without a U-Net whatever it has in its place. prediction_type: "epsilon" or
+    "v_prediction", what it was taught to predict. notes: findings of loading, worth telling the person.
     """
 
     family: Family
@@ -126,15 +94,12 @@ class Model:
     vae: nn.Module
     source: ModelSource
     prediction_type: str = "epsilon"
-    num_train_timesteps: int = 1000
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    beta_schedule: str = "scaled_linear"
     notes: tuple[Problem, ...] = field(default=())
 
     @property
     def vae_scale(self) -> float:
-        return self.family.vae["scaling_factor"]
+        """Latents are the VAE's times this."""
+        return self.family.latent.scale
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -145,46 +110,29 @@ class Model:
     def parts(self) -> tuple[nn.Module, ...]:
         return (self.unet, *self.text_encoders, self.vae)
 
-    def text_layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """(Kohya name, layer) of every text encoder's layers that a LoRA takes, in Kohya's order."""
-        for kind, encoder in zip(self.family.texts, self.text_encoders, strict=True):
-            yield from text_encoder_layers(encoder, kind.lora)
+    def module(self, target: Target) -> nn.Module:
+        """The layer that a target names."""
+        part = self.text_encoders[target.part - 1] if target.part else self.unet
+        return part.get_submodule(target.layer.name)
 
-    def unet_layers(self, *, convolutions: bool) -> Iterable[tuple[str, nn.Module]]:
+    def layers(self, preset: Preset) -> Iterator[tuple[Target, nn.Module]]:
+        """The layers that a network of this preset adapts, in the order in which it makes its own."""
+        for target in adapted(self.family.targets(self), preset):
+            yield target, self.module(target)
+
+    def text_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """(Kohya name, layer) of every text encoder's layers that a LoRA takes."""
+        return ((target.name, layer) for target, layer in self.layers(lora_preset()) if target.part)
+
+    def unet_layers(self, *, convolutions: bool) -> Iterator[tuple[str, nn.Module]]:
         """The same of the U-Net. convolutions: those outside its transformers too."""
-        return self.family.targets(self.unet, convolutions=convolutions)
+        found = self.layers(lora_preset(convolutions=convolutions))
+        return ((target.name, layer) for target, layer in found if not target.part)
 
 
 def build_meta(family: str = "sd1") -> Model:
     """A family's model in its true size without memory or numbers: names and shapes only (meta device)."""
-    kind: Family = MODELS.load(family)
-    texts = tuple(meta_text(text.config, projection=text.projection) for text in kind.texts)
-    return Model(kind, meta_unet(kind.unet), texts, meta_vae(kind.vae), ModelSource(family))
-
-
-def meta_unet(config: dict[str, Any]) -> nn.Module:
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        return _frozen(UNet2DConditionModel.from_config(config))
-
-
-def meta_vae(config: dict[str, Any]) -> nn.Module:
-    from diffusers import AutoencoderKL
-
-    with torch.device("meta"):
-        return _frozen(AutoencoderKL.from_config(config))
-
-
-def meta_text(config: dict[str, Any], *, projection: bool = False) -> TextEncoder:
-    from transformers import CLIPTextConfig
-
-    with torch.device("meta"):
-        return _frozen(TextEncoder(CLIPTextConfig.from_dict(config), projection=projection))
-
-
-def _frozen(module: nn.Module) -> Any:
-    return module.requires_grad_(False).eval()
+    return MODELS.load(family).build_meta()
 
 
 def load_model(
@@ -206,46 +154,15 @@ def load_model(
     as_sd_scripts: take SDXL's text projection out of a single file the wrong way round, as sd-scripts does.
     Raises ConfigError with one sentence for a missing, incomplete, damaged or foreign file.
     """
-    from kohyakit.models import folder, single_file
-
     kind: Family = MODELS.load(family)
     place, vae_place = _places(path, vae)
-    reader = folder if place.is_dir() else single_file
-    if as_sd_scripts:
-        kind = replace(kind, texts=tuple(replace(text, origin=_not_transposed(text.origin)) for text in kind.texts))
-    unet, text_encoders, own_vae = reader.read(place, kind, dtype=dtype, mmap=mmap, with_vae=vae_place is None)
-    if vae_place is not None:
-        vae_reader = folder if vae_place.is_dir() else single_file
-        own_vae = vae_reader.read_vae(vae_place, kind, dtype=dtype, mmap=mmap)
-    prediction = "v_prediction" if v_parameterization else "epsilon"
-    return Model(
-        kind,
-        unet,
-        text_encoders,
-        own_vae,
+    return kind.load(
         ModelSource(str(path), place, vae_place),
-        prediction,
-        notes=reader.notes(place, prediction),
+        v_parameterization=v_parameterization,
+        dtype=dtype,
+        mmap=mmap,
+        as_sd_scripts=as_sd_scripts,
     )
-
-
-def _not_transposed(origin: Callable[[str], Origin]) -> Callable[[str], Origin]:
-    return lambda name: replace(origin(name), transposed=False)
-
-
-def check_family(path: Path, found: str, wanted: Family) -> None:
-    """Refuse a model of another family, saying what to set. Raises ConfigError."""
-    if found == wanted.name:
-        return
-    title = MODELS.load(found).title
-    if "sdxl" in (found, wanted.name):
-        script = "sdxl_train_network.py" if found == "sdxl" else "train_network.py"
-        what, cure = f"is a {title} model, but {wanted.title} is to be trained", f"set script = {script}"
-        cure += " and v2 = true" if found == "sd2" else ""
-    else:
-        what = f"is a {title} model, but v2 is {'on' if wanted.name == 'sd2' else 'off'}"
-        cure = f"set v2 = {str(found == 'sd2').lower()}"
-    raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
 
 
 def _places(path: str | Path, vae: str | Path | None) -> tuple[Path, Path | None]:
@@ -278,23 +195,3 @@ def _find(path: str | Path, option: str) -> Path:
     near = similar(name)
     cure = f"did you mean '{near}'?" if near else "give the path of a diffusers folder or a file"
     raise ConfigError(Problem(option, f"there is no file or folder '{name}'", cure, "missing_model"))
-
-
-def fill(module: nn.Module, tensors: Callable[[str], Tensor], dtype: torch.dtype | None) -> None:
-    """Give a module built on the meta device its numbers, one tensor at a time.
-
-    tensors: our name -> tensor; a 1x1 convolution may stand for a linear layer and the other way round.
-    """
-    state = {}
-    for name, wanted in module.state_dict().items():
-        tensor = tensors(name)
-        if dtype is not None and tensor.is_floating_point():
-            tensor = tensor.to(dtype)
-        state[name] = tensor.reshape(wanted.shape).contiguous()
-    module.load_state_dict(state, strict=True, assign=True)
-    for name, buffer in list(module.named_buffers()):
-        if buffer.is_meta:  # CLIP's position numbers, which no file needs to hold
-            parent, _, leaf = name.rpartition(".")
-            numbers = torch.arange(buffer.numel()).reshape(buffer.shape)
-            module.get_submodule(parent).register_buffer(leaf, numbers, persistent=False)
-    module.requires_grad_(False)

@@ -10,35 +10,37 @@ from typing import Any
 import torch
 from torch import nn
 
+from kohyakit.config.families import titles_here
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.files import read_text
 from kohyakit.formats.weights import model_kind
-from kohyakit.models.base import Family, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.models.parts import fill, meta_text, meta_unet, meta_vae
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_family
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 
-_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x, 2.x and XL; train it with --backend sd-scripts"
+_ELSEWHERE = f"the built-in trainer takes {titles_here()}; train it with --backend sd-scripts"
 _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
           "text_encoder_2": "model"}  # fmt: skip
 _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def read(
-    path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
+    path: Path, family: StableDiffusion, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
     """U-Net, text encoders and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
     _check_index(path, family)
     if (path / "unet" / "config.json").is_file():
         _check_family(path, _config(path / "unet"), family)
-    _check_parts(path, ("unet", *(kind.folder for kind in family.texts), *(("vae",) if with_vae else ())))
+    _check_parts(path, ("unet", *(kind.part.folder for kind in family.texts), *(("vae",) if with_vae else ())))
     unet = meta_unet(_config(path / "unet"))
     _fill(path / "unet", "U-Net", unet, _weights(path / "unet", mmap), dtype)
-    texts = tuple(_read_text(path / kind.folder, kind, dtype=dtype, mmap=mmap) for kind in family.texts)
-    return unet, texts, read_vae(path, family, dtype=dtype, mmap=mmap) if with_vae else None
+    texts = tuple(_read_text(path / kind.part.folder, kind, dtype=dtype, mmap=mmap) for kind in family.texts)
+    return unet, texts, read_vae(path, dtype=dtype, mmap=mmap) if with_vae else None
 
 
 def _read_text(path: Path, kind: TextKind, *, dtype: torch.dtype | None, mmap: bool) -> TextEncoder:
-    encoder = meta_text(_config(path), projection=kind.projection)
+    encoder = meta_text(_config(path), projection=kind.part.projection)
     text = _weights(path, mmap)
     if not any(key.startswith("text_model.") for key in text):
         text = text.rename(lambda key: key if key.startswith("text_projection.") else f"text_model.{key}")
@@ -46,7 +48,7 @@ def _read_text(path: Path, kind: TextKind, *, dtype: torch.dtype | None, mmap: b
     return encoder
 
 
-def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
+def read_vae(path: Path, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
     """A VAE from its own folder or from the vae/ of a whole model. Raises ConfigError."""
     place = path / "vae" if (path / "vae").is_dir() else path
     return fill_vae(place, _weights(place, mmap), _config(place), dtype)
@@ -54,7 +56,7 @@ def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: boo
 
 def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any] | None, dtype: torch.dtype | None) -> nn.Module:
     """A VAE with diffusers' names. config: None takes the true SD configuration."""
-    from kohyakit.models.sd15 import VAE
+    from kohyakit.models.sd1 import VAE
 
     vae = meta_vae(config or VAE)
     _fill(path, "VAE", vae, weights.rename(_new_attention_name), dtype)
@@ -80,7 +82,7 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
     return (Problem(str(file), what, f"switch v_parameterization {wanted}", "prediction_type", "warning"),)
 
 
-def _check_index(path: Path, family: Family) -> None:
+def _check_index(path: Path, family: StableDiffusion) -> None:
     """Is it a Stable Diffusion folder at all, and of this family? Raises ConfigError."""
     index = path / "model_index.json"
     kind = str(_json(index).get("_class_name", "")) if index.is_file() else ""
@@ -104,7 +106,7 @@ def _check_parts(path: Path, parts: tuple[str, ...]) -> None:
         )
 
 
-def _check_family(path: Path, unet_config: dict[str, Any], family: Family) -> None:
+def _check_family(path: Path, unet_config: dict[str, Any], family: StableDiffusion) -> None:
     """XL has sizes as conditions; 2.x has as many heads a block as its channels need, 1.x has 8 throughout."""
     if unet_config.get("in_channels", 4) != 4:
         what = f"takes {unet_config['in_channels']} channels, as inpainting models do; training needs the usual 4"

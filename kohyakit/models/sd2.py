@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kohyakit.models.base import Family, Origin, TextKind
-from kohyakit.models.sd15 import TEXT, UNET, VAE, heads_of
+from kohyakit.config.families import MODELS
+from kohyakit.models.parts import Origin
+from kohyakit.models.sd1 import TEXT, UNET, VAE, heads_of
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind
 from kohyakit.models.weights import WeightFile
 
-PREFIX = "cond_stage_model.model."
+ENTRY = MODELS["sd2"]
 
 _LAYER = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
 _PLAIN = {
@@ -60,8 +62,8 @@ def heads_64_wide(channels: tuple[int, ...]) -> list[int]:
 
 
 def text_config(weights: WeightFile) -> dict[str, Any]:
-    """The text encoder's configuration, read from the shapes in a single file (below PREFIX)."""
-    return openclip_config(weights, SD2_TEXT, left_out=1)  # the U-Net was taught on the layer before the last
+    """The text encoder's configuration, read from the shapes in a single file (below its prefix)."""
+    return openclip_config(weights, SD2_TEXT, left_out=ENTRY.texts[0].left_out)
 
 
 SD2_TEXT: dict[str, Any] = TEXT | {
@@ -73,10 +75,9 @@ SD2_TEXT: dict[str, Any] = TEXT | {
     "hidden_act": "gelu",
 }
 
-SD2 = Family(
+SD2 = StableDiffusion(
     name="sd2",
-    title="Stable Diffusion 2.x",
-    texts=(TextKind(SD2_TEXT, 0, PREFIX, text_config, text_origin),),
+    texts=(TextKind(ENTRY.texts[0], SD2_TEXT, 0, text_config, text_origin),),
     unet=UNET | {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
     vae=VAE,
     heads=heads_64_wide,

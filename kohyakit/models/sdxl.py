@@ -6,24 +6,24 @@ has three levels, and its layers go into a LoRA under the original (SAI) names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from kohyakit.config.families import MODELS
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.dataset.tokens import EOS
 from kohyakit.models import sd2
-from kohyakit.models.base import Family, Origin, TextKind
+from kohyakit.models.base import Model
 from kohyakit.models.conditioning import Conditioning, joined_states, tokenize
-from kohyakit.models.sd15 import TEXT, UNET, VAE, text_config
-from kohyakit.models.text import TextEncoder
+from kohyakit.models.parts import Origin
+from kohyakit.models.sd1 import TEXT, UNET, VAE, text_config
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind
 from kohyakit.models.weights import WeightFile
-from kohyakit.networks.keys import sdxl_unet_layers
 
-PREFIX_1 = "conditioner.embedders.0.transformer."
-PREFIX_2 = "conditioner.embedders.1.model."
+ENTRY = MODELS["sdxl"]
 
 TEXT_2: dict[str, Any] = TEXT | {
     "hidden_size": 1280,
@@ -37,7 +37,7 @@ _STATES = (11, -2)  # hidden state of encoder 1 counted from the front, of 2 fro
 
 
 def text_config_2(weights: WeightFile) -> dict[str, Any]:
-    """The second text encoder's configuration, read from the shapes in a single file (below PREFIX_2)."""
+    """The second text encoder's configuration, read from the shapes in a single file (below its prefix)."""
     return sd2.openclip_config(weights, TEXT_2) | {"projection_dim": weights.shape("text_projection")[1]}
 
 
@@ -46,57 +46,47 @@ def text_origin_2(key: str) -> Origin:
     return Origin("text_projection", transposed=True) if key == "text_projection.weight" else sd2.text_origin(key)
 
 
-class SdxlFamily(Family):
-    """Where Stable Diffusion XL differs: what conditions it, and the names of its layers."""
+class StableDiffusionXL(StableDiffusion):
+    """Where it differs: what conditions it."""
 
     __slots__ = ()
 
     def condition(
-        self, encoders: Sequence[TextEncoder], captions: Sequence[str], asked: ModelConfig, sizes: Tensor | None
+        self, model: Model, captions: Sequence[str], asked: ModelConfig, sizes: Tensor | None
     ) -> Conditioning:
         """clip_skip is not looked at, as in sd-scripts. Long captions: the pooled state is their first chunk's."""
-        return self._encode(encoders, captions, asked, sizes, weighted=asked.weighted_captions)
+        return self._encode(model, captions, asked, sizes, weighted=asked.weighted_captions)
 
     def condition_sample(
-        self, encoders: Sequence[TextEncoder], prompts: Sequence[str], asked: ModelConfig, size: tuple[int, int]
+        self, model: Model, prompts: Sequence[str], asked: ModelConfig, size: tuple[int, int]
     ) -> Conditioning:
         """As captions of uncropped pictures of that size, cut at max_token_length; `(tag:1.3)` always counts."""
         width, height = size
         sizes = torch.tensor([[height, width, 0, 0, height, width]] * len(prompts))
-        return self._encode(encoders, prompts, asked, sizes, weighted=True)
+        return self._encode(model, prompts, asked, sizes, weighted=True)
 
     def _encode(
-        self,
-        encoders: Sequence[TextEncoder],
-        captions: Sequence[str],
-        asked: ModelConfig,
-        sizes: Tensor | None,
-        *,
-        weighted: bool,
+        self, model: Model, captions: Sequence[str], asked: ModelConfig, sizes: Tensor | None, *, weighted: bool
     ) -> Conditioning:
         states: list[Tensor] = []
-        for encoder, kind, layer in zip(encoders, self.texts, _STATES, strict=True):
+        for encoder, kind, layer in zip(model.text_encoders, self.texts, _STATES, strict=True):
             tokens = tokenize(captions, asked.max_token_length, weighted=weighted, pad_token_id=kind.pad_token_id)
             ids = tokens.input_ids.to(encoder.device)
             rows, last = encoder.hidden_states(ids.flatten(0, 1), layer)
             states.append(joined_states(rows.unflatten(0, ids.shape[:2]), tokens.weights))
         first = last.unflatten(0, ids.shape[:2])[:, 0]
-        return Conditioning(torch.cat(states, dim=-1), encoders[-1].pooled(first, ids[:, 0]), sizes)
+        return Conditioning(torch.cat(states, dim=-1), encoder.pooled(first, ids[:, 0]), sizes)
 
-    def predict(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def predict(self, model: Model, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.sizes}
-        return unet(noisy, timesteps, conditioning.states, added_cond_kwargs=added).sample
-
-    def targets(self, unet: nn.Module, *, convolutions: bool) -> Iterable[tuple[str, nn.Module]]:
-        return sdxl_unet_layers(unet, convolutions=convolutions)
+        return model.unet(noisy, timesteps, conditioning.states, added_cond_kwargs=added).sample
 
 
-SDXL = SdxlFamily(
+SDXL = StableDiffusionXL(
     name="sdxl",
-    title="Stable Diffusion XL",
     texts=(
-        TextKind(TEXT, EOS, PREFIX_1, text_config, Origin, lora="lora_te1"),
-        TextKind(TEXT_2, 0, PREFIX_2, text_config_2, text_origin_2, "text_encoder_2", "lora_te2", projection=True),
+        TextKind(ENTRY.texts[0], TEXT, EOS, text_config, Origin),
+        TextKind(ENTRY.texts[1], TEXT_2, 0, text_config_2, text_origin_2),
     ),
     unet=UNET
     | {
@@ -112,7 +102,7 @@ SDXL = SdxlFamily(
         "projection_class_embeddings_input_dim": 2816,
         "sample_size": 128,
     },
-    vae=VAE | {"scaling_factor": 0.13025, "sample_size": 1024},
+    vae=VAE | {"scaling_factor": ENTRY.latent.scale, "sample_size": 1024},
     heads=sd2.heads_64_wide,
     drawn_when_built=False,
 )

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from kohyakit.config.families import titles_here
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.models.base import Family, Origin, TextKind, check_family, fill, meta_text, meta_unet, meta_vae
+from kohyakit.models.parts import Origin, fill, meta_text, meta_unet, meta_vae
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_family
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
@@ -20,7 +22,7 @@ from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 
-_ELSEWHERE = "the built-in trainer takes Stable Diffusion 1.x, 2.x and XL; train it with --backend sd-scripts"
+_ELSEWHERE = f"the built-in trainer takes {titles_here()}; train it with --backend sd-scripts"
 _FULL = "give the full checkpoint as the base model"
 # (what a tensor's name begins with, what such a file is, what to do)
 _FOREIGN = (
@@ -40,7 +42,7 @@ _FOREIGN = (
 
 
 def read(
-    path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
+    path: Path, family: StableDiffusion, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
     """U-Net, text encoders and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
@@ -51,7 +53,7 @@ def read(
     return unet, texts, vae
 
 
-def read_vae(path: Path, family: Family, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
+def read_vae(path: Path, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
     """A VAE from its own file (original or diffusers names) or out of a full checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
     if any(key.startswith(VAE_PREFIX) for key in weights):
@@ -72,7 +74,7 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
     return (Problem(str(path), what, "switch v_parameterization on", "prediction_type", "warning"),)
 
 
-def check_kind(path: Path, weights: WeightFile, family: Family) -> None:
+def check_kind(path: Path, weights: WeightFile, family: StableDiffusion) -> None:
     """Refuse a file that is another kind of model, saying which. Raises ConfigError."""
     if any(key.startswith(UNET_PREFIX + "input_blocks.") for key in weights):
         check_family(path, _family_of(path, weights), family)
@@ -97,7 +99,7 @@ def _family_of(path: Path, weights: WeightFile) -> str:
 # --- U-Net ---------------------------------------------------------------------------------------
 
 
-def unet_config(weights: WeightFile, family: Family) -> dict[str, Any]:
+def unet_config(weights: WeightFile, family: StableDiffusion) -> dict[str, Any]:
     """The U-Net's configuration, read from tensor shapes (names below UNET_PREFIX)."""
     downs = sorted(int(m[1]) for key in weights if (m := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight", key)))
     layers = downs[0] - 1
@@ -137,7 +139,7 @@ def groups_of(channels: tuple[int, ...]) -> int:
     return 32 if common % 32 == 0 else gcd(common, 8)
 
 
-def read_unet(path: Path, weights: WeightFile, family: Family, dtype: torch.dtype | None) -> nn.Module:
+def read_unet(path: Path, weights: WeightFile, family: StableDiffusion, dtype: torch.dtype | None) -> nn.Module:
     try:
         config = unet_config(weights, family)
     except (KeyError, IndexError, ValueError) as error:
@@ -155,7 +157,7 @@ def read_unet(path: Path, weights: WeightFile, family: Family, dtype: torch.dtyp
 
 def _text_weights(weights: WeightFile, kind: TextKind) -> WeightFile:
     """A text encoder's tensors; very old checkpoints lack the level `text_model`."""
-    text = weights.strip(kind.prefix)
+    text = weights.strip(kind.part.prefix)
     return text.add("text_model.") if "embeddings.token_embedding.weight" in text else text
 
 
@@ -164,7 +166,7 @@ def read_text(path: Path, weights: WeightFile, kind: TextKind, dtype: torch.dtyp
         config = kind.read_config(weights)
     except (KeyError, ValueError) as error:
         raise missing_tensors(path, "text encoder", [str(error).strip("'")]) from error
-    text = meta_text(config, projection=kind.projection)
+    text = meta_text(config, projection=kind.part.projection)
     origins = {name: kind.origin(name) for name in text.state_dict() if not name.endswith("position_ids")}
     return _filled(path, "text encoder", text, weights, origins, dtype)
 
@@ -174,7 +176,7 @@ def read_text(path: Path, weights: WeightFile, kind: TextKind, dtype: torch.dtyp
 
 def vae_config(weights: WeightFile) -> dict[str, Any]:
     """The VAE's configuration, read from tensor shapes (original names)."""
-    from kohyakit.models.sd15 import VAE
+    from kohyakit.models.sd1 import VAE
 
     blocks = 1 + max(int(m[1]) for key in weights if (m := re.match(r"encoder\.down\.(\d+)\.", key)))
     layers = len([key for key in weights if re.fullmatch(r"encoder\.down\.0\.block\.\d+\.conv1\.weight", key)])

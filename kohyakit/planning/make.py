@@ -8,7 +8,7 @@ from dataclasses import replace
 from kohyakit.config.arguments.adapters import AdapterSettings, adapter_settings
 from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.rules.reading import trains_lora
-from kohyakit.config.scripts import FAMILIES
+from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.dataset.layout import scan as scan_datasets
@@ -121,9 +121,6 @@ def _samples(config: TrainConfig, problems: list[Problem]) -> tuple[SamplePrompt
         return ()
 
 
-_ASSUMED = {"sd": "sd1", "sdxl": "sdxl"}
-
-
 def _model(config: TrainConfig, problems: list[Problem], backend: str) -> arch.Architecture | None:
     """The base model's shape, the family's usual one where it is not at hand; None where it is not known."""
     name = config.model.pretrained_model_name_or_path
@@ -134,8 +131,7 @@ def _model(config: TrainConfig, problems: list[Problem], backend: str) -> arch.A
         return model
     if name:  # that none is named at all is a rule's finding
         problems.append(model_missing(config, name, backend))
-    family = "sd2" if config.model.v2 else _ASSUMED.get(FAMILIES.get(config.launch.script, ""))
-    return arch.standard(family) if family else None
+    return arch.standard(model_family(config.launch.script, v2=config.model.v2))
 
 
 _DTYPES = {"float": "F32", "fp16": "F16", "bf16": "BF16"}

@@ -10,17 +10,7 @@ from kohyakit.registry.optimizers import OPTIMIZERS
 from kohyakit.registry.schedules import SCHEDULERS
 from kohyakit.registry.table import Entry, Table
 
-__all__ = ["ALGORITHMS", "CAPTIONERS", "CHECKS", "MODELS", "NETWORKS", "OPTIMIZERS", "SCHEDULERS", "Entry", "Table"]
-
-
-MODELS = Table(
-    "model family",
-    {
-        "sd1": Entry("kohyakit.models.sd15:SD15", "Stable Diffusion 1.x and its fine-tunes", ("sd15",)),
-        "sd2": Entry("kohyakit.models.sd2:SD2", "Stable Diffusion 2.x (v2 = true)", ("v2",)),
-        "sdxl": Entry("kohyakit.models.sdxl:SDXL", "Stable Diffusion XL (sdxl_train_network.py)", ("xl",)),
-    },
-)
+__all__ = ["ALGORITHMS", "CAPTIONERS", "CHECKS", "NETWORKS", "OPTIMIZERS", "SCHEDULERS", "Entry", "Table"]
 
 
 NETWORKS = Table(

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from kohyakit.errors import ConfigError, MissingExtra, Problem
@@ -41,7 +40,7 @@ class Table(Mapping[str, E]):
 
     def __init__(self, kind: str, entries: Mapping[str, E]) -> None:
         self.kind = kind
-        self._entries = MappingProxyType(dict(entries))
+        self._entries = dict(entries)
         self._names = {
             name.lower(): canonical for canonical, entry in entries.items() for name in (canonical, *entry.aliases)
         }
@@ -57,6 +56,17 @@ class Table(Mapping[str, E]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._names
+
+    def add(self, name: str, entry: E) -> None:
+        """One entry more, of somebody's own. What reads the table when it is imported sees it only if this comes first.
+
+        Raises ConfigError for a name that is taken.
+        """
+        for own in (name, *entry.aliases):
+            if own in self:
+                raise ConfigError(Problem("", f"the {self.kind} '{own}' is there already", "choose another name"))
+        self._entries[name] = entry
+        self._names |= {own.lower(): name for own in (name, *entry.aliases)}
 
     def canonical(self, name: str) -> str:
         """The table's own spelling of a name or alias. Raises ConfigError with the nearest names."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kohyakit.config.arguments.adapters import adapter_settings
 from kohyakit.config.scripts import model_family
@@ -22,6 +22,7 @@ from kohyakit.dataset.images import ImageRecord
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
+from kohyakit.models.process import Process
 from kohyakit.networks.base import Network
 from kohyakit.networks.lycoris import LycorisNetwork
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
@@ -32,8 +33,6 @@ from kohyakit.train.optimizers.build import BuiltOptimizer, build_optimizer, cho
 from kohyakit.train.optimizers.schedulers import build_scheduler
 from kohyakit.train.step.batches import TrainDataset, build_datasets
 from kohyakit.train.step.latents import LatentSource
-from kohyakit.train.step.losses import signal_to_noise
-from kohyakit.train.step.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.step.npz_caches import SharedText
 from kohyakit.train.step.placing import brought
 from kohyakit.train.step.precision import Precision, precision_of
@@ -53,8 +52,6 @@ class Parts:
 
     optimizer: as accelerate prepared it; built: the plain one with what is recorded about it.
     group_names: of the optimizer's groups, `textencoder` and `unet`, each also with ` plus` (LoRA+).
-    alphas_cumprod: what noise and target are mixed by, [1000]; zero_terminal_snr rescales it. snr: what the loss is
-    weighted by, [1000]; that of the schedule as it was before.
     """
 
     seed: int
@@ -68,8 +65,7 @@ class Parts:
     optimizer: Any
     scheduler: Any
     group_names: list[str]
-    alphas_cumprod: Tensor
-    snr: Tensor
+    process: Process
     train_text_encoder: bool
     text_outputs: TextOutputs | None = None
 
@@ -116,11 +112,10 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     text_outputs = _text_outputs(config, model, datasets, accelerator, echo, progress=progress)
     _place(model.unet, precision.weights, accelerator.device, checkpoint=checkpoint)
     network.to(accelerator.device, precision.network)
-    alphas = scaled_linear_alphas_cumprod(zero_terminal_snr=config.model.zero_terminal_snr).to(accelerator.device)
-    snr = signal_to_noise(scaled_linear_alphas_cumprod()).to(accelerator.device)
+    process = model.family.process(config.model, accelerator.device)
     return Parts(
         seed, order, datasets, precision, model, latents, network, built, accelerator.prepare(built.optimizer),
-        scheduler, names, alphas, snr, train_text_encoder, text_outputs,
+        scheduler, names, process, train_text_encoder, text_outputs,
     )  # fmt: skip
 
 
@@ -206,7 +201,7 @@ def _text_outputs(
 
     def encode(captions: Sequence[str]) -> Conditioning:
         with brought(model.text_encoders, accelerator.device), accelerator.autocast():
-            return model.family.condition(model.text_encoders, captions, asked, None)
+            return model.family.condition(model, captions, asked, None)
 
     facts = (
         model.family.name, weights_mark(model.text_encoders) if to_disk else "", str(model.text_encoder.dtype),

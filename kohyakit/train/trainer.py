@@ -27,7 +27,7 @@ from kohyakit.train.output.writer import Writer
 from kohyakit.train.processes import Processes
 from kohyakit.train.step.batches import Batch, Example, draw_batch, load_pixels, prefetch
 from kohyakit.train.step.losses import batch_loss
-from kohyakit.train.step.noise import add_noise, perturbed, sample_noise, sample_timesteps, velocity
+from kohyakit.train.step.noise import perturbed, sample_noise
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
 
@@ -239,21 +239,21 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> Tensor:
         """The loss of each image of a batch, [B]."""
-        parts, noise_loss, model = self.parts, self.config.noise_loss, self.config.model
+        parts, noise_loss, process = self.parts, self.config.noise_loss, self.parts.process
         stream = parts.order.step(self.position.current_epoch, batch.position)
         with torch.no_grad():
             latents = parts.latents(batch)
         told = self._condition(batch)
         noise = sample_noise(latents, noise_loss, stream)
-        timesteps = sample_timesteps(len(batch.examples), noise_loss, stream).to(self.device)
-        noisy = add_noise(latents, perturbed(noise, noise_loss, stream), timesteps, parts.alphas_cumprod)
+        timesteps = process.timesteps(len(batch.examples), noise_loss, stream).to(self.device)
+        noisy = process.add_noise(latents, perturbed(noise, noise_loss, stream), timesteps)
         with self.accelerator.autocast():
-            prediction = parts.model.family.predict(parts.model.unet, noisy, timesteps, told)
-        target = velocity(latents, noise, timesteps, parts.alphas_cumprod) if model.v_parameterization else noise
+            prediction = parts.model.family.predict(parts.model, noisy, timesteps, told)
+        target = process.target(latents, noise, timesteps)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         losses = batch_loss(
-            prediction.float(), target.float(), timesteps, weights, noise_loss, parts.alphas_cumprod,
-            parts.snr, v_prediction=model.v_parameterization,
+            prediction.float(), target.float(), timesteps, weights, noise_loss, process.alphas_cumprod,
+            process.snr, v_prediction=process.v_prediction,
         )  # fmt: skip
         self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
         return losses
@@ -271,7 +271,7 @@ class Trainer:
         if self.parts.text_outputs is not None:
             return self.parts.text_outputs(captions, sizes).to(self.device, self.parts.precision.weights)
         with torch.set_grad_enabled(self.parts.train_text_encoder), self.accelerator.autocast():
-            told = model.family.condition(model.text_encoders, captions, self.config.model, sizes)
+            told = model.family.condition(model, captions, self.config.model, sizes)
         return told.to(self.device, self.parts.precision.weights)
 
     def _optimize(self, batch: Batch) -> None:

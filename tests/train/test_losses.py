@@ -10,16 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
+from kohyakit.models.process import scaled_linear_alphas_cumprod, signal_to_noise
 from kohyakit.train.step.losses import (
     batch_loss,
     debiased_weight,
     elementwise_loss,
     huber_threshold,
     min_snr_weight,
-    signal_to_noise,
     v_prediction_scale,
 )
-from kohyakit.train.step.noise import scaled_linear_alphas_cumprod
 
 
 def reference_alphas() -> np.ndarray:

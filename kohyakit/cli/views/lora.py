@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohyakit.cli.views.terminal import severity
+from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.words import cut, read_size, size
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kohyakit.lora.readers import Reading
     from kohyakit.lora.resize import Resized
 
-_FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "": "unknown"}
 
 
 def chosen_rule(**asked: Any) -> tuple[str, float]:
@@ -126,7 +126,7 @@ def show_inspection(found: Inspection, *, layers: bool) -> None:
     ranks = sorted({layer.rank for layer in found.layers if layer.rank})
     rank = "" if not ranks else f", rank {ranks[0]}" if len(ranks) == 1 else f", ranks {ranks[0]} to {ranks[-1]}"
     rows = [
-        ("Model", f"{_FAMILIES.get(found.family, found.family)}, names as {found.layout} writes them"),
+        ("Model", f"{MODELS[found.family].title if found.family else 'unknown'}, names as {found.layout} writes them"),
         ("Layers", f"{methods}{rank}"),
         ("File", f"{size(found.bytes)}, {found.dtype}"),
         ("Size", "  ".join(f"{block} {norm:.3g}" for block, norm in found.by_block().items())),

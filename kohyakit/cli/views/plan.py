@@ -10,6 +10,7 @@ import click
 
 from kohyakit.cli.views.terminal import COLOURS, near
 from kohyakit.cli.views.terminal import width as terminal_width
+from kohyakit.config.families import MODELS
 from kohyakit.config.rules import reading
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -177,7 +178,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _family(plan: Plan) -> str:
-    return {"sd1": "SD 1.5", "sd2": "SD 2.1", "sdxl": "SDXL"}[plan.model.family] if plan.model else ""
+    return MODELS[plan.model.family].short if plan.model else ""
 
 
 def _files(plan: Plan) -> Iterator[str]:

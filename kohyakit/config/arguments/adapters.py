@@ -59,6 +59,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )  # fmt: skip
 
 
+def lora_preset(*, convolutions: bool = False) -> Preset:
+    """What sd-scripts' own networks adapt of a U-Net: its transformers, or also the convolutions around them."""
+    return Preset(_ALL if convolutions else _ALL[:1], convolutions=convolutions)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSettings:
     """A network of LyCORIS' kinds. An alpha of 0 means alpha = rank; a conv_dim of 0 leaves convolutions alone.
@@ -152,7 +157,7 @@ def _native(asked: NetworkConfig, args: NetworkArgs, algo: str, *, as_lycoris: b
     dim = asked.rank
     return AdapterSettings(
         algo=algo,
-        preset=Preset(_ALL if args.conv_dim is not None else _ALL[:1], convolutions=args.conv_dim is not None),
+        preset=lora_preset(convolutions=args.conv_dim is not None),
         dim=dim,
         alpha=asked.network_alpha,
         conv_dim=args.conv_dim or 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kohyakit.config.families import MODELS, in_group, is_unet
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -53,7 +54,7 @@ def weights_for_dim_missing(config: TrainConfig) -> Finding:
 def block_count_wrong(config: TrainConfig) -> Finding:
     if config.network.network_module not in ("networks.lora", "networks.lora_fa"):
         return None
-    args, wanted = network_args(config), 23 if family(config) == "sdxl" else 25
+    args, wanted = network_args(config), MODELS[in_group(family(config)) or "sd1"].blocks
     weights = (args.down_lr_weight, args.mid_lr_weight, args.up_lr_weight)
     if args.block_dims is None and not any(weights):
         return None
@@ -187,7 +188,8 @@ def huber_snr_on_flow_model(config: TrainConfig) -> Finding:
     if (
         loss.loss_type in ("huber", "smooth_l1")
         and loss.huber_schedule == "snr"
-        and family(config) not in ("", "sd", "sdxl")
+        and family(config)
+        and not is_unet(family(config))
     ):
         return f"loss_type {loss.loss_type} with huber_schedule snr does not work on this model family", (
             "set huber_schedule to constant or exponential"
@@ -203,7 +205,8 @@ def block_lr_count_wrong(config: TrainConfig) -> Finding:
     try:
         count = len([float(part) for part in text.split(",")])
     except ValueError:
-        return f"block_lr is {text!r}", "write 23 numbers joined by commas"
-    if count != 23:
-        return f"block_lr has {count} numbers, but 23 are needed", "give one for each block of the U-Net"
+        return f"block_lr is {text!r}", f"write {MODELS['sdxl'].blocks} numbers joined by commas"
+    wanted = MODELS["sdxl"].blocks
+    if count != wanted:
+        return f"block_lr has {count} numbers, but {wanted} are needed", "give one for each block of the U-Net"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, adapter_settings
+from kohyakit.config.families import MODELS, titles_here, trained_here
 from kohyakit.config.rules.reading import network_args
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
@@ -27,8 +28,7 @@ _CHANGES_COMFORT = (
     "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "huggingface_repo_id",
     "mem_eff_attn", "save_state_to_huggingface", "torch_compile", "xformers",
 )  # fmt: skip
-SCRIPTS = ("train_network.py", "sdxl_train_network.py")
-FAMILIES = "Stable Diffusion 1.x, 2.x and XL"
+SCRIPTS = tuple(dict.fromkeys(MODELS[name].scripts["lora"] for name in trained_here()))
 
 
 def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
@@ -37,7 +37,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
     Where it does not train this at all, that alone is said: the rest holds for the program that does.
     """
     if config.launch.script not in SCRIPTS:
-        what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {FAMILIES}"
+        what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {titles_here()}"
         return (Problem("script", what, _OTHER_BACKEND, "family_not_built_in"),)
     module = config.network.module
     if module not in NETWORKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kohyakit.config.families import is_unet
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -182,7 +183,7 @@ def warmup_longer_than_run(config: TrainConfig) -> Finding:
 @rule("warning")
 def second_text_rate_unused(config: TrainConfig) -> Finding:
     asked = config.optimizer.text_encoder_lr or ()
-    if trains_lora(config) and family(config) in ("sd", "sdxl") and len(set(asked)) > 1:
+    if trains_lora(config) and is_unet(family(config)) and len(set(asked)) > 1:
         return f"text_encoder_lr has {len(asked)} values, but this network uses only the first, {asked[0]:g}", (
             "write one value"
         )

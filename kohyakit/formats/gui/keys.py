@@ -8,42 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from kohyakit.config.families import MODELS
 from kohyakit.formats.text import names
 
 # family -> the check boxes that stand for it (the Finetune tab names SDXL's otherwise)
 FLAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "sdxl": ("sdxl", "sdxl_checkbox"),
-        "flux1": ("flux1_checkbox",),
-        "sd3": ("sd3_checkbox",),
-        "hunyuan_image": ("hunyuan_image_checkbox",),
-        "anima": ("anima_checkbox",),
-        "lumina": ("lumina_checkbox",),
-    }
+    {entry.box: entry.boxes for entry in MODELS.values() if entry.boxes}
 )
+
+
+_EARLY = {"sdxl": 0, "sd3": 1}  # tabs for full training ask for these first, which counts where two are ticked
+
+
+def _asked(tab: str) -> tuple[str, ...]:
+    """The families that a tab knows, in the order in which it asks."""
+    boxed = [name for name, entry in MODELS.items() if tab in entry.scripts and entry.boxes]
+    if tab in ("dreambooth", "finetune"):
+        boxed.sort(key=lambda name: _EARLY.get(name, len(_EARLY)))
+    return (*boxed, "sd1")
+
 
 # tab -> family -> script, in the order in which the tab asks; "" is SD 1 and 2
 SCRIPTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "lora": {
-            "sdxl": "sdxl_train_network.py",
-            "flux1": "flux_train_network.py",
-            "sd3": "sd3_train_network.py",
-            "hunyuan_image": "hunyuan_image_train_network.py",
-            "anima": "anima_train_network.py",
-            "lumina": "lumina_train_network.py",
-            "": "train_network.py",
-        },
-        "dreambooth": {"sdxl": "sdxl_train.py", "sd3": "sd3_train.py", "flux1": "flux_train.py", "": "train_db.py"},
-        "finetune": {
-            "sdxl": "sdxl_train.py",
-            "sd3": "sd3_train.py",
-            "flux1": "flux_train.py",
-            "anima": "anima_train.py",
-            "lumina": "lumina_train.py",
-            "": "fine_tune.py",
-        },
-        "ti": {"sdxl": "sdxl_train_textual_inversion.py", "": "train_textual_inversion.py"},
+        tab: {MODELS[name].box: MODELS[name].scripts[tab] for name in _asked(tab)}
+        for tab in ("lora", "dreambooth", "finetune", "ti")
     }
 )
 

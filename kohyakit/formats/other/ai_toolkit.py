@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kohyakit.config.families import MODELS
 from kohyakit.formats.other.carrying import Reading, Rule, Trainer, number, size
 
 _OPTIMIZERS = {
@@ -15,11 +16,7 @@ _OPTIMIZERS = {
 _PRECISIONS = {
     "fp16": "fp16", "float16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "fp32": "no", "float32": "no", "float": "no",
 }  # fmt: skip
-_SCRIPTS = {
-    "sd1": "train_network.py", "sd15": "train_network.py", "sd2": "train_network.py",
-    "sdxl": "sdxl_train_network.py", "sd3": "sd3_train_network.py", "flux": "flux_train_network.py",
-    "chroma": "flux_train_network.py", "lumina2": "lumina_train_network.py",
-}  # fmt: skip
+_ALSO = {"chroma": "flux", "lumina2": "lumina"}  # its names of families, where they are not ours
 _SAMPLERS = {"ddpm": "ddim", "ddim": "ddim", "euler": "euler", "euler_a": "euler_a", "lms": "lms", "dpm": "dpm_2"}
 
 
@@ -45,25 +42,31 @@ def _one_of(name: str, table: Mapping[str, str]) -> Rule:
     return rule
 
 
-def _arch(script: str, **more: Any) -> Rule:
+def _arch(family: str) -> Rule:
     def rule(reading: Reading, value: Any) -> None:
         if value is True:
-            reading.values |= more
-            reading.take("script", script, f"script = {script}")
+            _take(reading, family)
         else:
             reading.drop("off")
 
     return rule
 
 
+def _take(reading: Reading, family: str) -> None:
+    entry = MODELS[family]
+    script = entry.scripts["lora"]
+    reading.values |= {"v2": True} if entry.v2 else {}
+    reading.take("script", script, f"script = {script}")
+
+
 def _named_arch(reading: Reading, value: Any) -> None:
-    script = _SCRIPTS.get(str(value).lower().split(":")[0])
-    if script is None:
+    name = str(value).lower().split(":")[0]
+    name = _ALSO.get(name, name)
+    if name not in MODELS:
         reading.warn(f"no program of sd-scripts trains {str(value)[:40]}", "choose a base model that it does")
         reading.drop("no program of sd-scripts trains it")
         return
-    reading.values |= {"v2": True} if str(value).lower() == "sd2" else {}
-    reading.take("script", script, f"script = {script}")
+    _take(reading, name)
 
 
 def _kind(reading: Reading, value: Any) -> None:
@@ -134,11 +137,11 @@ _RULES: Mapping[str, Rule] = {
     "train.sdp": _off("sdpa"),
     "model.name_or_path": "pretrained_model_name_or_path",
     "model.arch": _named_arch,
-    "model.is_xl": _arch("sdxl_train_network.py"),
-    "model.is_v2": _arch("train_network.py", v2=True),
-    "model.is_v3": _arch("sd3_train_network.py"),
-    "model.is_flux": _arch("flux_train_network.py"),
-    "model.is_lumina2": _arch("lumina_train_network.py"),
+    "model.is_xl": _arch("sdxl"),
+    "model.is_v2": _arch("sd2"),
+    "model.is_v3": _arch("sd3"),
+    "model.is_flux": _arch("flux"),
+    "model.is_lumina2": _arch("lumina"),
     "model.is_v_pred": _off("v_parameterization"),
     "model.vae_path": _off("vae"),
     "sample.sampler": _one_of("sample_sampler", {**_SAMPLERS, "flowmatch": "euler"}),

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kohyakit.config.families import MODELS
 from kohyakit.formats.other import onetrainer_lists
 from kohyakit.formats.other.carrying import Reading, Rule, Trainer, number, size
 from kohyakit.formats.text import names
 from kohyakit.registry import OPTIMIZERS
 
-# its model types -> sd-scripts' program, v2, v_parameterization
-_MODELS: Mapping[str, tuple[str, bool, bool]] = {
-    "STABLE_DIFFUSION_15": ("train_network.py", False, False),
-    "STABLE_DIFFUSION_20": ("train_network.py", True, True),
-    "STABLE_DIFFUSION_20_BASE": ("train_network.py", True, False),
-    "STABLE_DIFFUSION_21": ("train_network.py", True, True),
-    "STABLE_DIFFUSION_21_BASE": ("train_network.py", True, False),
-    "STABLE_DIFFUSION_XL_10_BASE": ("sdxl_train_network.py", False, False),
-    "STABLE_DIFFUSION_3": ("sd3_train_network.py", False, False),
-    "STABLE_DIFFUSION_35": ("sd3_train_network.py", False, False),
-    "FLUX_DEV_1": ("flux_train_network.py", False, False),
-    "CHROMA_1": ("flux_train_network.py", False, False),
-    "ANIMA": ("anima_train_network.py", False, False),
+# its model types -> the family, and v_parameterization
+_MODELS: Mapping[str, tuple[str, bool]] = {
+    "STABLE_DIFFUSION_15": ("sd1", False),
+    "STABLE_DIFFUSION_20": ("sd2", True),
+    "STABLE_DIFFUSION_20_BASE": ("sd2", False),
+    "STABLE_DIFFUSION_21": ("sd2", True),
+    "STABLE_DIFFUSION_21_BASE": ("sd2", False),
+    "STABLE_DIFFUSION_XL_10_BASE": ("sdxl", False),
+    "STABLE_DIFFUSION_3": ("sd3", False),
+    "STABLE_DIFFUSION_35": ("sd3", False),
+    "FLUX_DEV_1": ("flux", False),
+    "CHROMA_1": ("flux", False),
+    "ANIMA": ("anima", False),
 }
 _OPTIMIZERS = {
     "ADAM": "Adam", "ADAMW": "AdamW", "ADAMW_8BIT": "AdamW8bit", "LION": "Lion", "LION_8BIT": "Lion8bit",
@@ -67,13 +68,14 @@ def _model(reading: Reading, value: Any) -> None:
         reading.warn(f"no program of sd-scripts trains {str(value)[:40]}", "choose a base model that it does")
         reading.drop("no program of sd-scripts trains it")
         return
-    script, v2, v = found
-    reading.values |= {"v2": v2, "v_parameterization": v}
+    family, v = MODELS[found[0]], found[1]
+    reading.values |= {"v2": family.v2, "v_parameterization": v}
     if value == "CHROMA_1":
         reading.values["model_type"] = "chroma"
-    if script == "flux_train_network.py":
+    if found[0] == "flux":
         reading.values.setdefault("network_module", "networks.lora_flux")
-    reading.take("script", script, f"script = {script}" + (", v2" if v2 else ""))
+    script = family.scripts["lora"]
+    reading.take("script", script, f"script = {script}" + (", v2" if family.v2 else ""))
 
 
 def _choice(name: str, table: Mapping[str, str]) -> Rule:
@@ -249,7 +251,7 @@ def _parts(values: Mapping[str, Any], reading: Reading) -> None:
         table = values.get(part)
         return isinstance(table, dict) and table.get("train") is False
 
-    two = reading.values.get("script") == "sdxl_train_network.py"
+    two = reading.values.get("script") == MODELS["sdxl"].scripts["lora"]
     for part in ("unet", "text_encoder", "text_encoder_2"):
         reading.key = f"{part}.train"
         if reading.key in reading.leaves:

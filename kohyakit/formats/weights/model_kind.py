@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.families import MODELS
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.formats.weights.header import Shapes
 
 UNET = "model.diffusion_model."
 _LARGEST_CONFIG = 8_000_000  # bytes
-TITLES = {
-    "sd1": "a Stable Diffusion 1.x model", "sd2": "a Stable Diffusion 2.x model",
-    "sdxl": "a Stable Diffusion XL model", "sd3": "a Stable Diffusion 3 model", "flux": "a Flux model",
-    "lumina": "a Lumina model", "hunyuan_image": "a HunyuanImage model",
-}  # fmt: skip
 _FULL = "give the full checkpoint as the base model"
 _INDEX = "give the folder that holds model_index.json"
 # What a tensor's name begins with, what such a file is, what to do.
@@ -35,7 +31,7 @@ _NO_MODEL = (
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """family: sd1, sd2, sdxl, sd3, flux, lumina, hunyuan_image, or "" for what is none of them.
+    """family: its name in MODELS, or "" for what is none of them.
 
     what, cure: for what is no base model, or one of no known family; empty else. channels: that the U-Net takes.
     refiner: SDXL's second model, which no trainer takes.
@@ -86,10 +82,7 @@ def _transformer(shapes: Shapes) -> str:
     return ""
 
 
-_PIPELINES = {
-    "StableDiffusion3": "sd3", "StableDiffusionXL": "sdxl", "Flux": "flux", "Lumina": "lumina",
-    "HunyuanImage": "hunyuan_image",
-}  # fmt: skip
+_PIPELINES = {entry.pipeline: name for name, entry in MODELS.items() if entry.pipeline}
 
 
 def of_folder(path: Path) -> ModelKind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kohyakit.planning.size.lora import sdxl_name
+from kohyakit.planning.size.layers import sdxl_name
 
 # Words of module names that hold an underscore themselves; the rest of a Kohya name is dots.
 _WORDS = (

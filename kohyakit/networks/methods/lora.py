@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
+from kohyakit.config.arguments.adapters import lora_preset
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.models.base import Model
 from kohyakit.models.weights import WeightFile
 from kohyakit.networks.base import Adapter, Draw, Fill, Network, shrinking
+from kohyakit.planning.size.layers import Target
 
 Sizes = Mapping[str, tuple[int, float]]  # layer -> its rank and alpha
-Layers = Iterable[tuple[str, nn.Module]]
-
-
-class Adaptable(Protocol):
-    """What a network asks of a model: (Kohya name, layer) of its text encoders and of its U-Net."""
-
-    def text_layers(self) -> Layers: ...
-
-    def unet_layers(self, *, convolutions: bool) -> Layers: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +37,9 @@ class LoraSettings:
     module_dropout: float | None = None
     scale_low: bool = False
 
-    def size_of(self, layer: nn.Module) -> tuple[int, float]:
+    def size_of(self, target: Target) -> tuple[int, float]:
         """Rank and alpha of a layer; a rank of 0 leaves it out."""
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+        if target.layer.kernel > 1:
             return self.conv_dim or 0, self.conv_alpha
         return self.dim, self.alpha
 
@@ -145,39 +137,23 @@ class LoraNetwork(Network):
         self.settings = settings
 
     @classmethod
-    def over(
-        cls, model: Adaptable, settings: LoraSettings, fill: Fill | None, sizes: Sizes | None = None
-    ) -> LoraNetwork:
+    def over(cls, model: Model, settings: LoraSettings, fill: Fill | None, sizes: Sizes | None = None) -> LoraNetwork:
         """Layers beside all of a model's layers that Kohya's networks adapt, or beside those that sizes name.
 
-        Raises ConfigError where sizes are of another kind of model.
+        fill(name, layer) gives each its values, in the order of creation. sizes: make these layers, and no others,
+        whatever the settings say (`sizes_in` reads them from a file). Raises ConfigError where they are of another kind
+        of model.
         """
-        unet = model.unet_layers(convolutions=settings.conv_dim is not None or sizes is not None)
-        network = cls.create(model.text_layers(), unet, settings, fill, sizes)
+        network = cls(settings)
+        preset = lora_preset(convolutions=settings.conv_dim is not None or sizes is not None)
+        for target, layer in model.layers(preset):
+            dim, alpha = settings.size_of(target) if sizes is None else sizes.get(target.name, (0, 0.0))
+            if dim:
+                network.add(target.name, LoraLayer(layer, dim, alpha, settings), fill)
         for half, made in (("lora_te", network.text_encoder_names), ("lora_unet", network.unet_names)):
             named = [name for name in sizes or () if name.startswith(half)]
             if named and not made:
                 what = f"holds layers that this model does not have ({len(named)}, such as {named[0]})"
                 cure = "give a LoRA of the same model family, under Kohya's names"
                 raise ConfigError(Problem("network_weights", what, cure))
-        return network
-
-    @classmethod
-    def create(
-        cls,
-        text_layers: Layers,
-        unet_layers: Layers,
-        settings: LoraSettings,
-        fill: Fill | None,
-        sizes: Sizes | None = None,
-    ) -> LoraNetwork:
-        """A layer beside each (Kohya name, layer); fill(name, layer) gives each its values, in the order of creation.
-
-        sizes: make these layers, and no others, whatever the settings say (`sizes_in` reads them from a file).
-        """
-        network = cls(settings)
-        for name, layer in itertools.chain(text_layers, unet_layers):
-            dim, alpha = settings.size_of(layer) if sizes is None else sizes.get(name, (0, 0.0))
-            if dim:
-                network.add(name, LoraLayer(layer, dim, alpha, settings), fill)
         return network

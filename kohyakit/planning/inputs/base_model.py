@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.families import MODELS, TextPart, group_of, in_group, is_unet
 from kohyakit.config.scripts import FAMILIES, FINETUNE_SCRIPTS, LORA_SCRIPTS, SCRIPTS, TI_SCRIPTS
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -15,7 +16,7 @@ from kohyakit.errors import KohyakitError, Problem
 from kohyakit.formats.weights import header as weight_header
 from kohyakit.formats.weights import model_kind
 from kohyakit.formats.weights.header import Shapes, WeightHeader, below
-from kohyakit.formats.weights.model_kind import TITLES, ModelKind
+from kohyakit.formats.weights.model_kind import ModelKind
 from kohyakit.planning.inputs import model_tensors
 from kohyakit.planning.inputs.model_tensors import Wanted
 from kohyakit.planning.size import architecture as arch
@@ -41,7 +42,7 @@ def look(config: TrainConfig, path: Path) -> tuple[Architecture | None, tuple[Pr
         wrong = _wrong_kind(config, kind, where)
         if wrong is not None:
             return None, (wrong,)
-        if FAMILIES.get(config.launch.script) not in ("sd", "sdxl"):
+        if not is_unet(FAMILIES.get(config.launch.script, "")):
             return None, ()
         model = arch.read_architecture(path) if header is None else arch.from_shapes(header.shapes)
         problems = [*_missing(config, path, header, model, where), *_settings(config, path, header, model, where)]
@@ -56,40 +57,36 @@ def look(config: TrainConfig, path: Path) -> tuple[Architecture | None, tuple[Pr
 def _wrong_kind(config: TrainConfig, kind: ModelKind, where: str) -> Problem | None:
     """Another kind or family than this training is for, whatever trains it."""
     script, wanted = config.launch.script, FAMILIES.get(config.launch.script, "")
-    found = "sd" if kind.family in ("sd1", "sd2") else kind.family
+    found = group_of(kind.family)
     if not wanted:
         return None
     if not found:
-        foreign = wanted in ("sd", "sdxl") or "not a base model" in kind.what or "alone" in kind.what
+        foreign = is_unet(wanted) or "not a base model" in kind.what or "alone" in kind.what
         return Problem(where, kind.what, kind.cure, "wrong_model") if foreign else None
     if found != wanted:
         other = _script_for(found, script)
         cure = f"use {other}" if other else "name a model of that family"
         if config.source is not None and config.source.format == "gui-json":
             cure += ", in a preset the box of the model's family" if other else ""
-        what = f"is {TITLES[kind.family]}, but {script} trains {_OF_SCRIPT.get(wanted, wanted)}"
+        what = f"is {MODELS[kind.family].a_model}, but {script} trains {MODELS[in_group(wanted)].trained}"
         return Problem(where, what, cure, "model_of_another_family")
-    if wanted == "sd" and (kind.family == "sd2") != config.model.v2:
-        what = f"is {TITLES[kind.family]}, but v2 is {'on' if config.model.v2 else 'off'}"
+    entry = MODELS[kind.family]
+    if kind.family != in_group(wanted, v2=config.model.v2):
+        what = f"is {entry.a_model}, but v2 is {'on' if config.model.v2 else 'off'}"
         return Problem(where, what, f"set v2 = {str(not config.model.v2).lower()}", "model_of_another_family")
-    if wanted in ("sd", "sdxl") and kind.channels != 4:
-        what = f"takes {kind.channels} channels, as inpainting models do; training needs the usual 4"
+    usual = entry.latent.channels
+    if not entry.flow and kind.channels != usual:
+        what = f"takes {kind.channels} channels, as inpainting models do; training needs the usual {usual}"
         return Problem(where, what, "give the model that makes whole pictures", "wrong_model")
     if kind.refiner:
         return Problem(where, "is SDXL's refiner, which nothing trains", "give the base model", "wrong_model")
     return None
 
 
-_OF_SCRIPT = {
-    "sd": "Stable Diffusion 1.x and 2.x", "sdxl": "SDXL", "flux": "Flux", "sd3": "Stable Diffusion 3",
-    "hunyuan_image": "HunyuanImage", "anima": "Anima", "lumina": "Lumina",
-}  # fmt: skip
-
-
-def _script_for(family: str, script: str) -> str:
-    """The script that does for another family what this one does."""
-    group = next(group for group in (LORA_SCRIPTS, FINETUNE_SCRIPTS, TI_SCRIPTS) if script in group)
-    return next((other for other in SCRIPTS if other in group and FAMILIES[other] == family), "")
+def _script_for(group: str, script: str) -> str:
+    """The script that does for another group of families what this one does."""
+    kind = next(kind for kind in (LORA_SCRIPTS, FINETUNE_SCRIPTS, TI_SCRIPTS) if script in kind)
+    return next((other for other in SCRIPTS if other in kind and FAMILIES[other] == group), "")
 
 
 def _settings(
@@ -105,12 +102,13 @@ def _settings(
     if header is not None and "ztsnr" in header.shapes and not config.model.zero_terminal_snr:
         what = "is marked (ztsnr) as taught with a noise schedule of zero terminal SNR, and the training has another"
         yield Problem(where, what, "switch zero_terminal_snr on", "noise_schedule", "warning")
-    layers = model.text_encoders[0].layers
-    if model.family == "sdxl" and (layers < _SDXL_LAYER or model.text_encoders[1].layers < 1):
-        what = f"its text encoder has {layers} layers, but SDXL takes the state after layer {_SDXL_LAYER}"
+    layers, family = model.text_encoders[0].layers, MODELS[model.family]
+    two = len(family.texts) > 1
+    if two and (layers < _SDXL_LAYER or model.text_encoders[1].layers < 1):
+        what = f"its text encoder has {layers} layers, but {family.short} takes the state after layer {_SDXL_LAYER}"
         yield Problem(where, what, "give a model of this family", "wrong_model")
     skip = config.model.skip
-    if model.family in ("sd1", "sd2") and skip > layers:
+    if not two and skip > layers:
         cure = f"choose 1 to {layers}; 2 is usual for anime models"
         yield Problem("clip_skip", f"is {skip}, but the text encoder has {layers} layers", cure, "clip_skip_too_deep")
 
@@ -139,15 +137,15 @@ def _missing(
         return
     yield from _groups(path, ("unet", "vae") if with_vae else ("unet",), where)
     yield from compared(where, "U-Net", model_tensors.unet_tensors(model.unet), folder_tensors(path / "unet"))
-    for folder, shape in zip(("text_encoder", "text_encoder_2"), model.text_encoders, strict=False):
-        wanted = model_tensors.text_tensors(shape, projection=folder == "text_encoder_2")
-        yield from compared(where, _text(folder), wanted, folder_tensors(path / folder))
+    for part, shape in zip(MODELS[model.family].texts, model.text_encoders, strict=False):
+        wanted = model_tensors.text_tensors(shape, projection=part.projection)
+        yield from compared(where, _text(part), wanted, folder_tensors(path / part.folder))
     if with_vae:
         yield from missing_in_vae_folder(path, where)
 
 
-def _text(folder: str) -> str:
-    return "second text encoder" if folder == "text_encoder_2" else "text encoder"
+def _text(part: TextPart) -> str:
+    return "second text encoder" if part.folder == "text_encoder_2" else "text encoder"
 
 
 def _groups(path: Path, parts: Iterable[str], where: str) -> Iterator[Problem]:
@@ -162,18 +160,12 @@ def _groups(path: Path, parts: Iterable[str], where: str) -> Iterator[Problem]:
 
 def _missing_in_file(shapes: Shapes, model: Architecture, where: str, *, with_vae: bool) -> Iterator[Problem]:
     yield from compared(where, "U-Net", model_tensors.original_unet(model.unet), counted(below(shapes, arch.UNET)))
-    first, *second = model.text_encoders
-    if model.family == "sd2":
-        held = below(shapes, arch.TEXT2)
-        yield from compared(where, "text encoder", model_tensors.open_clip_tensors(first), counted(held))
-    else:
-        held = below(shapes, arch.XL_TEXT1 if second else arch.TEXT1)
+    for part, shape in zip(MODELS[model.family].texts, model.text_encoders, strict=True):
+        held = below(shapes, part.prefix)
         if "embeddings.token_embedding.weight" in held:  # very old checkpoints lack the level `text_model`
             held = {f"text_model.{name}": shape for name, shape in held.items()}
-        yield from compared(where, "text encoder", model_tensors.text_tensors(first), counted(held))
-    for shape in second:
-        wanted = model_tensors.open_clip_tensors(shape, projection=True)
-        yield from compared(where, "second text encoder", wanted, counted(below(shapes, arch.XL_TEXT2)))
+        tensors = model_tensors.open_clip_tensors if part.open_clip else model_tensors.text_tensors
+        yield from compared(where, _text(part), tensors(shape, projection=part.projection), counted(held))
     if with_vae:
         yield from missing_in_vae(below(shapes, arch.VAE), where)
 
@@ -196,8 +188,9 @@ def missing_in_vae(shapes: Shapes, where: str) -> Iterator[Problem]:
 
 
 def _other_latents(channels: int, where: str) -> Iterator[Problem]:
-    if channels != 4:
-        what = f"is a VAE of {channels} channels, but Stable Diffusion's has 4"
+    usual = MODELS["sd1"].latent.channels  # and of all that are looked at here
+    if channels != usual:
+        what = f"is a VAE of {channels} channels, but Stable Diffusion's has {usual}"
         yield Problem(where, what, "give a VAE of the model's own family", "wrong_model")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kohyakit.config.families import is_unet
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -33,7 +34,7 @@ def beside_the_model(
 def _vae(config: TrainConfig) -> Iterator[Problem]:
     name = config.model.vae
     place = locate(name) if name else None
-    if place is None or FAMILIES.get(config.launch.script) not in ("sd", "sdxl"):
+    if place is None or not is_unet(FAMILIES.get(config.launch.script, "")):
         return
     where = shown(name or "")
     try:

@@ -12,7 +12,7 @@ from itertools import islice
 
 from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
 from kohyakit.planning.size.architecture import TextShape, UNetShape, VaeShape
-from kohyakit.planning.size.lora import Layer, text_layers, unet_layers
+from kohyakit.planning.size.layers import Layer, text_layers, unet_layers
 
 Shape = tuple[int, ...]
 Wanted = Iterator[tuple[str, Shape | None]]  # (name, shape; None where the model's shape does not say)

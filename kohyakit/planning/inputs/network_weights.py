@@ -16,7 +16,8 @@ from kohyakit.formats.weights import safetensors_header
 from kohyakit.formats.weights.header import Shapes
 from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.size.architecture import Architecture
-from kohyakit.planning.size.lora import Layer, Rank, lora_layers, lora_shapes, ranks
+from kohyakit.planning.size.layers import Layer
+from kohyakit.planning.size.lora import Rank, lora_layers, lora_shapes, ranks
 
 MODULES = ("networks.lora", "networks.lora_fa")  # whose layers and tensors are known here
 _DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"

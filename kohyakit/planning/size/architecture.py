@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kohyakit.config.families import MODELS, FamilyEntry, TextPart
 from kohyakit.formats.weights import header as weight_header
 from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.formats.weights.header import Shapes, below
@@ -68,7 +69,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """family: sd1, sd2 or sdxl. known: the shape was read from the model itself, not assumed."""
+    """family: its name in MODELS. known: the shape was read from the model itself, not assumed."""
 
     family: str
     unet: UNetShape
@@ -101,9 +102,12 @@ class UnknownArchitecture(ValueError):
     """The model at this place is of no family whose LoRA can be worked out; the text says what it looks like."""
 
 
-def standard(family: str) -> Architecture:
-    """The family's usual shape, for a model that is not at hand."""
-    return {"sd1": SD1, "sd2": SD2, "sdxl": SDXL}[family]
+_STANDARD = {model.family: model for model in (SD1, SD2, SDXL)}
+
+
+def standard(family: str) -> Architecture | None:
+    """The family's usual shape, for a model that is not at hand; None for one whose layers are not known here."""
+    return _STANDARD.get(family)
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -118,9 +122,10 @@ def _from_folder(path: Path) -> Architecture:
     unet = read_json(path / "unet" / "config.json")
     text = [_text_config(path / name) for name in ("text_encoder", "text_encoder_2") if (path / name).is_dir()]
     family = model_kind.of_folder(path).family
-    if family not in ("sd1", "sd2", "sdxl"):
+    usual = standard(family)
+    if usual is None:
         raise UnknownArchitecture("it is not a Stable Diffusion model")
-    parameters = _folder_parameters(path, standard(family).parameters)
+    parameters = _folder_parameters(path, usual.parameters)
     return Architecture(family, unet_of_config(unet), tuple(text), parameters, known=True)
 
 
@@ -164,31 +169,26 @@ def _text_config(folder: Path) -> TextShape:
     return TextShape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
 
 
-XL_TEXT1, XL_TEXT2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
-TEXT1, TEXT2, VAE = "cond_stage_model.transformer.", "cond_stage_model.model.", "first_stage_model."
-_LAYER1 = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.mlp\.fc1\.weight")
-_LAYER2 = re.compile(r"transformer\.resblocks\.(\d+)\.mlp\.c_fc\.weight")
+VAE = "first_stage_model."
+_LAYER = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.mlp\.fc1\.weight")
+_OPEN_CLIP_LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.mlp\.c_fc\.weight")
 
 
 def from_shapes(shapes: Shapes) -> Architecture:
     """A single-file checkpoint in the original layout. Raises UnknownArchitecture."""
     kind = model_kind.of_tensors(shapes)
-    if kind.family == "sdxl":
-        return _sdxl_of_shapes(shapes)
-    if kind.family not in ("sd1", "sd2"):
-        raise UnknownArchitecture(kind.what or f"is {model_kind.TITLES[kind.family]}")
+    if standard(kind.family) is None:
+        raise UnknownArchitecture(kind.what or f"is {MODELS[kind.family].a_model}")
+    family = MODELS[kind.family]
     try:
         unet = unet_of_shapes(below(shapes, UNET))
     except (KeyError, IndexError, ValueError):
-        raise UnknownArchitecture("holds no whole Stable Diffusion U-Net in the original layout") from None
-    if kind.family == "sd1":
-        text = _text_shape(below(shapes, TEXT1), _LAYER1)
-    else:
-        text = _text_shape(below(shapes, TEXT2), _LAYER2)
-        text = replace(text, layers=text.layers - 1) if text else None  # OpenCLIP's last layer is left out
-    if text is None:
-        raise UnknownArchitecture("holds no CLIP text encoder")
-    return Architecture(kind.family, unet, (text,), _file_parameters(shapes), known=True)
+        raise UnknownArchitecture(f"holds no whole U-Net of {family.title} in the original layout") from None
+    texts = [shape for part in family.texts if (shape := _text_shape(below(shapes, part.prefix), part))]
+    if len(texts) < len(family.texts):
+        lacking = "one of the two text encoders" if len(family.texts) > 1 else "the text encoder"
+        raise UnknownArchitecture(f"lacks {lacking} of {family.title}")
+    return Architecture(kind.family, unet, tuple(texts), _file_parameters(shapes, family), known=True)
 
 
 def unet_of_shapes(shapes: Shapes) -> UNetShape:
@@ -215,20 +215,6 @@ def _transformer_blocks(shapes: Shapes, place: str) -> int:
     return next(number for number, name in enumerate(names) if name not in shapes)
 
 
-def _sdxl_of_shapes(shapes: Shapes) -> Architecture:
-    first = _text_shape(below(shapes, XL_TEXT1), _LAYER1)
-    second = _text_shape(below(shapes, XL_TEXT2), _LAYER2)
-    try:
-        unet = unet_of_shapes(below(shapes, UNET))
-    except (KeyError, IndexError, ValueError):
-        raise UnknownArchitecture("holds no whole U-Net of Stable Diffusion XL") from None
-    if first is None or second is None:
-        raise UnknownArchitecture("lacks one of the two text encoders of Stable Diffusion XL")
-    count = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("conditioner."))
-    parameters = replace(_file_parameters(shapes), text=count)
-    return Architecture("sdxl", unet, (first, second), parameters, known=True)
-
-
 def vae_of_shapes(shapes: Shapes) -> VaeShape:
     """The shape of a VAE from its tensors, original names or diffusers'. Raises KeyError or ValueError."""
     pattern, conv = r"encoder\.down\.(\d+)\.", "encoder.down.{}.block.{}.conv1.weight"
@@ -240,14 +226,16 @@ def vae_of_shapes(shapes: Shapes) -> VaeShape:
     return VaeShape(channels, layers, shapes["decoder.conv_in.weight"][1])
 
 
-def _file_parameters(shapes: Shapes) -> Parameters:
+def _file_parameters(shapes: Shapes, family: FamilyEntry) -> Parameters:
     def count(prefix: str) -> int:
         return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
 
-    return Parameters(count(UNET), count("cond_stage_model."), count(VAE))
+    texts = {part.prefix.partition(".")[0] for part in family.texts}
+    return Parameters(count(UNET), sum(count(f"{start}.") for start in texts), count(VAE))
 
 
-def _text_shape(shapes: Shapes, pattern: re.Pattern[str]) -> TextShape | None:
+def _text_shape(shapes: Shapes, part: TextPart) -> TextShape | None:
+    pattern = _OPEN_CLIP_LAYER if part.open_clip else _LAYER
     layers = {int(match[1]): shape for name, shape in shapes.items() if (match := pattern.fullmatch(name))}
     first = next(iter(layers.values()), ())
-    return TextShape(len(layers), first[1], first[0]) if len(first) == 2 else None
+    return TextShape(len(layers) - part.left_out, first[1], first[0]) if len(first) == 2 else None

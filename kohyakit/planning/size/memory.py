@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kohyakit.config.families import MODELS
 from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Dataset
@@ -23,10 +24,6 @@ from kohyakit.registry.optimizers import optimizer_entry
 
 Loads = list[tuple[Dataset, tuple[BucketCount, ...]]]
 
-# KiB a latent pixel (1/64 of an image pixel) that the U-Net keeps for the backward pass; with gradient
-# checkpointing the inputs of its blocks only, and the largest block once more.
-_KEPT = {"sd1": 221, "sd2": 221, "sdxl": 406}
-_KEPT_WITH_CHECKPOINTING = {"sd1": 37 + 28, "sd2": 37 + 28, "sdxl": 34 + 41}
 _AUTOCAST = 1.5
 _DECODING = 2900  # bytes a pixel that the VAE needs to decode a picture in half precision, measured
 _ENCODING = 2200  # the same to encode one, measured
@@ -93,13 +90,14 @@ def _encoding(loads: Loads, at_once: int) -> int:
 
 def _activations(config: TrainConfig, model: Architecture, loads: Loads, *, half: bool) -> int:
     checkpointing = config.training.gradient_checkpointing
-    table = _KEPT_WITH_CHECKPOINTING if checkpointing else _KEPT
+    family = MODELS[model.family]
+    side = family.latent.factor
     latent_pixels = max(
-        (row.bucket.area // 64 * min(row.images, dataset.batch_size) for dataset, rows in loads for row in rows),
+        (row.bucket.area // side**2 * min(row.images, dataset.batch_size) for dataset, rows in loads for row in rows),
         default=0,
     )
     width = model.unet.channels[0] / 320
-    kept = latent_pixels * table[model.family] * 1024 * width
+    kept = latent_pixels * family.kept[checkpointing] * 1024 * width
     if not config.network.network_train_unet_only:
         captions = max((min(row.images, data.batch_size) for data, rows in loads for row in rows), default=0)
         kept += captions * _text_activations(model, config.model.tokens, checkpointing=checkpointing)
@@ -122,8 +120,10 @@ def _text_activations(model: Architecture, tokens: int, *, checkpointing: bool) 
 
 
 def _caches(model: Architecture, loads: Loads, width: int, *, latents: bool, text: bool) -> int:
-    """Bytes of main memory that kept latents and text outputs take: 4 channels, 77 states a caption."""
+    """Bytes of main memory that kept latents and text outputs take, 77 states a caption."""
+    family = MODELS[model.family]
     files = sum(row.files for _, rows in loads for row in rows)
     area = sum(row.files * row.bucket.area for _, rows in loads for row in rows)
-    pooled = model.text_encoders[-1].hidden if model.family == "sdxl" else 0
-    return area // 64 * 4 * width * latents + files * (77 * model.unet.context + pooled) * width * text
+    pooled = model.text_encoders[-1].hidden if family.texts[-1].projection else 0
+    kept = area // family.latent.factor**2 * family.latent.channels
+    return kept * width * latents + files * (77 * model.unet.context + pooled) * width * text

@@ -8,76 +8,32 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-from kohyakit.config.arguments.adapters import AdapterSettings, Preset
+from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.config.sections.network import NetworkConfig
-from kohyakit.planning.size.architecture import Architecture, UNetShape
-from kohyakit.planning.size.lora import Layer, LoraSize, sdxl_name, size_of, text_layers, unet_layers
-
-NORM = -1  # as the kernel of a layer: a normalisation, which has one weight a channel
-
-# The class of sd-scripts' module at a place in the model, by the last word of its name.
-_CLASSES = {
-    "attentions": "Transformer2DModel", "transformer_blocks": "BasicTransformerBlock", "attn1": "CrossAttention",
-    "attn2": "CrossAttention", "ff": "FeedForward", "resnets": "ResnetBlock2D", "downsamplers": "Downsample2D",
-    "upsamplers": "Upsample2D", "self_attn": "CLIPAttention", "mlp": "CLIPMLP",
-}  # fmt: skip
-# sd-scripts' own U-Net registers its parts in this order, and draws first values in it.
-_ORDER = {
-    name: place
-    for names in (
-        ("conv_in", "time_embedding", "down_blocks", "up_blocks", "mid_block", "conv_out"),
-        ("attentions", "resnets", "downsamplers", "upsamplers"),
-        ("norm", "proj_in", "transformer_blocks", "proj_out"),
-        ("attn1", "ff", "attn2"),
-        ("to_q", "to_k", "to_v", "to_out"),
-        ("conv1", "time_emb_proj", "conv2", "conv_shortcut"),
-        ("linear_1", "linear_2"),
-    )
-    for place, name in enumerate(names)
-}
-_SECTIONS = ("input_blocks", "middle_block", "output_blocks")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A layer that is adapted. name: in the file. part: 0 for the U-Net, 1 and 2 for the text encoders.
-
-    kernel of the layer: 0 for Linear, NORM for a normalisation. path: its name in sd-scripts' model, with dots.
-    """
-
-    name: str
-    part: int
-    path: str
-    layer: Layer
-
-    @property
-    def classes(self) -> set[str]:
-        """Of the modules around it."""
-        return {_CLASSES[word] for word in self.layer.name.split(".") if word in _CLASSES}
-
-    @property
-    def bias(self) -> bool:
-        """Whether the layer has one: all but those that make query, key and value in the U-Net."""
-        return not self.layer.name.endswith(("to_q", "to_k", "to_v"))
-
+from kohyakit.planning.size import layers
+from kohyakit.planning.size.architecture import Architecture
+from kohyakit.planning.size.layers import NORM, Layer, Target, named
+from kohyakit.planning.size.lora import LoraSize, size_of
 
 Tensors = dict[str, tuple[int, ...]]
 
 
 def targets(model: Architecture, settings: AdapterSettings) -> Iterator[Target]:
     """The layers that the settings name, text encoders first, each half in sd-scripts' order of creation."""
-    for target in _everything(model):
-        if _wanted(target, settings):
-            yield target
+    return wanted(layers.targets(model), settings)
+
+
+def wanted(found: Iterable[Target], settings: AdapterSettings) -> Iterator[Target]:
+    """Those of the layers that the settings name."""
+    return (target for target in found if _wanted(target, settings))
 
 
 def _wanted(target: Target, settings: AdapterSettings) -> bool:
     preset = settings.preset
     if target.layer.kernel == NORM and not settings.norms:
         return False
-    if not _named(target, preset):
+    if not named(target, preset):
         return False
     if _matches(target, settings.exclude) and not _matches(target, settings.include):
         return False
@@ -88,14 +44,6 @@ def _matches(target: Target, patterns: Iterable[str]) -> bool:
     return any(re.fullmatch(pattern, target.path) for pattern in patterns)
 
 
-def _named(target: Target, preset: Preset) -> bool:
-    if target.path.endswith(preset.endings):
-        return True
-    modules = preset.text_modules if target.part else preset.unet_modules
-    names = () if target.part else preset.unet_names
-    return not target.classes.isdisjoint(modules) or target.path.startswith(names)
-
-
 def rank_and_alpha(target: Target, settings: AdapterSettings) -> tuple[int, float]:
     """conv_dim and conv_alpha for convolutions larger than 1x1, network_dim and network_alpha for all else."""
     for pattern, dim in settings.dims:
@@ -104,57 +52,6 @@ def rank_and_alpha(target: Target, settings: AdapterSettings) -> tuple[int, floa
     if target.layer.kernel > 1:
         return settings.conv_dim, settings.conv_alpha
     return settings.dim, settings.alpha
-
-
-def _everything(model: Architecture) -> Iterator[Target]:
-    """Every layer that a network may adapt."""
-    for part, shape in enumerate(model.text_encoders, start=1):
-        prefix = "lora_te" if len(model.text_encoders) == 1 else f"lora_te{part}"
-        for layer in text_layers(shape):
-            yield Target(f"{prefix}_{layer.name.replace('.', '_')}", part, layer.name, layer)
-    found = sorted(_unet(model.unet, outer=model.family != "sdxl"), key=lambda layer: _place(layer.name))
-    if model.family != "sdxl":
-        paths = [(layer.name, layer) for layer in found]
-    else:
-        paths = sorted(((sdxl_name(layer.name), layer) for layer in found), key=lambda one: _sdxl_place(one[0]))
-    for path, layer in paths:
-        yield Target(f"lora_unet_{path.replace('.', '_')}", 0, path, layer)
-
-
-def _unet(shape: UNetShape, *, outer: bool) -> Iterator[Layer]:
-    layers = list(unet_layers(shape, convolutions=True))
-    yield from layers
-    yield from _norms(layers)
-    if outer:  # the original U-Net of SDXL has other names for them, which no preset knows
-        width = shape.channels[0]
-        yield Layer("conv_in", shape.inputs, width, 3)
-        yield Layer("conv_out", width, 4, 3)
-        yield Layer("time_embedding.linear_1", width, 4 * width)
-        yield Layer("time_embedding.linear_2", 4 * width, 4 * width)
-
-
-def _norms(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """The normalisation before each transformer, before each part of its blocks and before each 3x3 of a residual."""
-    for layer in layers:
-        name, _, last = layer.name.rpartition(".")
-        if last == "proj_in":
-            yield Layer(f"{name}.norm", layer.inputs, layer.inputs, NORM)
-        elif layer.name.endswith("attn1.to_q"):
-            block = layer.name.removesuffix(".attn1.to_q")
-            for number in (1, 2, 3):
-                yield Layer(f"{block}.norm{number}", layer.inputs, layer.inputs, NORM)
-        elif last in ("conv1", "conv2"):
-            yield Layer(f"{name}.norm{last[-1]}", layer.inputs, layer.inputs, NORM)
-
-
-def _place(path: str) -> list[int]:
-    return [int(word) if word.isdigit() else _ORDER.get(word, 9) for word in path.split(".")]
-
-
-def _sdxl_place(path: str) -> tuple[int, list[int]]:
-    section, *rest = path.split(".")
-    count = 1 if section == "middle_block" else 2
-    return _SECTIONS.index(section), [int(number) for number in rest[:count]]
 
 
 def tensors_of(target: Target, settings: AdapterSettings) -> Tensors:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kohyakit import __version__
+from kohyakit.config.families import MODELS, Record
 from kohyakit.config.rules.reading import resolution
 from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
@@ -226,27 +226,10 @@ def model_facts(path: str | None, prefix: str) -> dict[str, Any]:
     return {old: short, new: digest.hexdigest(), f"ss_{prefix}_name": place.name}
 
 
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What the records call a base model. side: of the pictures it was made for, in pixels."""
-
-    version: str
-    architecture: str
-    side: int
-    implementation: str = "diffusers"
-
-
-def _base(config: TrainConfig) -> _Base:
-    """By family; sd-scripts calls every SDXL base-v1-0."""
-    v = config.model.v_parameterization
-    family = model_family(config.launch.script, v2=config.model.v2)
-    if family == "sdxl":
-        maker = "https://github.com/Stability-AI/generative-models"
-        return _Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", 1024, maker)
-    if family == "sd2":
-        shape = ("stable-diffusion-v2-768-v", 768) if v else ("stable-diffusion-v2-512", 512)
-        return _Base("sd_v2" + "_v" * v, *shape)
-    return _Base("sd_v1" + "_v" * v, "stable-diffusion-v1", 512)
+def _base(config: TrainConfig) -> Record:
+    """What the records call the base model."""
+    family = MODELS[model_family(config.launch.script, v2=config.model.v2)]
+    return family.record(v=config.model.v_parameterization)
 
 
 def model_spec(config: TrainConfig, now: datetime) -> dict[str, str]:

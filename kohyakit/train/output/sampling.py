@@ -25,6 +25,7 @@ from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.files import in_place_of, is_link
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models.base import Model
+from kohyakit.models.process import BETAS, TRAIN_TIMESTEPS
 from kohyakit.train.out_of_memory import is_out_of_memory
 from kohyakit.train.step.placing import brought
 
@@ -205,9 +206,9 @@ def build_sampler(name: str, prediction_type: str = "epsilon", *, zero_terminal_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # diffusers would rather have dpmsolver++
         scheduler = sampler(
-            num_train_timesteps=1000,
-            beta_start=0.00085,
-            beta_end=0.012,
+            num_train_timesteps=TRAIN_TIMESTEPS,
+            beta_start=BETAS[0],
+            beta_end=BETAS[1],
             beta_schedule="scaled_linear",
             prediction_type=prediction_type,
             **settings,
@@ -228,7 +229,7 @@ def _sampler_class(name: str) -> Any:
 
 
 def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: ModelConfig = _PLAIN) -> Tensor:
-    """Denoise from torch's generator as it stands: [1, 4, height / 8, width / 8], float32, in the U-Net's scale.
+    """Denoise from torch's generator as it stands: [1, C, height / 8, width / 8], float32, in the U-Net's scale.
 
     Guided where `scale` is above 1; then the negative prompt counts. Raises RunError when they are not finite.
     """
@@ -240,11 +241,13 @@ def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: Mode
     wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
     width, height = prompt.size
     with brought(model.text_encoders, device):  # they leave the GPU where their outputs are cached
-        told = model.family.condition_sample(model.text_encoders, wanted, asked, (width, height)).to(device, dtype)
-    latents = torch.randn((1, 4, height // 8, width // 8), device=device) * scheduler.init_noise_sigma
+        told = model.family.condition_sample(model, wanted, asked, (width, height)).to(device, dtype)
+    space = model.family.latent
+    shape = (1, space.channels, height // space.factor, width // space.factor)
+    latents = torch.randn(shape, device=device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         noisy = scheduler.scale_model_input(torch.cat([latents] * len(wanted)), timestep)
-        prediction = model.family.predict(model.unet, noisy.to(dtype), timestep, told).float()
+        prediction = model.family.predict(model, noisy.to(dtype), timestep, told).float()
         if guided:
             without, with_prompt = prediction.chunk(2)
             prediction = without + prompt.scale * (with_prompt - without)

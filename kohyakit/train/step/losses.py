@@ -9,14 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
-from kohyakit.train.step.noise import TRAIN_TIMESTEPS
+from kohyakit.models.process import TRAIN_TIMESTEPS
 
 _SNR_LIMIT = 1000.0
-
-
-def signal_to_noise(alphas_cumprod: Tensor) -> Tensor:
-    """The signal-to-noise ratio of every timestep, a / (1 - a), same shape."""
-    return (alphas_cumprod.sqrt() / (1.0 - alphas_cumprod).sqrt()) ** 2
 
 
 def min_snr_weight(snr: Tensor, gamma: float, *, v_prediction: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-"""Noise: what is added to the latents, and to which timestep."""
+"""Noise: what is added to the latents, with the offset and the pyramid that are asked for."""
 
 from __future__ import annotations
 
@@ -8,36 +8,6 @@ from torch.nn import functional as F
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
 from kohyakit.train.step.rng import StepStream
-
-TRAIN_TIMESTEPS = 1000
-
-
-def scaled_linear_alphas_cumprod(*, zero_terminal_snr: bool = False) -> Tensor:
-    """The cumulative product of alphas, [1000]: betas from 0.00085 to 0.012, linear in their square roots.
-
-    zero_terminal_snr rescales them so that the last timestep is pure noise (Lin et al. 2023, algorithm 1).
-    """
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_TIMESTEPS, dtype=torch.float32) ** 2
-    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
-    if zero_terminal_snr:
-        root = alphas_cumprod.sqrt()
-        first, last = root[0].clone(), root[-1].clone()
-        alphas_bar = ((root - last) * (first / (first - last))) ** 2
-        alphas = torch.cat([alphas_bar[:1], alphas_bar[1:] / alphas_bar[:-1]])
-        alphas_cumprod = torch.cumprod(1.0 - (1 - alphas), dim=0)
-    return alphas_cumprod
-
-
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """sqrt(a) latents + sqrt(1 - a) noise; both [B, C, H, W], timesteps [B]. Source: Ho et al. 2020, eq. 4."""
-    a = alphas_cumprod.to(latents.device, latents.dtype)[timesteps].view(-1, 1, 1, 1)
-    return a**0.5 * latents + (1 - a) ** 0.5 * noise
-
-
-def velocity(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """The target of v-prediction, sqrt(a) noise - sqrt(1 - a) latents. Source: Salimans and Ho 2022."""
-    a = alphas_cumprod.to(latents.device, latents.dtype)[timesteps].view(-1, 1, 1, 1)
-    return a**0.5 * noise - (1 - a) ** 0.5 * latents
 
 
 def offset_noise(
@@ -82,14 +52,6 @@ def sample_noise(latents: Tensor, config: NoiseLossConfig, stream: StepStream) -
     if config.multires_noise_iterations:
         noise = pyramid_noise(noise, config.multires_noise_iterations, config.multires_noise_discount, stream)
     return noise
-
-
-def sample_timesteps(count: int, config: NoiseLossConfig, stream: StepStream) -> Tensor:
-    """Timesteps in [min_timestep, max_timestep), [count] on the CPU; a range of nothing gives its upper end."""
-    low, high = config.timesteps
-    if low >= high:
-        return torch.full((count,), min(high, TRAIN_TIMESTEPS - 1), dtype=torch.long)
-    return stream.randint(low, high, count)
 
 
 def perturbed(noise: Tensor, config: NoiseLossConfig, stream: StepStream) -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kohyakit.config.families import group_of
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.sizes import letterbox
 from kohyakit.files import writing
@@ -27,8 +28,7 @@ _DEVIATIONS = 8.0  # of the VAE's posterior, that no sample of it is away from i
 def latents_path(image: TrainImage, family: str) -> Path:
     """Where sd-scripts keeps an image's latents."""
     width, height = image.record.size
-    name = "sdxl" if family == "sdxl" else "sd"
-    return image.record.path.with_name(f"{image.record.path.stem}_{width:04d}x{height:04d}_{name}.npz")
+    return image.record.path.with_name(f"{image.record.path.stem}_{width:04d}x{height:04d}_{group_of(family)}.npz")
 
 
 def shareable(image: TrainImage) -> bool:

@@ -222,8 +222,8 @@ def test_long_captions_have_their_chunks_and_the_first_ones_pooled_state(model: 
     long = ", ".join(f"word{i} stone arch" for i in range(40))
     short = ModelConfig()
     with torch.no_grad():
-        cut = model.family.condition(model.text_encoders, [long], short, None)
-        whole = model.family.condition(model.text_encoders, [long], ModelConfig(max_token_length=225), None)
+        cut = model.family.condition(model, [long], short, None)
+        whole = model.family.condition(model, [long], ModelConfig(max_token_length=225), None)
     assert cut.states.shape == (1, 77, 56)
     assert whole.states.shape == (1, 227, 56)
     assert torch.allclose(whole.states[:, 1:76], cut.states[:, 1:76], atol=1e-6)
@@ -233,8 +233,8 @@ def test_long_captions_have_their_chunks_and_the_first_ones_pooled_state(model: 
 def test_a_weighted_caption_counts_where_asked(model: Model) -> None:
     plain, weighted = ModelConfig(), ModelConfig(weighted_captions=True)
     with torch.no_grad():
-        one = model.family.condition(model.text_encoders, ["cat"], plain, None)
-        two = model.family.condition(model.text_encoders, ["(cat:1.5)"], weighted, None)
+        one = model.family.condition(model, ["cat"], plain, None)
+        two = model.family.condition(model, ["(cat:1.5)"], weighted, None)
     assert torch.allclose(two.states[:, 1], one.states[:, 1] * 1.5, atol=1e-6)  # the token of the cat
     assert torch.allclose(two.states[:, 2:], one.states[:, 2:], atol=1e-6)
     assert torch.allclose(two.pooled, one.pooled, atol=1e-6)

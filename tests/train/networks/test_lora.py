@@ -13,8 +13,8 @@ from torch import nn
 
 from kohyakit.errors import ConfigError
 from kohyakit.models import build_meta, load_model
-from kohyakit.networks.keys import unet_layers
 from kohyakit.networks.methods.lora import LoraLayer, LoraNetwork, LoraSettings, sizes_in
+from kohyakit.planning.size.layers import Layer, Target
 
 
 def _layer(module: nn.Module, **settings) -> LoraLayer:
@@ -84,30 +84,20 @@ def test_limiting_norms_shrinks_only_what_is_too_large():
     assert largest == pytest.approx(limit, rel=1e-4)
 
 
-class Transformer2DModel(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.small, self.large = nn.Linear(2, 2), nn.Linear(40, 40)
-
-
-class Downsample2D(nn.Module):
-    """Named as the class of diffusers whose layers a LoRA takes with conv_dim."""
+class _Tiny:
+    """Two linear layers, and a convolution where those are asked for too."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
+        self.small, self.large, self.conv = nn.Linear(2, 2), nn.Linear(40, 40), nn.Conv2d(3, 4, 3)
+
+    def layers(self, preset):
+        for name, inputs, outputs, kernel in (("small", 2, 2, 0), ("large", 40, 40, 0), ("conv", 3, 4, 3)):
+            if not kernel or preset.convolutions:
+                yield Target(f"lora_unet_{name}", 0, name, Layer(name, inputs, outputs, kernel)), getattr(self, name)
 
 
-class _Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Transformer2DModel()
-        self.sampler = Downsample2D()
-
-
-def _network(settings: LoraSettings, unet: nn.Module | None = None, sizes: dict | None = None) -> LoraNetwork:
-    convolutions = settings.conv_dim is not None or sizes is not None
-    return LoraNetwork.create((), unet_layers(unet or _Tiny(), convolutions=convolutions), settings, _fill, sizes)
+def _network(settings: LoraSettings, model: _Tiny | None = None, sizes: dict | None = None) -> LoraNetwork:
+    return LoraNetwork.over(model or _Tiny(), settings, _fill, sizes)
 
 
 def _fill(name, layer):

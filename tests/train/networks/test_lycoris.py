@@ -17,13 +17,14 @@ from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.train import TrainConfig
 from kohyakit.lora.weights.updates import method_of
 from kohyakit.models import load_model
+from kohyakit.models.stable_diffusion import architecture_of
 from kohyakit.networks.base import Adapter
 from kohyakit.networks.file import to_file_tensors
-from kohyakit.networks.lycoris import LycorisNetwork, architecture_of
+from kohyakit.networks.lycoris import LycorisNetwork
 from kohyakit.networks.methods.norm import NormLayer
 from kohyakit.planning.make import make_plan
-from kohyakit.planning.size.lora import Layer
-from kohyakit.planning.size.targets import NORM, Target, factors, targets, tensors_of
+from kohyakit.planning.size.layers import NORM, Layer, Target
+from kohyakit.planning.size.targets import factors, targets, tensors_of
 from kohyakit.registry import ALGORITHMS, NETWORKS
 from kohyakit.train.step.rng import KohyakitOrder
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from kohyakit.config.families import MODELS
 from kohyakit.dataset.tokens import EOS
-from kohyakit.models.base import Family, Origin, TextKind
+from kohyakit.models.parts import Origin
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind
 from kohyakit.models.weights import WeightFile
 
-PREFIX = "cond_stage_model.transformer."
+ENTRY = MODELS["sd1"]
 
 UNET: dict[str, Any] = {
     "in_channels": 4,
@@ -32,7 +34,7 @@ VAE: dict[str, Any] = {
     "latent_channels": 4,
     "norm_num_groups": 32,
     "sample_size": 512,
-    "scaling_factor": 0.18215,
+    "scaling_factor": ENTRY.latent.scale,
 }
 TEXT: dict[str, Any] = {
     "vocab_size": 49408,
@@ -56,7 +58,7 @@ def heads_of(hidden_size: int) -> int:
 
 
 def text_config(weights: WeightFile) -> dict[str, Any]:
-    """The text encoder's configuration, read from the shapes in a single file (below PREFIX)."""
+    """The text encoder's configuration, read from the shapes in a single file (below its prefix)."""
     vocabulary, hidden = weights.shape("text_model.embeddings.token_embedding.weight")
     layers = {key.split(".")[3] for key in weights if key.startswith("text_model.encoder.layers.")}
     return TEXT | {
@@ -70,10 +72,9 @@ def text_config(weights: WeightFile) -> dict[str, Any]:
     }
 
 
-SD15 = Family(
+SD1 = StableDiffusion(
     name="sd1",
-    title="Stable Diffusion 1.x",
-    texts=(TextKind(TEXT, EOS, PREFIX, text_config, Origin),),
+    texts=(TextKind(ENTRY.texts[0], TEXT, EOS, text_config, Origin),),
     unet=UNET,
     vae=VAE,
     heads=lambda channels: 8,
