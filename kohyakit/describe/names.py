@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit.config.families import MODELS
-from kohyakit.registry import ALGORITHMS, CAPTIONERS, CHECKS, NETWORKS, OPTIMIZERS, SCHEDULERS, Entry, Table
+from kohyakit.config.networks import ALGORITHMS, NETWORKS, NetworkEntry
+from kohyakit.registry import CAPTIONERS, CHECKS, OPTIMIZERS, SCHEDULERS, Entry, Table
 
 TABLES: tuple[tuple[str, Table[Any]], ...] = (
     ("Model families, as `kohyakit train` loads them in process", MODELS),
@@ -22,6 +23,8 @@ TABLES: tuple[tuple[str, Table[Any]], ...] = (
 
 def _takes(entry: Entry) -> str:
     """Its arguments with what counts where they are not given; those that must be given stand alone."""
+    if isinstance(entry, NetworkEntry):
+        return ", ".join(entry.here)
     if not isinstance(entry.arguments, Mapping):
         return ", ".join(entry.arguments)
     return "; ".join(f"{name}{_usual(value)}" for name, value in entry.arguments.items())

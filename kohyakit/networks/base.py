@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.models.base import Model
 from kohyakit.networks.file import save_lora
 
 
@@ -78,6 +80,18 @@ class Adapter(nn.Module):
 
 
 Fill = Callable[[str, Adapter], None]
+
+
+class NetworkBuild(Protocol):
+    """How a network module is built over a model: what its entry in NETWORKS names."""
+
+    def __call__(
+        self, model: Model, asked: NetworkConfig, *, fill: Fill, weights: Mapping[str, Tensor], as_sd_scripts: bool
+    ) -> Network:
+        """A network whose layers are made, filled in the order of creation, and not attached yet.
+
+        weights: of the file that it starts from, empty without one. as_sd_scripts: number for number as there.
+        """
 
 
 class Network(nn.Module):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from kohyakit.config.arguments.adapters import AdapterSettings
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from kohyakit.config.arguments.adapters import AdapterSettings, adapter_settings
+from kohyakit.config.networks import ALGORITHMS
+from kohyakit.config.sections.network import NetworkConfig
+from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
-from kohyakit.networks.base import Adapter, Fill, Network
+from kohyakit.networks.base import Fill, Network
 from kohyakit.networks.methods.norm import NormLayer
+from kohyakit.networks.rebuilt import Beside
 from kohyakit.planning.size.layers import NORM
 from kohyakit.planning.size.targets import wanted
-from kohyakit.registry import ALGORITHMS
 
 
 class LycorisNetwork(Network):
@@ -22,7 +29,7 @@ class LycorisNetwork(Network):
     def over(cls, model: Model, settings: AdapterSettings, fill: Fill | None) -> LycorisNetwork:
         """fill gives each layer its first values, in LyCORIS' order of creation; None leaves them."""
         network = cls(settings)
-        kind: type[Adapter] = ALGORITHMS.load(settings.algo)
+        kind: type[Beside] = ALGORITHMS.load(settings.algo)
         for target in wanted(model.family.targets(model), settings):
             made = NormLayer if target.layer.kernel == NORM else kind
             network.add(target.name, made(model.module(target), target, settings), fill)
@@ -32,3 +39,14 @@ class LycorisNetwork(Network):
         """As LyCORIS tells it: three zeros where no layer is shrunk."""
         found = super().limit_norms(largest)
         return found if found[0] else (0, 0.0, 0.0)
+
+
+def build(
+    model: Model, asked: NetworkConfig, *, fill: Fill, weights: Mapping[str, Tensor], as_sd_scripts: bool
+) -> Network:
+    """See `networks.base.NetworkBuild`. Raises ConfigError for settings that cannot be read."""
+    settings = adapter_settings(asked, as_lycoris=as_sd_scripts)
+    if settings is None:
+        what = f"{asked.network_module} is none of LyCORIS' modules"
+        raise ConfigError(Problem("network_module", what, "choose lycoris.kohya"))
+    return LycorisNetwork.over(model, settings, fill)

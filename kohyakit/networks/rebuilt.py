@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Adapter, Draw, shrinking
 from kohyakit.networks.methods import dora
-from kohyakit.planning.size.targets import Target, rank_and_alpha, tensors_of
+from kohyakit.planning.size.layers import Target
+from kohyakit.planning.size.targets import rank_and_alpha, tensors_of
 
 
 class Beside(Adapter):

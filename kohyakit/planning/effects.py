@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import network_args, own_folders, scheduler, scheduler_args, trains_lora
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.dataset.layout import Scan
@@ -176,7 +177,8 @@ def without_effect(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Prob
             what = f"{verb} no effect, because {reason}"
             yield Problem(" and ".join(named), what, "", "without_effect", "hint")
     args = network_args(config)
-    plain = config.network.network_module in ("networks.lora", "networks.lora_fa", "networks.dylora")
+    module = config.network.network_module or ""
+    plain = module in NETWORKS and NETWORKS[module].low_rank
     if plain and trains_lora(config) and args.conv_alpha is not None and args.conv_dim is None:
         what = "conv_alpha has no effect, because there is no conv_dim"
         yield Problem("network_args", what, "", "without_effect", "hint")

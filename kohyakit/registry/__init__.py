@@ -10,65 +10,7 @@ from kohyakit.registry.optimizers import OPTIMIZERS
 from kohyakit.registry.schedules import SCHEDULERS
 from kohyakit.registry.table import Entry, Table
 
-__all__ = ["ALGORITHMS", "CAPTIONERS", "CHECKS", "NETWORKS", "OPTIMIZERS", "SCHEDULERS", "Entry", "Table"]
-
-
-NETWORKS = Table(
-    "network",
-    {
-        "networks.lora": Entry(
-            "kohyakit.networks.methods.lora:LoraNetwork", "LoRA, and LoCon with conv_dim",
-            arguments=("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "loraplus_lr_ratio",
-                       "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"),
-        ),
-        "lycoris.kohya": Entry(
-            "kohyakit.networks.lycoris:LycorisNetwork", "the networks of LyCORIS 3.x, chosen by algo", ("lycoris",)
-        ),
-        "networks.loha": Entry(
-            "kohyakit.networks.lycoris:LycorisNetwork", "sd-scripts' own LoHa, for SDXL",
-            arguments=("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "use_tucker", "exclude_patterns",
-                       "include_patterns", "network_reg_dims"),
-        ),
-        "networks.lokr": Entry(
-            "kohyakit.networks.lycoris:LycorisNetwork", "sd-scripts' own LoKr, for SDXL",
-            arguments=("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "use_tucker", "factor",
-                       "exclude_patterns", "include_patterns", "network_reg_dims"),
-        ),
-    },
-)  # fmt: skip
-
-_LAYERS = "algo preset conv_dim conv_alpha module_dropout train_norm"
-_MATRIX = f"{_LAYERS} rank_dropout rank_dropout_scale"
-_TUCKER = (
-    f"{_MATRIX} dropout use_tucker use_cp use_conv_cp disable_conv_cp use_scalar dora_wd wd_on_output bypass_mode "
-    "rs_lora"
-)
-
-# name: (class under networks/, help, what it takes from network_args)
-_ALGORITHMS = {
-    "lora": (
-        "locon:LoconLayer", "LoRA and LoCon: up times down",
-        f"{_TUCKER} loraplus_lr_ratio loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio",
-    ),
-    "loha": ("loha:LohaLayer", "two low-rank products, multiplied number by number", _TUCKER),
-    "lokr": (
-        "lokr:LokrLayer", "a Kronecker product of a small and a large matrix",
-        f"{_TUCKER} factor decompose_both full_matrix unbalanced_factorization",
-    ),
-    "full": ("full:FullLayer", "the whole difference, weights and biases: fine-tuning in a LoRA's file", _MATRIX),
-    "ia3": ("ia3:Ia3Layer", "a factor for each output or input of a layer", f"{_LAYERS} train_on_input"),
-}  # fmt: skip
-
-ALGORITHMS = Table(
-    "algo of LyCORIS",
-    {
-        name: Entry(
-            f"kohyakit.networks.methods.{target}", text, ("locon",) if name == "lora" else (),
-            arguments=tuple(arguments.split()),
-        )
-        for name, (target, text, arguments) in _ALGORITHMS.items()
-    },
-)  # fmt: skip
+__all__ = ["CAPTIONERS", "CHECKS", "OPTIMIZERS", "SCHEDULERS", "Entry", "Table"]
 
 
 CHECKS = Table(

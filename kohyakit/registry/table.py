@@ -77,11 +77,14 @@ class Table(Mapping[str, E]):
             cure = f"did you mean '{self._names[near[0]]}'?" if near else f"choose one of {', '.join(self)}"
             raise ConfigError(Problem("", f"unknown {self.kind} '{name}'", cure)) from None
 
-    def load(self, name: str) -> Any:
-        """Import the entry's object. Raises MissingExtra when its optional package is not installed."""
+    def load(self, name: str, which: str = "target") -> Any:
+        """Import what the entry names as its target, or in another field.
+
+        Raises MissingExtra when its optional package is not installed.
+        """
         canonical = self.canonical(name)
         entry = self._entries[canonical]
-        module, _, attribute = entry.target.partition(":")
+        module, _, attribute = getattr(entry, which).partition(":")
         try:
             return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:

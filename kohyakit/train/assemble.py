@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.arguments.adapters import adapter_settings
+from kohyakit.config.networks import NETWORKS
 from kohyakit.config.scripts import model_family
-from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_network_args
+from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.config.sections.training import TrainingConfig
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.augment import process_caption
@@ -23,9 +23,8 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
 from kohyakit.models.process import Process
-from kohyakit.networks.base import Network
-from kohyakit.networks.lycoris import LycorisNetwork
-from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings, read_lora, sizes_in
+from kohyakit.networks.base import Network, NetworkBuild
+from kohyakit.networks.methods.lora import arguments_of, read_lora
 from kohyakit.planning.lengths import learning_rates
 from kohyakit.planning.plan import Plan
 from kohyakit.train.callbacks import Progress
@@ -239,45 +238,20 @@ def _shared_text(config: TrainConfig, model: Model, datasets: Sequence[TrainData
 
 def _network(asked: NetworkConfig, model: Model, order: Order, *, text_encoder: bool) -> Network:
     """Layers are made for both models, as sd-scripts does, and those that are not trained dropped again."""
-    weights = asked.network_weights or ""
-    state = read_lora(Path(weights)) if weights else {}
-    sizes = sizes_in(state) if asked.dim_from_weights else None
-    settings = adapter_settings(asked, as_lycoris=order.follows_sd_scripts)
-    network: Network
-    if settings is not None:
-        network = LycorisNetwork.over(model, settings, order.fill)
-    else:
-        network = LoraNetwork.over(
-            model, _lora_settings(asked, scale_low=not order.follows_sd_scripts), order.fill, sizes
-        )
+    file = asked.network_weights or ""
+    weights = read_lora(Path(file)) if file else {}
+    build: NetworkBuild = NETWORKS.load(asked.module)
+    as_sd_scripts = order.follows_sd_scripts
+    network = build(model, asked, fill=order.fill, weights=weights, as_sd_scripts=as_sd_scripts)
     network.attach(text_encoder=text_encoder, unet=not asked.network_train_text_encoder_only)
-    if weights:
-        network.load_kohya_state(state, weights, alphas=sizes is not None or order.follows_sd_scripts)
+    if file:
+        network.load_kohya_state(weights, file, alphas=asked.dim_from_weights or as_sd_scripts)
     return network
-
-
-def _network_args(asked: NetworkConfig) -> NetworkArgs:
-    """A network that is made as a file has it takes no arguments, in sd-scripts too; check says which are set."""
-    return parse_network_args(() if asked.dim_from_weights else asked.network_args or ())
-
-
-def _lora_settings(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
-    arguments = _network_args(asked)
-    return LoraSettings(
-        dim=asked.rank,
-        alpha=asked.network_alpha,
-        conv_dim=arguments.conv_dim,
-        conv_alpha=1.0 if arguments.conv_alpha is None else arguments.conv_alpha,
-        dropout=None if asked.dim_from_weights else asked.network_dropout,
-        rank_dropout=arguments.rank_dropout,
-        module_dropout=arguments.module_dropout,
-        scale_low=scale_low,
-    )
 
 
 def parameter_groups(config: TrainConfig, trained: Trained) -> tuple[list[dict[str, Any]], list[str]]:
     """The optimizer's groups and their names. Raises ConfigError where every rate is 0."""
-    arguments = _network_args(config.network)
+    arguments = arguments_of(config.network)
     rates = learning_rates(config)
     groups, names = trained.parameter_groups(
         rates.text_encoder[0],

@@ -9,7 +9,9 @@ import pytest
 
 from kohyakit import registry
 from kohyakit.cli import COMMANDS, group
+from kohyakit.config import networks
 from kohyakit.config.families import MODELS
+from kohyakit.config.networks import ALGORITHMS, NETWORKS
 from kohyakit.config.rules import not_in_process as builtin
 from kohyakit.describe.names import TABLES, names_markdown
 
@@ -48,7 +50,7 @@ def test_the_summary_beside_a_command_is_a_sentence():
 
 
 def test_every_registry_is_in_the_names_page():
-    tables = [MODELS, *(value for value in vars(registry).values() if isinstance(value, registry.Table))]
+    tables = [MODELS, NETWORKS, ALGORITHMS, *(v for v in vars(registry).values() if isinstance(v, registry.Table))]
     assert {table.kind for table in tables} == {table.kind for _, table in TABLES}
     for table in tables:
         for name in table:
@@ -65,9 +67,9 @@ def test_training_lists_what_the_built_in_trainer_does_not_do():
     errors, hints = section.split("A hint")
     assert [name for name in builtin._CHANGES_RESULT if f"`{name}`" not in errors] == []
     assert [name for name in builtin._CHANGES_COMFORT if f"`{name}`" not in hints] == []
-    assert [name for name in registry.NETWORKS if f"`{name}`" not in errors] == []
-    assert [name for name in registry.ALGORITHMS if f"`{name}`" not in errors] == []
-    assert [name for name in registry.NETWORKS["networks.lora"].arguments if f"`{name}`" not in errors] == []
+    assert [name for name in networks.trained_here() if f"`{name}`" not in errors] == []
+    assert [name for name in ALGORITHMS if f"`{name}`" not in errors] == []
+    assert [name for name in NETWORKS["networks.lora"].here if f"`{name}`" not in errors] == []
 
 
 def test_every_page_is_in_the_index():

@@ -13,12 +13,12 @@ from types import MappingProxyType
 
 from kohyakit.config.arguments.network_args import NetworkArgs
 from kohyakit.config.arguments.network_modules import parse_network_args
+from kohyakit.config.networks import ALGORITHMS, NETWORKS
 from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.registry import ALGORITHMS
 
 LYCORIS = "lycoris.kohya"
-NATIVE = {"networks.loha": "loha", "networks.lokr": "lokr"}  # sd-scripts' own
+NATIVE = {module: entry.algo for module, entry in NETWORKS.items() if entry.algo}  # sd-scripts' own
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which network modules there are, which arguments each takes, and reading `network_args`."""
+"""Which of the arguments each network module takes, and reading `network_args`."""
 
 from __future__ import annotations
 
@@ -8,53 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 from kohyakit.config.arguments.network_args import NetworkArgs
+from kohyakit.config.networks import NETWORKS
 from kohyakit.config.param import Spec, specs
 from kohyakit.config.values import Unreadable, coerce
 from kohyakit.errors import Problem
 
-_PLUS = "loraplus_lr_ratio loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio"
-_CONV, _DROP = "conv_dim conv_alpha", "rank_dropout module_dropout"
-_BLOCKS = (
-    "block_dims block_alphas conv_block_dims conv_block_alphas down_lr_weight mid_lr_weight up_lr_weight "
-    "block_lr_zero_threshold"
-)
-_REG = "network_reg_lrs network_reg_dims"
-_LOHA = f"{_CONV} {_DROP} {_PLUS} {_REG} use_tucker exclude_patterns include_patterns verbose"
-
-# Which of the arguments each network module of sd-scripts (and LyCORIS) takes.
 MODULE_ARGS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        module: frozenset(names.split())
-        for module, names in {
-            "networks.lora": f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}",
-            "networks.lora_fa": f"{_CONV} {_DROP} {_BLOCKS}",
-            "networks.dylora": f"{_CONV} unit {_PLUS}",
-            "networks.oft": "enable_all_linear enable_conv",
-            "networks.oft_flux": "enable_all_linear",
-            "networks.loha": _LOHA,
-            "networks.lokr": f"{_LOHA} factor",
-            "networks.lora_flux": f"{_CONV} {_DROP} {_PLUS} {_REG} img_attn_dim txt_attn_dim img_mlp_dim txt_mlp_dim "
-            "img_mod_dim txt_mod_dim single_dim single_mod_dim in_dims train_double_block_indices "
-            "train_single_block_indices train_blocks split_qkv ggpo_sigma ggpo_beta train_t5xxl verbose",
-            "networks.lora_sd3": f"{_CONV} {_DROP} {_PLUS} context_attn_dim context_mlp_dim context_mod_dim x_attn_dim "
-            "x_mlp_dim x_mod_dim emb_dims train_block_indices split_qkv train_t5xxl verbose",
-            "networks.lora_lumina": f"{_CONV} {_DROP} {_PLUS} attn_dim mlp_dim mod_dim refiner_dim embedder_dims "
-            "train_blocks split_qkv verbose",
-            "networks.lora_hunyuan_image": f"{_CONV} {_DROP} {_PLUS} {_REG} split_qkv ggpo_sigma ggpo_beta verbose",
-            "networks.lora_anima": f"{_DROP} {_PLUS} {_REG} train_llm_adapter exclude_patterns include_patterns "
-            "verbose",
-            "lycoris.kohya": f"{_CONV} {_DROP} {_PLUS} algo preset factor dropout decompose_both use_tucker use_cp "
-            "use_conv_cp disable_conv_cp use_scalar rank_dropout_scale train_norm block_size constraint rescaled "
-            "dora_wd wd_on_output bypass_mode full_matrix rs_lora unbalanced_factorization train_on_input train_t5xxl",
-        }.items()
-    }
+    {module: frozenset(entry.arguments) for module, entry in NETWORKS.items()}
 )
-
-
-# Networks that know a rate for each text encoder; sd-scripts hands all others the first of several.
-SEVERAL_TEXT_RATES = frozenset(
-    {"networks.lora_flux", "networks.lora_sd3", "networks.lora_lumina", "networks.lora_anima"}
-)
+SEVERAL_TEXT_RATES = frozenset(module for module, entry in NETWORKS.items() if entry.several_rates)
 
 
 def NETWORK_ARG_SPECS() -> dict[str, Spec]:

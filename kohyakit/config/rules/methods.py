@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kohyakit.config.families import MODELS, in_group, is_unet
+from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -13,29 +14,15 @@ from kohyakit.config.rules.reading import (
     trains_lora,
 )
 from kohyakit.config.scripts import FINETUNE_SCRIPTS, TI_SCRIPTS
+from kohyakit.config.sections.network import MODULE_ARGS
 from kohyakit.config.train import TrainConfig
 from kohyakit.registry.optimizers import optimizer_entry
-
-_MODULE_FAMILY = {
-    "networks.lora_flux": ("flux",),
-    "networks.oft_flux": ("flux",),
-    "networks.lora_sd3": ("sd3",),
-    "networks.lora_hunyuan_image": ("hunyuan_image",),
-    "networks.lora_anima": ("anima",),
-    "networks.lora_lumina": ("lumina",),
-    "networks.lora": ("sd", "sdxl"),
-    "networks.lora_fa": ("sd", "sdxl"),
-    "networks.dylora": ("sd", "sdxl"),
-    "networks.oft": ("sd", "sdxl"),
-    "networks.loha": ("sdxl", "anima"),
-    "networks.lokr": ("sdxl", "anima"),
-}
 
 
 @rule("error")
 def network_of_another_family(config: TrainConfig) -> Finding:
     module, kind = config.network.network_module or "", family(config)
-    families = _MODULE_FAMILY.get(module, ())
+    families = NETWORKS[module].families if module in NETWORKS else ()
     if trains_lora(config) and families and kind and kind not in families:
         return f"network_module {module} does not fit {config.launch.script}", (
             "choose the script of the base model's family, or the network module that belongs to it"
@@ -52,7 +39,7 @@ def weights_for_dim_missing(config: TrainConfig) -> Finding:
 
 @rule("error")
 def block_count_wrong(config: TrainConfig) -> Finding:
-    if config.network.network_module not in ("networks.lora", "networks.lora_fa"):
+    if "block_dims" not in MODULE_ARGS.get(config.network.network_module or "", ()):
         return None
     args, wanted = network_args(config), MODELS[in_group(family(config)) or "sd1"].blocks
     weights = (args.down_lr_weight, args.mid_lr_weight, args.up_lr_weight)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from kohyakit.config import networks
 from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, adapter_settings
 from kohyakit.config.families import MODELS, titles_here, trained_here
+from kohyakit.config.networks import ALGORITHMS, NETWORKS
 from kohyakit.config.rules.reading import network_args
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.registry import ALGORITHMS, NETWORKS
 
 _ELSEWHERE = "train with --backend sd-scripts; taken out, it gives another LoRA"
 _OTHER_BACKEND = "train with --backend sd-scripts"
@@ -40,10 +41,10 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
         what = f"{config.launch.script} is not trained in process; the built-in trainer does LoRAs of {titles_here()}"
         return (Problem("script", what, _OTHER_BACKEND, "family_not_built_in"),)
     module = config.network.module
-    if module not in NETWORKS:
-        what = f"{module} is not trained in process; the built-in trainer does {', '.join(NETWORKS)}"
+    if module not in NETWORKS or not NETWORKS[module].target:
+        what = f"{module} is not trained in process; the built-in trainer does {', '.join(networks.trained_here())}"
         return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)
-    found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].arguments)
+    found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].here)
     return (*found, *_named(config), *_not_needed(config))
 
 

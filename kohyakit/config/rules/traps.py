@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kohyakit.config.families import is_unet
+from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -22,7 +23,7 @@ from kohyakit.registry import OPTIMIZERS
 from kohyakit.registry.optimizers import optimizer_entry
 
 _LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
-_OTHER_ALPHA = ("networks.oft", "networks.oft_flux")  # their alpha is no strength relative to the rank
+_OTHER_ALPHA = {module for module, entry in NETWORKS.items() if not entry.by_rank}
 
 
 @rule("warning")

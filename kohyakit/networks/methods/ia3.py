@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Draw
 from kohyakit.networks.rebuilt import Beside
-from kohyakit.planning.size.targets import Target, scales_inputs
+from kohyakit.planning.size.layers import Target
+from kohyakit.planning.size.shapes import scales_inputs
 
 
 class Ia3Layer(Beside):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Draw
 from kohyakit.networks.rebuilt import Rebuilt
-from kohyakit.planning.size.targets import Target, rank_and_alpha
+from kohyakit.planning.size.layers import Target
+from kohyakit.planning.size.targets import rank_and_alpha
 
 
 class LokrLayer(Rebuilt):

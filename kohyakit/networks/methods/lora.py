@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from kohyakit.config.arguments.adapters import lora_preset
+from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_network_args
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
 from kohyakit.models.weights import WeightFile
@@ -157,3 +158,30 @@ class LoraNetwork(Network):
                 cure = "give a LoRA of the same model family, under Kohya's names"
                 raise ConfigError(Problem("network_weights", what, cure))
         return network
+
+
+def build(
+    model: Model, asked: NetworkConfig, *, fill: Fill, weights: Mapping[str, Tensor], as_sd_scripts: bool
+) -> Network:
+    """See `networks.base.NetworkBuild`. With dim_from_weights it has the layers and ranks of the file."""
+    sizes = sizes_in(weights) if asked.dim_from_weights else None
+    return LoraNetwork.over(model, settings_of(asked, scale_low=not as_sd_scripts), fill, sizes)
+
+
+def arguments_of(asked: NetworkConfig) -> NetworkArgs:
+    """A network that is made as a file has it takes no arguments, in sd-scripts too; check says which are set."""
+    return parse_network_args(() if asked.dim_from_weights else asked.network_args or ())
+
+
+def settings_of(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
+    arguments = arguments_of(asked)
+    return LoraSettings(
+        dim=asked.rank,
+        alpha=asked.network_alpha,
+        conv_dim=arguments.conv_dim,
+        conv_alpha=1.0 if arguments.conv_alpha is None else arguments.conv_alpha,
+        dropout=None if asked.dim_from_weights else asked.network_dropout,
+        rank_dropout=arguments.rank_dropout,
+        module_dropout=arguments.module_dropout,
+        scale_low=scale_low,
+    )

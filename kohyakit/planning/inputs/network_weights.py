@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import network_args, trains_lora
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -19,7 +20,8 @@ from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.layers import Layer
 from kohyakit.planning.size.lora import Rank, lora_layers, lora_shapes, ranks
 
-MODULES = ("networks.lora", "networks.lora_fa")  # whose layers and tensors are known here
+# Plain LoRAs whose layers and tensors are known here; DyLoRA writes one file a rank.
+MODULES = tuple(module for module, entry in NETWORKS.items() if entry.low_rank and "unit" not in entry.arguments)
 _DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
 _FORMATS = {"F32": "<f", "F16": "<e", "F64": "<d"}
 # What only one family's files hold -> what they are.

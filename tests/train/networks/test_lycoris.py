@@ -12,7 +12,9 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from kohyakit.config.arguments.adapters import PRESETS, AdapterSettings, adapter_settings
-from kohyakit.config.arguments.network_modules import MODULE_ARGS
+from kohyakit.config.arguments.network_modules import MODULE_ARGS, NETWORK_ARG_SPECS
+from kohyakit.config.families import MODELS
+from kohyakit.config.networks import ALGORITHMS, NETWORKS, trained_here
 from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.train import TrainConfig
 from kohyakit.lora.weights.updates import method_of
@@ -24,8 +26,8 @@ from kohyakit.networks.lycoris import LycorisNetwork
 from kohyakit.networks.methods.norm import NormLayer
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.size.layers import NORM, Layer, Target
-from kohyakit.planning.size.targets import factors, targets, tensors_of
-from kohyakit.registry import ALGORITHMS, NETWORKS
+from kohyakit.planning.size.shapes import factors
+from kohyakit.planning.size.targets import targets, tensors_of
 from kohyakit.train.step.rng import KohyakitOrder
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 
@@ -452,8 +454,9 @@ def test_keys_and_shapes_are_those_of_a_recorded_loha(goldens: Path):
 
 
 def test_the_registry_has_what_check_accepts():
-    assert {"networks.lora", "lycoris.kohya", "networks.loha", "networks.lokr"} == set(NETWORKS)
+    assert {"networks.lora", "lycoris.kohya", "networks.loha", "networks.lokr"} == set(trained_here())
     assert all(issubclass(ALGORITHMS.load(name), Adapter) for name in ALGORITHMS)
     assert all(set(ALGORITHMS[name].arguments) <= MODULE_ARGS["lycoris.kohya"] for name in ALGORITHMS)
-    for name in NETWORKS:
-        assert set(NETWORKS[name].arguments) <= MODULE_ARGS[name]
+    for name, entry in NETWORKS.items():
+        assert set(entry.here) <= MODULE_ARGS[name] <= set(NETWORK_ARG_SPECS())
+        assert set(entry.families) <= {family.group for family in MODELS.values()}

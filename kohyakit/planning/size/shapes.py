@@ -1,0 +1,96 @@
+"""What a file holds of a layer, by algorithm of LyCORIS: ending -> shape; without torch.
+
+From these both the layer that is trained and the size before a training are made.
+"""
+
+from __future__ import annotations
+
+import math
+
+from kohyakit.config.arguments.adapters import AdapterSettings
+from kohyakit.planning.size.layers import Layer, Target
+
+Tensors = dict[str, tuple[int, ...]]
+
+
+def _kernel(layer: Layer) -> tuple[int, ...]:
+    return (layer.kernel, layer.kernel) if layer.kernel else ()
+
+
+def lora(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer, kernel = target.layer, _kernel(target.layer)
+    small = (1,) * len(kernel)
+    if settings.tucker and layer.kernel > 1:
+        return {
+            "alpha": (), "lora_down.weight": (rank, layer.inputs, *small),
+            "lora_mid.weight": (rank, rank, *kernel), "lora_up.weight": (layer.outputs, rank, *small),
+        }  # fmt: skip
+    return {
+        "alpha": (), "lora_down.weight": (rank, layer.inputs, *kernel), "lora_up.weight": (layer.outputs, rank, *small),
+    }  # fmt: skip
+
+
+def loha(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer, kernel = target.layer, _kernel(target.layer)
+    found: Tensors = {"alpha": ()}
+    for number in (1, 2):
+        if settings.tucker and layer.kernel > 1:
+            found[f"hada_t{number}"] = (rank, rank, *kernel)
+            found[f"hada_w{number}_a"] = (rank, layer.outputs)
+            found[f"hada_w{number}_b"] = (rank, layer.inputs)
+        else:
+            found[f"hada_w{number}_a"] = (layer.outputs, rank)
+            found[f"hada_w{number}_b"] = (rank, layer.inputs * math.prod(kernel))
+    return found
+
+
+def lokr(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer, kernel = target.layer, _kernel(target.layer)
+    rows, large_rows = factors(layer.outputs, settings.factor)
+    if settings.unbalanced:
+        rows, large_rows = large_rows, rows
+    columns, large_columns = factors(layer.inputs, settings.factor)
+    found: Tensors = {"alpha": ()}
+    if settings.decompose_both and rank < max(rows, columns) / 2 and not settings.full_matrix:
+        found |= {"lokr_w1_a": (rows, rank), "lokr_w1_b": (rank, columns)}
+    else:
+        found["lokr_w1"] = (rows, columns)
+    if settings.full_matrix or rank >= max(large_rows, large_columns) / 2:
+        found["lokr_w2"] = (large_rows, large_columns, *kernel)
+    elif settings.tucker and layer.kernel > 1:
+        found |= {
+            "lokr_t2": (rank, rank, *kernel), "lokr_w2_a": (rank, large_rows), "lokr_w2_b": (rank, large_columns),
+        }  # fmt: skip
+    else:
+        found |= {"lokr_w2_a": (large_rows, rank), "lokr_w2_b": (rank, large_columns * math.prod(kernel))}
+    return found
+
+
+def factors(length: int, factor: int) -> tuple[int, int]:
+    """Two whole numbers with this product, the smaller first: `factor` where it divides, else the nearest pair.
+
+    A factor of -1 asks for the most even pair. 128: 8, 16; with 4: 4, 32. 250 with 4: 2, 125.
+    """
+    if factor > 0 and length % factor == 0:
+        small, large = sorted((factor, length // factor))
+        return small, large
+    limit = length if factor < 0 else factor
+    small = max(one for one in range(1, math.isqrt(length) + 1) if length % one == 0 and one <= max(1, limit))
+    return small, length // small
+
+
+def full(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer = target.layer
+    found: Tensors = {"diff": (layer.outputs, layer.inputs, *_kernel(layer))}
+    return found | ({"diff_b": (layer.outputs,)} if target.bias else {})
+
+
+def ia3(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer = target.layer
+    length = layer.inputs if scales_inputs(target, settings) else layer.outputs
+    return {"weight": (1, length, 1, 1) if layer.kernel else (length,), "on_input": ()}
+
+
+def scales_inputs(target: Target, settings: AdapterSettings) -> bool:
+    """Whether (IA)^3 scales what goes into the layer, and not what comes out."""
+    return settings.on_input or target.path.endswith(settings.preset.on_input or ("\0",))
