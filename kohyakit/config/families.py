@@ -63,7 +63,8 @@ class FamilyEntry(Entry):
     of its text states. blocks: of its U-Net, as options count that give a number for each. original_names: a LoRA has
     its U-Net's layers under the names of the original code. kept: KiB a latent pixel (1/64 of an image pixel) that the
     U-Net keeps for the backward pass, plainly and with gradient checkpointing: then the inputs of its blocks only, and
-    the largest once more. records: of a model that predicts noise, and of one that predicts v.
+    the largest once more. records: of a model that predicts noise, and of one that predicts v. networks: modules that
+    fit it beside those whose own entries say so.
     """
 
     title: str = ""
@@ -84,6 +85,7 @@ class FamilyEntry(Entry):
     original_names: bool = False
     kept: tuple[int, int] = (0, 0)
     records: tuple[Record, ...] = ()
+    networks: tuple[str, ...] = ()
 
     @property
     def a_model(self) -> str:

@@ -23,7 +23,8 @@ from kohyakit.registry.optimizers import optimizer_entry
 def network_of_another_family(config: TrainConfig) -> Finding:
     module, kind = config.network.network_module or "", family(config)
     families = NETWORKS[module].families if module in NETWORKS else ()
-    if trains_lora(config) and families and kind and kind not in families:
+    also = MODELS[in_group(kind)].networks if kind else ()
+    if trains_lora(config) and families and kind and kind not in families and module not in also:
         return f"network_module {module} does not fit {config.launch.script}", (
             "choose the script of the base model's family, or the network module that belongs to it"
         )

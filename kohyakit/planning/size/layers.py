@@ -42,7 +42,7 @@ _SECTIONS = ("input_blocks", "middle_block", "output_blocks")
 class Layer:
     """A layer that is adapted.
 
-    name: in diffusers' terms, with dots. kernel: 0 for Linear, else the convolution's side.
+    name: in diffusers' terms, with dots. kernel: 0 for Linear, NORM for a normalisation, else the convolution's side.
     """
 
     name: str
@@ -55,18 +55,15 @@ class Layer:
 class Target:
     """A layer that is adapted. name: in the file. part: 0 for the U-Net, 1 and 2 for the text encoders.
 
-    kernel of the layer: 0 for Linear, NORM for a normalisation. path: its name in sd-scripts' model, with dots.
+    path: its name in sd-scripts' model, with dots. layer: of the model's own module. classes: of the modules around it,
+    as sd-scripts' models and LyCORIS' presets call them.
     """
 
     name: str
     part: int
     path: str
     layer: Layer
-
-    @property
-    def classes(self) -> set[str]:
-        """Of the modules around it."""
-        return {_CLASSES[word] for word in self.layer.name.split(".") if word in _CLASSES}
+    classes: frozenset[str] = frozenset()
 
     @property
     def bias(self) -> bool:
@@ -93,14 +90,19 @@ def targets(model: Architecture) -> Iterator[Target]:
     family = MODELS[model.family]
     for part, (text, shape) in enumerate(zip(family.texts, model.text_encoders, strict=True), start=1):
         for layer in text_layers(shape):
-            yield Target(f"{text.lora}_{layer.name.replace('.', '_')}", part, layer.name, layer)
+            yield _target(text.lora, part, layer.name, layer)
     found = sorted(_unet(model.unet, outer=not family.original_names), key=lambda layer: _place(layer.name))
     if not family.original_names:
         paths = [(layer.name, layer) for layer in found]
     else:
         paths = sorted(((sdxl_name(layer.name), layer) for layer in found), key=lambda one: _sdxl_place(one[0]))
     for path, layer in paths:
-        yield Target(f"lora_unet_{path.replace('.', '_')}", 0, path, layer)
+        yield _target("lora_unet", 0, path, layer)
+
+
+def _target(prefix: str, part: int, path: str, layer: Layer) -> Target:
+    classes = frozenset(_CLASSES[word] for word in layer.name.split(".") if word in _CLASSES)
+    return Target(f"{prefix}_{path.replace('.', '_')}", part, path, layer, classes)
 
 
 def _unet(shape: UNetShape, *, outer: bool) -> Iterator[Layer]:

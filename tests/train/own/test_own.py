@@ -1,0 +1,116 @@
+"""A model family and a network method of somebody's own train through the real trainer: one file and one entry each.
+
+Each trains in a process of its own, where its entry is made first, as a package of somebody's own would make it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+HERE = Path(__file__).resolve().parent
+
+FAMILY = """
+from kohyakit.config.families import MODELS, FamilyEntry, LatentSpace, Record
+MODELS.add("tiny_flow", FamilyEntry(
+    "tiny_flow:FAMILY", "a flow in miniature", title="Tiny Flow", trained="Tiny Flow", group="tiny_flow", flow=True,
+    scripts={"lora": "tiny_flow_train_network.py"}, latent=LatentSpace(channels=3, scale=2.0),
+    records=(Record("tiny_v1", "tiny-flow", 64),) * 2, networks=("networks.lora",),
+))
+"""
+METHOD = """
+from kohyakit.config.networks import ALGORITHMS, AlgorithmEntry
+ALGORITHMS.add("gain", AlgorithmEntry("gain:GainLayer", "a gain for each output", arguments=("algo", "preset"),
+    shapes="gain:shapes"))
+"""
+TRAIN = """
+import json, sys
+from kohyakit.config.read import read_values
+config, problems = read_values(json.loads(sys.argv[1]), "test")
+from kohyakit.planning.make import check_plan
+plan = check_plan(config)
+from kohyakit.train.callbacks import Callback
+from kohyakit.train.start import train_network
+losses = []
+class Listen(Callback):
+    def step(self, report):
+        losses.append(report.loss)
+run = train_network(config, progress=False, echo=lambda text: None, callbacks=[Listen()])
+told = plan.lora and [plan.lora.tensors, plan.lora.data_bytes, plan.lora.header_bytes]
+print(json.dumps({"status": run.status, "losses": losses, "told": told, "problems": [str(p) for p in plan.errors]}))
+"""
+
+
+def trained(entry: str, folder: Path, **values) -> tuple[dict, Path]:
+    """What a training in a fresh process tells, and its file."""
+    asked = {
+        "output_dir": str(folder / "out"), "output_name": "own", "resolution": "64,64", "caption_extension": ".txt",
+        "enable_bucket": False, "train_batch_size": 2, "max_train_steps": 3, "seed": 7, "learning_rate": 0.05,
+        "optimizer_type": "AdamW", "save_precision": "float", "max_data_loader_n_workers": 0, "network_dim": 2,
+        "network_train_unet_only": True, **values,
+    }  # fmt: skip
+    path = os.pathsep.join([str(HERE), *filter(None, (os.environ.get("PYTHONPATH"),))])
+    done = subprocess.run(
+        [sys.executable, "-c", entry + TRAIN, json.dumps(asked)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, cwd=HERE.parents[2], check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), folder / "out/own.safetensors"
+
+
+@pytest.fixture
+def grey(tmp_path: Path) -> Path:
+    """Two pictures of one grey: 200 of 255 is 0.5686 in [-1, 1]."""
+    folder = tmp_path / "img/1_grey"
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (64, 64), (200, 200, 200)).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text("grey", encoding="utf-8")
+    return folder.parent
+
+
+def test_a_family_of_ones_own_trains(tmp_path: Path, grey: Path) -> None:
+    """Latents are c = 2 × 0.5686 throughout. At s = 0.5 the model answers (c + n) / 2 where n - c is to be found, so
+    the loss is the mean of (1.5 c - 0.5 n)², which is 2.25 c² + 0.25 = 3.16, but for the noise drawn."""
+    model = tmp_path / "tiny.safetensors"
+    letters = torch.randn(128, 8, generator=torch.Generator().manual_seed(1))
+    save_file({"channels.weight": torch.eye(3), "caption.weight": torch.zeros(3, 8), "letters": letters}, model)
+    told, file = trained(
+        FAMILY, tmp_path, pretrained_model_name_or_path=str(model), train_data_dir=str(grey),
+        script="tiny_flow_train_network.py", network_module="networks.lora", min_timestep=500, max_timestep=500,
+    )  # fmt: skip
+    c = 2 * (200 / 127.5 - 1)
+    assert told["losses"][0] == pytest.approx(2.25 * c**2 + 0.25, rel=0.1)
+    assert (told["status"], len(told["losses"])) == ("finished", 3)
+    assert told["losses"][-1] < told["losses"][0]  # what is wrong is the brightness, which one weight mends
+    with safe_open(file, "pt") as weights:
+        assert {key.split(".")[0] for key in weights.keys()} == {"lora_unet_channels", "lora_unet_caption"}  # noqa: SIM118
+        assert weights.get_tensor("lora_unet_channels.lora_up.weight").abs().max() > 0
+        metadata = weights.metadata()
+    assert (metadata["ss_base_model_version"], metadata["modelspec.architecture"]) == ("tiny_v1", "tiny-flow/lora")
+
+
+def test_a_method_of_ones_own_trains_and_its_size_is_told(tmp_path: Path, tiny_model: Path, grey: Path) -> None:
+    told, file = trained(
+        METHOD, tmp_path, pretrained_model_name_or_path=str(tiny_model), train_data_dir=str(grey),
+        network_module="lycoris.kohya", network_args=["algo=gain", "preset=attn-mlp"],
+    )  # fmt: skip
+    assert (told["status"], told["problems"], len(told["losses"])) == ("finished", [], 3)
+    with safe_open(file, "pt") as weights:
+        held = {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+    assert {key.split(".")[1] for key in held} == {"gain"}
+    assert all(tensor.abs().max() > 0 for tensor in held.values())
+    header = int.from_bytes(file.read_bytes()[:8], "little")
+    tensors, data, _ = told["told"]
+    assert (len(held), file.stat().st_size - 8 - header) == (tensors, data)
