@@ -10,16 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from kohyakit.config.families import titles_here
-from kohyakit.errors import ConfigError, Problem
+from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.files import read_text
 from kohyakit.formats.weights import model_kind
+from kohyakit.formats.weights.model_kind import ModelKind
 from kohyakit.models.parts import fill, meta_text, meta_unet, meta_vae
-from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_family
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_kind
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 
-_ELSEWHERE = f"the built-in trainer takes {titles_here()}; train it with --backend sd-scripts"
 _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
           "text_encoder_2": "model"}  # fmt: skip
 _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -29,14 +28,21 @@ def read(
     path: Path, family: StableDiffusion, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
     """U-Net, text encoders and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
-    _check_index(path, family)
-    if (path / "unet" / "config.json").is_file():
-        _check_family(path, _config(path / "unet"), family)
+    if (kind := _kind(path)) is not None:
+        check_kind(path, kind, family)
     _check_parts(path, ("unet", *(kind.part.folder for kind in family.texts), *(("vae",) if with_vae else ())))
     unet = meta_unet(_config(path / "unet"))
     _fill(path / "unet", "U-Net", unet, _weights(path / "unet", mmap), dtype)
     texts = tuple(_read_text(path / kind.part.folder, kind, dtype=dtype, mmap=mmap) for kind in family.texts)
     return unet, texts, read_vae(path, dtype=dtype, mmap=mmap) if with_vae else None
+
+
+def _kind(path: Path) -> ModelKind | None:
+    """What kind of model it is; None for a folder that is not whole, which `_check_parts` says."""
+    try:
+        return model_kind.of_folder(path)
+    except KohyakitError:
+        return None
 
 
 def _read_text(path: Path, kind: TextKind, *, dtype: torch.dtype | None, mmap: bool) -> TextEncoder:
@@ -82,16 +88,6 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
     return (Problem(str(file), what, f"switch v_parameterization {wanted}", "prediction_type", "warning"),)
 
 
-def _check_index(path: Path, family: StableDiffusion) -> None:
-    """Is it a Stable Diffusion folder at all, and of this family? Raises ConfigError."""
-    index = path / "model_index.json"
-    kind = str(_json(index).get("_class_name", "")) if index.is_file() else ""
-    if (kind and not kind.startswith("StableDiffusion")) or kind.startswith("StableDiffusion3"):
-        raise ConfigError(Problem(str(path), f"is a model for {kind}", _ELSEWHERE, "wrong_model"))
-    if kind.startswith("StableDiffusionXL"):
-        check_family(path, "sdxl", family)
-
-
 def _check_parts(path: Path, parts: tuple[str, ...]) -> None:
     """Is everything in it? Raises ConfigError."""
     missing = [part for part in parts if not (path / part / "config.json").is_file()]
@@ -104,15 +100,6 @@ def _check_parts(path: Path, parts: tuple[str, ...]) -> None:
             Problem(str(path / part / "config.json"), "is missing", "download the model again", "incomplete_model")
             for part in missing
         )
-
-
-def _check_family(path: Path, unet_config: dict[str, Any], family: StableDiffusion) -> None:
-    """XL has sizes as conditions; 2.x has as many heads a block as its channels need, 1.x has 8 throughout."""
-    if unet_config.get("in_channels", 4) != 4:
-        what = f"takes {unet_config['in_channels']} channels, as inpainting models do; training needs the usual 4"
-        raise ConfigError(Problem(str(path), what, "give the model that makes whole pictures", "wrong_model"))
-    is_sd2 = model_kind.is_sd2(unet_config)
-    check_family(path, "sdxl" if unet_config.get("addition_embed_type") else "sd2" if is_sd2 else "sd1", family)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from kohyakit.config.families import titles_here
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats.weights import model_kind
 from kohyakit.models.parts import Origin, fill, meta_text, meta_unet, meta_vae
-from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_family
+from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_kind
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
@@ -22,31 +22,14 @@ from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 
-_ELSEWHERE = f"the built-in trainer takes {titles_here()}; train it with --backend sd-scripts"
-_FULL = "give the full checkpoint as the base model"
-# (what a tensor's name begins with, what such a file is, what to do)
-_FOREIGN = (
-    ("conditioner.embedders.", "is a part of a Stable Diffusion XL model without its U-Net", _FULL),
-    ("model.diffusion_model.joint_blocks.", "is a Stable Diffusion 3 model", _ELSEWHERE),
-    ("model.diffusion_model.double_blocks.", "is a Flux model", _ELSEWHERE),
-    ("double_blocks.", "is a Flux model", _ELSEWHERE),
-    ("lora_", "is a LoRA, not a base model", "give the model it was trained on, and this file as network_weights"),
-    ("unet.", "is a LoRA, not a base model", "give the model it was trained on"),
-    ("control_model.", "is a ControlNet, not a base model", "give the model it was made for"),
-    ("emb_params", "is a textual inversion embedding, not a base model", _FULL),
-    ("string_to_param", "is a textual inversion embedding, not a base model", _FULL),
-    ("down_blocks.", "is the U-Net of a diffusers folder alone", "give the folder that holds model_index.json"),
-    ("text_model.", "is the text encoder of a diffusers folder alone", "give the folder that holds model_index.json"),
-    ("encoder.", "is a VAE alone", "give it as vae, and a full checkpoint as the base model"),
-)
-
 
 def read(
     path: Path, family: StableDiffusion, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
     """U-Net, text encoders and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
-    check_kind(path, weights, family)
+    shapes = {key: weights.shape(key) for key in weights}
+    check_kind(path, model_kind.of_tensors(shapes), family)
     unet = read_unet(path, weights.strip(UNET_PREFIX), family, dtype)
     texts = tuple(read_text(path, _text_weights(weights, kind), kind, dtype) for kind in family.texts)
     vae = _vae(path, weights.strip(VAE_PREFIX), dtype) if with_vae else None
@@ -72,28 +55,6 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
         return ()
     what = "carries the mark of a v-prediction model, but the training would teach it 'epsilon'"
     return (Problem(str(path), what, "switch v_parameterization on", "prediction_type", "warning"),)
-
-
-def check_kind(path: Path, weights: WeightFile, family: StableDiffusion) -> None:
-    """Refuse a file that is another kind of model, saying which. Raises ConfigError."""
-    if any(key.startswith(UNET_PREFIX + "input_blocks.") for key in weights):
-        check_family(path, _family_of(path, weights), family)
-        return
-    for start, what, cure in _FOREIGN:
-        if any(key.startswith(start) for key in weights):
-            raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
-    what = f"holds no {family.title} model (no tensor begins with {UNET_PREFIX}input_blocks)"
-    raise ConfigError(Problem(str(path), what, _FULL, "wrong_model"))
-
-
-def _family_of(path: Path, weights: WeightFile) -> str:
-    """The family of a whole checkpoint, by the names of its text encoders' tensors. Raises ConfigError."""
-    if any(key.startswith("conditioner.embedders.1.") for key in weights):
-        return "sdxl"
-    if any(key.startswith("conditioner.embedders.") for key in weights):
-        what, cure = "is the refiner of Stable Diffusion XL", "give the base model, or one made from it"
-        raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
-    return "sd2" if any(key.startswith("cond_stage_model.model.") for key in weights) else "sd1"
 
 
 # --- U-Net ---------------------------------------------------------------------------------------
@@ -144,9 +105,6 @@ def read_unet(path: Path, weights: WeightFile, family: StableDiffusion, dtype: t
         config = unet_config(weights, family)
     except (KeyError, IndexError, ValueError) as error:
         raise missing_tensors(path, "U-Net", [str(error).strip("'")]) from error
-    if config["in_channels"] != 4:
-        what = f"takes {config['in_channels']} channels, as inpainting models do; training needs the usual 4"
-        raise ConfigError(Problem(str(path), what, "give the model that makes whole pictures", "wrong_model"))
     unet = meta_unet(config)
     origins = {name: Origin(unet_origin(name, config)) for name in unet.state_dict()}
     return _filled(path, "U-Net", unet, weights, origins, dtype)

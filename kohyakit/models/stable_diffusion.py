@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kohyakit.config.families import MODELS, LatentSpace, TextPart
+from kohyakit.config.families import MODELS, FamilyEntry, LatentSpace, TextPart, titles_here
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.formats.weights.model_kind import ModelKind
 from kohyakit.models.base import Model, ModelSource
 from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
 from kohyakit.models.parts import Origin, meta_text, meta_unet, meta_vae
@@ -128,15 +129,29 @@ def _not_transposed(origin: Callable[[str], Origin]) -> Callable[[str], Origin]:
     return lambda name: replace(origin(name), transposed=False)
 
 
-def check_family(path: Path, found: str, wanted: StableDiffusion) -> None:
-    """Refuse a model of another family, saying what to set. Raises ConfigError."""
-    if found == wanted.name:
-        return
-    mine = MODELS[found]
-    if mine.group != MODELS[wanted.name].group:
-        what, cure = f"is {mine.a_model}, but {wanted.title} is to be trained", f"set script = {mine.scripts['lora']}"
-        cure += " and v2 = true" if mine.v2 else ""
+def check_kind(path: Path, kind: ModelKind, wanted: StableDiffusion) -> None:
+    """Refuse what is no base model, or one of another family, saying what to set. Raises ConfigError."""
+    if kind.refiner:
+        what, cure = "is the refiner of Stable Diffusion XL", "give the base model, or one made from it"
+    elif not kind.family:
+        what, cure = kind.what, kind.cure
+    elif kind.family != wanted.name:
+        what, cure = _another_family(MODELS[kind.family], MODELS[wanted.name])
+    elif kind.channels != wanted.latent.channels:
+        usual = wanted.latent.channels
+        what = f"takes {kind.channels} channels, as inpainting models do; training needs the usual {usual}"
+        cure = "give the model that makes whole pictures"
     else:
-        what = f"is {mine.a_model}, but v2 is {'off' if mine.v2 else 'on'}"
-        cure = f"set v2 = {str(mine.v2).lower()}"
+        return
     raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
+
+
+def _another_family(found: FamilyEntry, wanted: FamilyEntry) -> tuple[str, str]:
+    """What to say of a model of another family, and what to do."""
+    if not found.target:
+        cure = f"the built-in trainer takes {titles_here()}; train it with --backend sd-scripts"
+        return f"is {found.a_model}", cure
+    if found.group != wanted.group:
+        cure = f"set script = {found.scripts['lora']}" + (" and v2 = true" if found.v2 else "")
+        return f"is {found.a_model}, but {wanted.title} is to be trained", cure
+    return f"is {found.a_model}, but v2 is {'off' if found.v2 else 'on'}", f"set v2 = {str(found.v2).lower()}"

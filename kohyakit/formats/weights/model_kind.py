@@ -17,6 +17,7 @@ _FULL = "give the full checkpoint as the base model"
 _INDEX = "give the folder that holds model_index.json"
 # What a tensor's name begins with, what such a file is, what to do.
 _NO_MODEL = (
+    ("conditioner.embedders.", "is a part of a Stable Diffusion XL model without its U-Net", _FULL),
     ("lora_", "is a LoRA, not a base model", "give the model it was trained on, and this file as network_weights"),
     ("lycoris_", "is a LoRA, not a base model", "give the model it was trained on, and this file as network_weights"),
     ("unet.", "is a LoRA, not a base model", "give the model it was trained on"),

@@ -244,7 +244,7 @@ ONE = torch.zeros(1)
         ("down_blocks.0.resnets.0.x", "give the folder that holds model_index.json"),
         ("control_model.input_blocks.0", "ControlNet"),
         ("emb_params", "textual inversion"),
-        ("something.else", "holds no Stable Diffusion 1.x model"),
+        ("something.else", "holds no model that is known here"),
     ],
 )
 def test_foreign_files_are_named_for_what_they_are(tmp_path: Path, name: str, said: str) -> None:
