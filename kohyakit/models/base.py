@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from kohyakit.config.families import MODELS, LatentSpace
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.conditioning import Conditioning
-from kohyakit.models.process import Process
+from kohyakit.models.noise.process import Process
 from kohyakit.models.text import TextEncoder
 from kohyakit.planning.inputs.missing import locate, looks_like_hub, similar
 from kohyakit.planning.size.layers import Target, adapted
@@ -59,6 +59,9 @@ class Family(Protocol):
         self, model: Model, prompts: Sequence[str], asked: ModelConfig, size: tuple[int, int]
     ) -> Conditioning:
         """The same for pictures of size (width, height) drawn from sample prompts, whose weights always count."""
+
+    def sampler(self, name: str, model: Model, asked: ModelConfig) -> Any:
+        """What denoises sample pictures, as diffusers' schedulers do it. Raises ConfigError for an unknown name."""
 
     def predict(self, model: Model, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """What the model makes of noisy latents, [B, C, H, W]."""
@@ -167,11 +170,11 @@ def load_model(
 
 def _places(path: str | Path, vae: str | Path | None) -> tuple[Path, Path | None]:
     """Both files or folders on disk. Raises ConfigError naming each that is missing."""
-    found: list[Path | None] = []
+    found: dict[str, Path] = {}
     problems: list[Problem] = []
     for option, value in (("pretrained_model_name_or_path", path), ("vae", vae)):
         try:
-            found.append(_find(value, option) if value else None)
+            found |= {option: _find(value, option)} if value else {}
         except ConfigError as error:
             problems += error.problems
     if not path:
@@ -179,7 +182,7 @@ def _places(path: str | Path, vae: str | Path | None) -> tuple[Path, Path | None
         problems.insert(0, Problem("pretrained_model_name_or_path", what, cure, "missing_model"))
     if problems:
         raise ConfigError(problems)
-    return found[0], found[1]
+    return found["pretrained_model_name_or_path"], found.get("vae")
 
 
 def _find(path: str | Path, option: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights.model_kind import ModelKind
 from kohyakit.models.base import Model, ModelSource
 from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
+from kohyakit.models.noise.process import Ddpm
+from kohyakit.models.noise.samplers import build_sampler
 from kohyakit.models.parts import Origin, meta_text, meta_unet, meta_vae
-from kohyakit.models.process import Ddpm
 from kohyakit.models.weights import WeightFile
 from kohyakit.planning.size import layers
 from kohyakit.planning.size.architecture import Architecture, Parameters, TextShape, unet_of_config
@@ -111,6 +112,10 @@ class StableDiffusion:
     ) -> Conditioning:
         return Conditioning(encode_weighted(model.text_encoder, prompts, asked.clip_skip))
 
+    def sampler(self, name: str, model: Model, asked: ModelConfig) -> Any:
+        to_noise_alone = asked.zero_terminal_snr and model.prediction_type == "v_prediction"
+        return build_sampler(name, model.prediction_type, zero_terminal_snr=to_noise_alone)
+
     def predict(self, model: Model, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         return model.unet(noisy, timesteps, conditioning.states).sample
 
@@ -122,7 +127,8 @@ def architecture_of(model: Model) -> Architecture:
     """The shape of a model in memory."""
     texts = (encoder.config for encoder in model.text_encoders)
     shapes = tuple(TextShape(c.num_hidden_layers, c.hidden_size, c.intermediate_size) for c in texts)
-    return Architecture(model.family.name, unet_of_config(model.unet.config), shapes, Parameters(0, 0, 0), known=True)
+    unet = unet_of_config(dict(cast(Any, model.unet.config)))
+    return Architecture(model.family.name, unet, shapes, Parameters(0, 0, 0), known=True)
 
 
 def _not_transposed(origin: Callable[[str], Origin]) -> Callable[[str], Origin]:

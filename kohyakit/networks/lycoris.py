@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from kohyakit.config.arguments.adapters import AdapterSettings, adapter_settings
+from kohyakit.config.arguments.adapters import AdapterSettings, settings_of
 from kohyakit.config.networks import ALGORITHMS
 from kohyakit.config.sections.network import NetworkConfig
-from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
 from kohyakit.networks.base import Fill, Network
 from kohyakit.networks.methods.norm import NormLayer
@@ -44,9 +43,5 @@ class LycorisNetwork(Network):
 def build(
     model: Model, asked: NetworkConfig, *, fill: Fill, weights: Mapping[str, Tensor], as_sd_scripts: bool
 ) -> Network:
-    """See `networks.base.NetworkBuild`. Raises ConfigError for settings that cannot be read."""
-    settings = adapter_settings(asked, as_lycoris=as_sd_scripts)
-    if settings is None:
-        what = f"{asked.network_module} is none of LyCORIS' modules"
-        raise ConfigError(Problem("network_module", what, "choose lycoris.kohya"))
-    return LycorisNetwork.over(model, settings, fill)
+    """See `networks.base.NetworkBuild`. Raises ConfigError for a preset nobody knows."""
+    return LycorisNetwork.over(model, settings_of(asked, as_lycoris=as_sd_scripts), fill)

@@ -22,7 +22,7 @@ from kohyakit.dataset.images import ImageRecord
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
-from kohyakit.models.process import Process
+from kohyakit.models.noise.process import Process
 from kohyakit.networks.base import Network, NetworkBuild
 from kohyakit.networks.methods.lora import arguments_of, read_lora
 from kohyakit.planning.lengths import learning_rates

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models import load_model
+from kohyakit.models.noise.samplers import build_sampler
 from kohyakit.networks.file import save_lora
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
-from kohyakit.train.output.sampling import build_sampler, sample_latents
+from kohyakit.train.output.sampling import sample_latents
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
-from kohyakit.models.process import scaled_linear_alphas_cumprod, signal_to_noise
+from kohyakit.models.noise.process import scaled_linear_alphas_cumprod, signal_to_noise
 from kohyakit.train.step.losses import (
     batch_loss,
     debiased_weight,

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
-from kohyakit.models.process import add_noise, sample_timesteps, scaled_linear_alphas_cumprod, velocity
+from kohyakit.models.noise.process import add_noise, sample_timesteps, scaled_linear_alphas_cumprod, velocity
 from kohyakit.train.step.noise import perturbed, pyramid_noise, sample_noise
 from kohyakit.train.step.rng import StepStream
 

@@ -48,18 +48,13 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "models/base.py:_places": ("no model",),
     "models/base.py:_find": ("a model on the hub", "a model that is not there"),
     "models/folder.py:notes": ("a v model trained as another",),
-    "models/base.py:check_family": ("a folder of SDXL",),
-    "models/folder.py:_check_index": ("a folder of Flux",),
+    "models/stable_diffusion.py:check_kind": ("a folder of SDXL",),
     "models/folder.py:_check_parts": ("a folder that is no model", "a folder without a config"),
-    "models/folder.py:_check_family": ("a folder of 9 channels",),
     "models/folder.py:_json": ("a vae without a config", "a config that is no JSON"),
     "models/folder.py:_weights": ("a folder without weights",),
     "models/folder.py:_fill": ("a folder with a tensor of another size",),
     "models/single_file.py:read_vae": ("a vae that is none",),
     "models/single_file.py:notes": ("a file marked as a v model",),
-    "models/single_file.py:check_kind": ("a LoRA as the model", "a file that is no model"),
-    "models/single_file.py:_family_of": ("a file of SDXL's refiner",),
-    "models/single_file.py:read_unet": ("a file of 9 channels",),
     "models/single_file.py:_filled": ("a file with a tensor of another size",),
     "models/weights.py:_unpickle": ("a pickle with code",),
     "models/weights.py:_broken": ("a file that is cut off",),
@@ -76,7 +71,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "train/own_code.py:load_class": (OWN + "it fails when it is imported",),
     "train/step/precision.py:precision_of": ("fp16 without a GPU",),
     "train/processes.py:Processes.__init__": ("fp16 without a GPU",),
-    "train/output/sampling.py:build_sampler": (TRAINS + "a sample that cannot be drawn is told, and ends nothing",),
+    "models/noise/samplers.py:build_sampler": (TRAINS + "a sample that cannot be drawn is told, and ends nothing",),
     "train/output/sampling.py:_check_finite": (TRAINS + "a sample became NaN",),
     "train/optimizers/schedulers.py:_rules": ("step rules that cannot be read",),
     "train/optimizers/schedulers.py:_problems": (
@@ -135,7 +130,9 @@ def test_the_reader_of_refusals_sees_them(tmp_path: Path) -> None:
 # cases that are no refusal of their own: the same one by another way, the registry's, or what check and train look at
 # together
 MORE = {
-    "a folder with v2", "a file of SDXL", "a file with v2", "a state that is not there", "a state of sd-scripts",
+    "a folder of Flux", "a folder of 9 channels", "a LoRA as the model", "a file that is no model",
+    "a file of SDXL's refiner", "a file of 9 channels", "a folder with v2", "a file of SDXL", "a file with v2",
+    "a state that is not there", "a state of sd-scripts",
     "a state without its parts", "a state that is damaged", "a state of another order", "a state beyond the end",
     "an image without a bucket", "an optimizer whose package is missing",
 }  # fmt: skip

@@ -20,8 +20,9 @@ from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import encode_weighted
+from kohyakit.models.noise.samplers import build_sampler
 from kohyakit.train.output import sampling
-from kohyakit.train.output.sampling import Drawing, build_sampler, draw_samples, sample_latents
+from kohyakit.train.output.sampling import Drawing, draw_samples, sample_latents
 
 # diffusers' schedulers hand torch tensors to numpy in a way that both mean to change
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
@@ -212,7 +213,7 @@ def test_samplers_have_sd_scripts_settings() -> None:
 
 def test_lms_is_adams_bashforth_on_an_even_grid() -> None:
     """Its classical coefficients: 1; 3/2, -1/2; 23/12, -16/12, 5/12; 55/24, -59/24, 37/24, -9/24."""
-    from kohyakit.train.output.linear_multistep import weights_of
+    from kohyakit.models.noise.linear_multistep import weights_of
 
     grid = np.arange(9.0, 0, -1)
     for order, expected in (

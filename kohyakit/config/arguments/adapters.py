@@ -103,7 +103,12 @@ class AdapterSettings:
 
 
 def adapter_settings(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSettings | None:
-    """What a config asks for; None for a network of another kind. Raises ConfigError for a preset nobody knows.
+    """What a config asks for; None for a network of another kind. See `settings_of`."""
+    return settings_of(asked, as_lycoris=as_lycoris) if asked.network_module in (LYCORIS, *NATIVE) else None
+
+
+def settings_of(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSettings:
+    """What a network of LyCORIS' kinds is made of. Raises ConfigError for a preset nobody knows.
 
     as_lycoris: with LyCORIS 3.x' mistakes: decompose_both=False counts as on, dropout, rank_dropout_scale and
     train_on_input are not looked at, and two gradients of LoHa are crossed.
@@ -112,7 +117,7 @@ def adapter_settings(asked: NetworkConfig, *, as_lycoris: bool = False) -> Adapt
     args = parse_network_args(asked.network_args or ())
     if module in NATIVE:
         return _native(asked, args, NATIVE[module], as_lycoris=as_lycoris)
-    return _lycoris(asked, args, as_lycoris=as_lycoris) if module == LYCORIS else None
+    return _lycoris(asked, args, as_lycoris=as_lycoris)
 
 
 def _lycoris(asked: NetworkConfig, args: NetworkArgs, *, as_lycoris: bool) -> AdapterSettings:

@@ -6,26 +6,23 @@ The mathematics and the random numbers are sd-scripts'; better than there, the L
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from kohyakit.config.sections.model import ModelConfig
-from kohyakit.errors import ConfigError, Problem, RunError
+from kohyakit.errors import Problem, RunError
 from kohyakit.files import in_place_of, is_link
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models.base import Model
-from kohyakit.models.process import BETAS, TRAIN_TIMESTEPS
 from kohyakit.train.out_of_memory import is_out_of_memory
 from kohyakit.train.step.placing import brought
 
@@ -35,23 +32,6 @@ if TYPE_CHECKING:
 FOLDER = "sample"
 INDEX = "samples.jsonl"
 _PLAIN = ModelConfig()
-
-# sample_sampler -> the scheduler's class, diffusers' save for LMS, and what it needs beyond the noise schedule.
-SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "pndm": ("PNDMScheduler", {}),
-    "lms": ("LinearMultistepScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpm_2": ("KDPM2DiscreteScheduler", {}),
-    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    # diffusers takes dpmsolver (without ++) only with this last sigma
-    "dpmsolver": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}),
-    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "dpmsingle": ("DPMSolverSinglestepScheduler", {}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,46 +168,6 @@ def _seed(seed: int | None) -> int:
     return seed
 
 
-def build_sampler(name: str, prediction_type: str = "epsilon", *, zero_terminal_snr: bool = False) -> Any:
-    """diffusers' scheduler for a sampler's name, on Stable Diffusion's noise schedule, set as sd-scripts sets it.
-
-    Names may carry the `k_` of old presets. DDIM and DDPM clip the picture they foresee to ±1. zero_terminal_snr: begin
-    at the last timestep, on the schedule rescaled to end in noise alone where the sampler can. Raises ConfigError.
-    """
-    key = name.lower().removeprefix("k_")
-    if key not in SAMPLERS:
-        cure = f"choose one of {', '.join(SAMPLERS)}"
-        raise ConfigError(Problem("sample_sampler", f"there is no sampler '{name}'", cure))
-    kind, settings = SAMPLERS[key]
-    sampler = _sampler_class(kind)
-    if zero_terminal_snr:
-        ending = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-        settings = settings | {key: ending[key] for key in ending.keys() & inspect.signature(sampler).parameters}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # diffusers would rather have dpmsolver++
-        scheduler = sampler(
-            num_train_timesteps=TRAIN_TIMESTEPS,
-            beta_start=BETAS[0],
-            beta_end=BETAS[1],
-            beta_schedule="scaled_linear",
-            prediction_type=prediction_type,
-            **settings,
-        )
-    if scheduler.config.get("clip_sample") is False:
-        scheduler.register_to_config(clip_sample=True)
-    return scheduler
-
-
-def _sampler_class(name: str) -> Any:
-    if name == "LinearMultistepScheduler":
-        from kohyakit.train.output.linear_multistep import LinearMultistepScheduler
-
-        return LinearMultistepScheduler
-    import diffusers
-
-    return getattr(diffusers, name)
-
-
 def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: ModelConfig = _PLAIN) -> Tensor:
     """Denoise from torch's generator as it stands: [1, C, height / 8, width / 8], float32, in the U-Net's scale.
 
@@ -235,8 +175,7 @@ def sample_latents(model: Model, prompt: SamplePrompt, sampler: str, asked: Mode
     """
     device, dtype = _device(model.unet), next(model.unet.parameters()).dtype
     guided = prompt.scale > 1.0
-    to_noise_alone = asked.zero_terminal_snr and model.prediction_type == "v_prediction"
-    scheduler = build_sampler(sampler, model.prediction_type, zero_terminal_snr=to_noise_alone)
+    scheduler = model.family.sampler(sampler, model, asked)
     scheduler.set_timesteps(prompt.sample_steps, device=device)
     wanted = [prompt.negative_prompt or "", prompt.prompt] if guided else [prompt.prompt]
     width, height = prompt.size

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
-from kohyakit.models.process import TRAIN_TIMESTEPS
+from kohyakit.models.noise.process import TRAIN_TIMESTEPS
 
 _SNR_LIMIT = 1000.0
 

@@ -14,9 +14,10 @@ from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError
 from kohyakit.formats.prompt_lines import SamplePrompt, parse_line
 from kohyakit.models import Model, build_meta, load_model
+from kohyakit.models.noise.samplers import build_sampler
 from kohyakit.networks.file import save_lora
 from kohyakit.networks.methods.lora import LoraNetwork, LoraSettings
-from kohyakit.train.output.sampling import Drawing, build_sampler, draw_samples, sample_latents
+from kohyakit.train.output.sampling import Drawing, draw_samples, sample_latents
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from torch import nn
 from kohyakit.config.families import MODELS
 from kohyakit.models import Model
 from kohyakit.models.conditioning import Conditioning
-from kohyakit.models.process import sample_timesteps
+from kohyakit.models.noise.process import sample_timesteps
 from kohyakit.planning.size.layers import Layer, Target
 
 WIDTH = 8

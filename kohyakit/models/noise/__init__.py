@@ -1,0 +1,1 @@
+"""What is done with noise: while training, and while pictures are drawn."""
