@@ -18,6 +18,7 @@ from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_ki
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
+from kohyakit.planning.size.architecture import unet_of_shapes
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
@@ -62,33 +63,22 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
 
 def unet_config(weights: WeightFile, family: StableDiffusion) -> dict[str, Any]:
     """The U-Net's configuration, read from tensor shapes (names below UNET_PREFIX)."""
-    downs = sorted(int(m[1]) for key in weights if (m := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight", key)))
-    layers = downs[0] - 1
-    starts = [1, *(index + 1 for index in downs)]
-    channels = tuple(weights.shape(f"input_blocks.{index}.0.in_layers.2.weight")[0] for index in starts)
-    crossed = [f"input_blocks.{index}.1.norm.weight" in weights for index in starts]
-    first = f"input_blocks.{starts[crossed.index(True)]}.1"
-    sizes = "label_emb.0.0.weight"
+    shape = unet_of_shapes({key: weights.shape(key) for key in weights})
+    crossed = [count > 0 for count in shape.transformers]
     return family.unet | {
-        "in_channels": weights.shape("input_blocks.0.0.weight")[1],
+        "in_channels": shape.inputs,
         "out_channels": weights.shape("out.2.weight")[0],
-        "block_out_channels": channels,
+        "block_out_channels": shape.channels,
         "down_block_types": tuple("CrossAttnDownBlock2D" if c else "DownBlock2D" for c in crossed),
         "up_block_types": tuple("CrossAttnUpBlock2D" if c else "UpBlock2D" for c in reversed(crossed)),
-        "layers_per_block": layers,
-        "cross_attention_dim": weights.shape(f"{first}.transformer_blocks.0.attn2.to_k.weight")[1],
-        "attention_head_dim": family.heads(channels),
-        "norm_num_groups": groups_of(channels),
-        "use_linear_projection": len(weights.shape(f"{first}.proj_in.weight")) == 2,
-        "transformer_layers_per_block": [_transformer_blocks(weights, f"input_blocks.{index}.1") for index in starts],
-        **({"projection_class_embeddings_input_dim": weights.shape(sizes)[1]} if sizes in weights else {}),
+        "layers_per_block": shape.layers_per_block,
+        "cross_attention_dim": shape.context,
+        "attention_head_dim": family.heads(shape.channels),
+        "norm_num_groups": groups_of(shape.channels),
+        "use_linear_projection": shape.linear_projection,
+        "transformer_layers_per_block": [max(1, count) for count in shape.transformers],  # as diffusers counts
+        **({"projection_class_embeddings_input_dim": shape.added} if shape.added else {}),
     }
-
-
-def _transformer_blocks(weights: WeightFile, place: str) -> int:
-    """How many blocks a transformer has; 1 where there is none, as diffusers counts."""
-    found = {key.split(".")[4] for key in weights if key.startswith(f"{place}.transformer_blocks.")}
-    return max(1, len(found))
 
 
 def groups_of(channels: tuple[int, ...]) -> int:

@@ -117,9 +117,9 @@ class Network(nn.Module):
     def attach(self, *, text_encoder: bool = True, unet: bool = True) -> None:
         """Put the wanted layers beside their models and drop the others: they are neither trained nor saved."""
         for wanted, names in ((text_encoder, self.text_encoder_names), (unet, self.unet_names)):
-            for name in list(names):
+            for name, layer in list(self.layers(names)):
                 if wanted:
-                    self.get_submodule(name).attach()
+                    layer.attach()
                 else:
                     delattr(self, name)
             if not wanted:
@@ -165,7 +165,7 @@ class Network(nn.Module):
             for _, layer in self.layers(names):
                 for end, parameter in layer.named_parameters():
                     (plus if ratio and end in layer.plus else plain).append(parameter)
-            for parameters, factor, suffix in ((plain, 1.0, ""), (plus, ratio, " plus")):
+            for parameters, factor, suffix in ((plain, 1.0, ""), (plus, ratio or 1.0, " plus")):
                 if parameters:
                     groups.append({"params": parameters, "lr": lr * factor if suffix else lr})
                     titles.append(title + suffix)
