@@ -14,8 +14,8 @@ from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.files import read_text
 from kohyakit.formats.weights import model_kind
 from kohyakit.formats.weights.model_kind import ModelKind
+from kohyakit.models.kinds import Kind, TextKind, check_kind
 from kohyakit.models.parts import fill, meta_text, meta_unet, meta_vae
-from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_kind
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 
@@ -25,7 +25,7 @@ _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_ou
 
 
 def read(
-    path: Path, family: StableDiffusion, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
+    path: Path, family: Kind, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
     """U-Net, text encoders and VAE (None without with_vae) of a folder. Raises ConfigError with all problems."""
     if (kind := _kind(path)) is not None:
@@ -34,7 +34,7 @@ def read(
     unet = meta_unet(_config(path / "unet"))
     _fill(path / "unet", "U-Net", unet, _weights(path / "unet", mmap), dtype)
     texts = tuple(_read_text(path / kind.part.folder, kind, dtype=dtype, mmap=mmap) for kind in family.texts)
-    return unet, texts, read_vae(path, dtype=dtype, mmap=mmap) if with_vae else None
+    return unet, texts, read_vae(path, family.vae, dtype=dtype, mmap=mmap) if with_vae else None
 
 
 def _kind(path: Path) -> ModelKind | None:
@@ -54,17 +54,15 @@ def _read_text(path: Path, kind: TextKind, *, dtype: torch.dtype | None, mmap: b
     return encoder
 
 
-def read_vae(path: Path, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
-    """A VAE from its own folder or from the vae/ of a whole model. Raises ConfigError."""
+def read_vae(path: Path, usual: dict[str, Any], *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
+    """A VAE from its own folder or from the vae/ of a whole model. usual: for one without a configuration."""
     place = path / "vae" if (path / "vae").is_dir() else path
-    return fill_vae(place, _weights(place, mmap), _config(place), dtype)
+    return fill_vae(place, _weights(place, mmap), _config(place) or usual, dtype)
 
 
-def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any] | None, dtype: torch.dtype | None) -> nn.Module:
-    """A VAE with diffusers' names. config: None takes the true SD configuration."""
-    from kohyakit.models.sd1 import VAE
-
-    vae = meta_vae(config or VAE)
+def fill_vae(path: Path, weights: WeightFile, config: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
+    """A VAE with diffusers' names."""
+    vae = meta_vae(config)
     _fill(path, "VAE", vae, weights.rename(_new_attention_name), dtype)
     return vae
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from kohyakit.config.families import MODELS
 from kohyakit.dataset.tokens import EOS
+from kohyakit.models.kinds import TextKind
 from kohyakit.models.parts import Origin
-from kohyakit.models.stable_diffusion import StableDiffusion, TextKind
+from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
 
 ENTRY = MODELS["sd1"]

@@ -18,9 +18,10 @@ from kohyakit.dataset.tokens import EOS
 from kohyakit.models import sd2
 from kohyakit.models.base import Model
 from kohyakit.models.conditioning import Conditioning, joined_states, tokenize
+from kohyakit.models.kinds import TextKind
 from kohyakit.models.parts import Origin
 from kohyakit.models.sd1 import TEXT, UNET, VAE, text_config
-from kohyakit.models.stable_diffusion import StableDiffusion, TextKind
+from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
 
 ENTRY = MODELS["sdxl"]

@@ -13,8 +13,9 @@ from torch import nn
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights import model_kind
+from kohyakit.models.folder import fill_vae
+from kohyakit.models.kinds import Kind, TextKind, check_kind
 from kohyakit.models.parts import Origin, fill, meta_text, meta_unet, meta_vae
-from kohyakit.models.stable_diffusion import StableDiffusion, TextKind, check_kind
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 from kohyakit.planning.inputs.original_names import unet_origin, vae_origin
@@ -25,7 +26,7 @@ VAE_PREFIX = "first_stage_model."
 
 
 def read(
-    path: Path, family: StableDiffusion, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
+    path: Path, family: Kind, *, dtype: torch.dtype | None, mmap: bool, with_vae: bool
 ) -> tuple[nn.Module, tuple[TextEncoder, ...], nn.Module | None]:
     """U-Net, text encoders and VAE (None without with_vae) of a checkpoint. Raises ConfigError."""
     weights = WeightFile(path, mmap=mmap)
@@ -33,19 +34,22 @@ def read(
     check_kind(path, model_kind.of_tensors(shapes), family)
     unet = read_unet(path, weights.strip(UNET_PREFIX), family, dtype)
     texts = tuple(read_text(path, _text_weights(weights, kind), kind, dtype) for kind in family.texts)
-    vae = _vae(path, weights.strip(VAE_PREFIX), dtype) if with_vae else None
+    vae = _vae(path, weights.strip(VAE_PREFIX), family.vae, dtype) if with_vae else None
     return unet, texts, vae
 
 
-def read_vae(path: Path, *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
-    """A VAE from its own file (original or diffusers names) or out of a full checkpoint. Raises ConfigError."""
+def read_vae(path: Path, usual: dict[str, Any], *, dtype: torch.dtype | None, mmap: bool) -> nn.Module:
+    """A VAE from its own file (original or diffusers names) or out of a full checkpoint. Raises ConfigError.
+
+    usual: what no tensor's shape tells.
+    """
     weights = WeightFile(path, mmap=mmap)
     if any(key.startswith(VAE_PREFIX) for key in weights):
         weights = weights.strip(VAE_PREFIX)
     if "encoder.conv_in.weight" not in weights or "decoder.conv_in.weight" not in weights:
         what = "holds no VAE (no tensor encoder.conv_in.weight)"
         raise ConfigError(Problem(str(path), what, "give a VAE file or folder as vae, or leave vae out", "wrong_model"))
-    return _vae(path, weights, dtype)
+    return _vae(path, weights, usual, dtype)
 
 
 def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
@@ -61,7 +65,7 @@ def notes(path: Path, prediction_type: str) -> tuple[Problem, ...]:
 # --- U-Net ---------------------------------------------------------------------------------------
 
 
-def unet_config(weights: WeightFile, family: StableDiffusion) -> dict[str, Any]:
+def unet_config(weights: WeightFile, family: Kind) -> dict[str, Any]:
     """The U-Net's configuration, read from tensor shapes (names below UNET_PREFIX)."""
     shape = unet_of_shapes({key: weights.shape(key) for key in weights})
     crossed = [count > 0 for count in shape.transformers]
@@ -90,7 +94,7 @@ def groups_of(channels: tuple[int, ...]) -> int:
     return 32 if common % 32 == 0 else gcd(common, 8)
 
 
-def read_unet(path: Path, weights: WeightFile, family: StableDiffusion, dtype: torch.dtype | None) -> nn.Module:
+def read_unet(path: Path, weights: WeightFile, family: Kind, dtype: torch.dtype | None) -> nn.Module:
     try:
         config = unet_config(weights, family)
     except (KeyError, IndexError, ValueError) as error:
@@ -122,14 +126,12 @@ def read_text(path: Path, weights: WeightFile, kind: TextKind, dtype: torch.dtyp
 # --- VAE -----------------------------------------------------------------------------------------
 
 
-def vae_config(weights: WeightFile) -> dict[str, Any]:
+def vae_config(weights: WeightFile, usual: dict[str, Any]) -> dict[str, Any]:
     """The VAE's configuration, read from tensor shapes (original names)."""
-    from kohyakit.models.sd1 import VAE
-
     blocks = 1 + max(int(m[1]) for key in weights if (m := re.match(r"encoder\.down\.(\d+)\.", key)))
     layers = len([key for key in weights if re.fullmatch(r"encoder\.down\.0\.block\.\d+\.conv1\.weight", key)])
     channels = tuple(weights.shape(f"encoder.down.{b}.block.0.conv1.weight")[0] for b in range(blocks))
-    return VAE | {
+    return usual | {
         "in_channels": weights.shape("encoder.conv_in.weight")[1],
         "out_channels": weights.shape("decoder.conv_out.weight")[0],
         "block_out_channels": channels,
@@ -141,13 +143,11 @@ def vae_config(weights: WeightFile) -> dict[str, Any]:
     }
 
 
-def _vae(path: Path, weights: WeightFile, dtype: torch.dtype | None) -> nn.Module:
+def _vae(path: Path, weights: WeightFile, usual: dict[str, Any], dtype: torch.dtype | None) -> nn.Module:
     if any(key.startswith("encoder.down_blocks.") for key in weights):
-        from kohyakit.models.folder import fill_vae
-
-        return fill_vae(path, weights, None, dtype)
+        return fill_vae(path, weights, usual, dtype)
     try:
-        config = vae_config(weights)
+        config = vae_config(weights, usual)
     except (KeyError, ValueError) as error:
         raise missing_tensors(path, "VAE", [str(error).strip("'")]) from error
     vae = meta_vae(config)

@@ -10,34 +10,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kohyakit.config.families import MODELS, FamilyEntry, LatentSpace, TextPart, titles_here
+from kohyakit.config.families import MODELS, LatentSpace
 from kohyakit.config.sections.model import ModelConfig
-from kohyakit.errors import ConfigError, Problem
-from kohyakit.formats.weights.model_kind import ModelKind
+from kohyakit.models import folder, single_file
 from kohyakit.models.base import Model, ModelSource
 from kohyakit.models.conditioning import Conditioning, encode_prompts, encode_weighted, tokenize
+from kohyakit.models.kinds import TextKind
 from kohyakit.models.noise.process import Ddpm
 from kohyakit.models.noise.samplers import build_sampler
 from kohyakit.models.parts import Origin, meta_text, meta_unet, meta_vae
-from kohyakit.models.weights import WeightFile
 from kohyakit.planning.size import layers
 from kohyakit.planning.size.architecture import Architecture, Parameters, TextShape, unet_of_config
 from kohyakit.planning.size.layers import Target
-
-
-@dataclass(frozen=True, slots=True)
-class TextKind:
-    """One text encoder of a family: its true size, and where its tensors are called what.
-
-    pad_token_id: what fills a prompt up to 77 tokens. read_config understands its shapes in a single file, origin
-    its names there.
-    """
-
-    part: TextPart
-    config: dict[str, Any]
-    pad_token_id: int
-    read_config: Callable[[WeightFile], dict[str, Any]]
-    origin: Callable[[str], Origin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +63,6 @@ class StableDiffusion:
 
         as_sd_scripts: take a text projection out of a single file the wrong way round.
         """
-        from kohyakit.models import folder, single_file
-
         kind, place = self, source.path or Path(source.name)
         if as_sd_scripts:
             kind = replace(kind, texts=tuple(replace(text, origin=_not_transposed(text.origin)) for text in kind.texts))
@@ -88,7 +70,7 @@ class StableDiffusion:
         unet, texts, own_vae = reader.read(place, kind, dtype=dtype, mmap=mmap, with_vae=source.vae is None)
         if source.vae is not None:
             vae_reader = folder if source.vae.is_dir() else single_file
-            own_vae = vae_reader.read_vae(source.vae, dtype=dtype, mmap=mmap)
+            own_vae = vae_reader.read_vae(source.vae, self.vae, dtype=dtype, mmap=mmap)
         prediction = "v_prediction" if v_parameterization else "epsilon"
         return Model(kind, unet, texts, own_vae, source, prediction, notes=reader.notes(place, prediction))
 
@@ -133,31 +115,3 @@ def architecture_of(model: Model) -> Architecture:
 
 def _not_transposed(origin: Callable[[str], Origin]) -> Callable[[str], Origin]:
     return lambda name: replace(origin(name), transposed=False)
-
-
-def check_kind(path: Path, kind: ModelKind, wanted: StableDiffusion) -> None:
-    """Refuse what is no base model, or one of another family, saying what to set. Raises ConfigError."""
-    if kind.refiner:
-        what, cure = "is the refiner of Stable Diffusion XL", "give the base model, or one made from it"
-    elif not kind.family:
-        what, cure = kind.what, kind.cure
-    elif kind.family != wanted.name:
-        what, cure = _another_family(MODELS[kind.family], MODELS[wanted.name])
-    elif kind.channels != wanted.latent.channels:
-        usual = wanted.latent.channels
-        what = f"takes {kind.channels} channels, as inpainting models do; training needs the usual {usual}"
-        cure = "give the model that makes whole pictures"
-    else:
-        return
-    raise ConfigError(Problem(str(path), what, cure, "wrong_model"))
-
-
-def _another_family(found: FamilyEntry, wanted: FamilyEntry) -> tuple[str, str]:
-    """What to say of a model of another family, and what to do."""
-    if not found.target:
-        cure = f"the built-in trainer takes {titles_here()}; train it with --backend sd-scripts"
-        return f"is {found.a_model}", cure
-    if found.group != wanted.group:
-        cure = f"set script = {found.scripts['lora']}" + (" and v2 = true" if found.v2 else "")
-        return f"is {found.a_model}, but {wanted.title} is to be trained", cure
-    return f"is {found.a_model}, but v2 is {'off' if found.v2 else 'on'}", f"set v2 = {str(found.v2).lower()}"

@@ -48,7 +48,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "models/base.py:_places": ("no model",),
     "models/base.py:_find": ("a model on the hub", "a model that is not there"),
     "models/folder.py:notes": ("a v model trained as another",),
-    "models/stable_diffusion.py:check_kind": ("a folder of SDXL",),
+    "models/kinds.py:check_kind": ("a folder of SDXL",),
     "models/folder.py:_check_parts": ("a folder that is no model", "a folder without a config"),
     "models/folder.py:_json": ("a vae without a config", "a config that is no JSON"),
     "models/folder.py:_weights": ("a folder without weights",),
