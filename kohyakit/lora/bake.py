@@ -123,7 +123,7 @@ def _origin_in_file(name: str, family: StableDiffusion, config: Mapping[str, obj
     kind = next((kind for kind in family.texts if kind.part.lora == prefix), None)
     try:
         origin = kind.origin(f"{path}.weight") if kind else None
-    except AttributeError:  # a name that no encoder has
+    except KeyError:  # a name that no encoder has
         return None
     return replace(origin, key=kind.part.prefix + origin.key) if kind and origin else None
 

@@ -48,8 +48,8 @@ def tokenize(
     pad_token_id: of the model's family, what stands after a prompt's end.
     """
     if weighted:
-        ids, weights = zip(*(weighted_chunks(prompt, max_token_length) for prompt in prompts), strict=True)
-        return Tokens(_padded(torch.tensor(ids), pad_token_id), torch.tensor(weights))
+        rows, weights = zip(*(weighted_chunks(prompt, max_token_length) for prompt in prompts), strict=True)
+        return Tokens(_padded(torch.tensor(rows), pad_token_id), torch.tensor(weights))
     ids = [chunks(encode(prompt), max_token_length) for prompt in prompts]
     return Tokens(_padded(torch.tensor(ids), pad_token_id))
 

@@ -24,11 +24,14 @@ _PLAIN = {
 
 
 def text_origin(key: str) -> Origin:
-    """Our name of a text encoder tensor -> OpenCLIP's, where q, k and v are thirds of one matrix."""
+    """Our name of a text encoder tensor -> OpenCLIP's, where q, k and v are thirds of one matrix. Raises KeyError."""
     key = key.removeprefix("text_model.")
     if key in _PLAIN:
         return Origin(_PLAIN[key])
-    number, inner, kind = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", key).groups()
+    found = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", key)
+    if found is None:
+        raise KeyError(key)
+    number, inner, kind = found.groups()
     block = f"transformer.resblocks.{number}"
     if inner in _LAYER:
         return Origin(f"{block}.{_LAYER[inner]}.{kind}")

@@ -45,8 +45,8 @@ class Adapter(nn.Module):
         self._hook: torch.utils.hooks.RemovableHandle | None = None
 
     @property
-    def layer(self) -> nn.Module:
-        """The model's own layer."""
+    def layer(self) -> Any:
+        """The model's own layer: Linear, convolution or normalisation."""
         return self._layer[0]
 
     def attach(self) -> None:

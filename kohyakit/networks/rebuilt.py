@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from kohyakit.planning.size.targets import rank_and_alpha, tensors_of
 class Beside(Adapter):
     """A layer with its settings, module dropout, and the operation of the layer that it stands beside."""
 
-    def __init__(self, layer: nn.Module, target: Target, settings: AdapterSettings) -> None:
+    def __init__(self, layer: Any, target: Target, settings: AdapterSettings) -> None:
         super().__init__(layer)
         self.settings = settings
         for ending, shape in tensors_of(target, settings).items():
@@ -67,8 +67,10 @@ class Rebuilt(Beside):
     """
 
     folded: ClassVar[tuple[str, ...]] = ()
+    scalar: Tensor
+    dora_scale: Tensor
 
-    def __init__(self, layer: nn.Module, target: Target, settings: AdapterSettings) -> None:
+    def __init__(self, layer: Any, target: Target, settings: AdapterSettings) -> None:
         super().__init__(layer, target, settings)
         rank, alpha = rank_and_alpha(target, settings)
         alpha = float(alpha or rank)

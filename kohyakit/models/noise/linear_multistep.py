@@ -10,9 +10,10 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 ORDER = 4
+_Euler: Any = EulerDiscreteScheduler  # whose lazy import hides its type
 
 
-class LinearMultistepScheduler(EulerDiscreteScheduler):
+class LinearMultistepScheduler(_Euler):
     """Euler's sigmas with a polynomial through the last four derivatives (Adams-Bashforth on an uneven grid).
 
     The same numbers as diffusers' LMSDiscreteScheduler, which integrates the polynomials numerically.

@@ -13,6 +13,8 @@ from kohyakit.networks.rebuilt import Beside
 class FullLayer(Beside):
     """Of no rank: what a LoRA approximates."""
 
+    diff: Tensor
+
     def draws(self) -> Iterator[Draw]:
         for parameter in self.parameters():
             yield Draw(parameter, "zero")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Draw
@@ -17,7 +18,9 @@ from kohyakit.planning.size.shapes import scales_inputs
 class Ia3Layer(Beside):
     """`weight` is the factor less 1. A bias is left as it is."""
 
-    def __init__(self, layer: nn.Module, target: Target, settings: AdapterSettings) -> None:
+    weight: Tensor
+
+    def __init__(self, layer: Any, target: Target, settings: AdapterSettings) -> None:
         super().__init__(layer, target, settings)
         self.scales_inputs = scales_inputs(target, settings)
         self.register_buffer("on_input", torch.tensor(int(self.scales_inputs), device=layer.weight.device))
@@ -25,7 +28,7 @@ class Ia3Layer(Beside):
     def draws(self) -> Iterator[Draw]:
         yield Draw(self.weight, "zero")
 
-    def _add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _add(self, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if self.left_out():
             return output
         if self.scales_inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kohyakit.networks.base import Draw
@@ -16,6 +16,9 @@ class LoconLayer(Rebuilt):
     """up(down(x)); the whole matrix is made only where DoRA needs it."""
 
     folded = ("lora_up.weight",)
+    lora_down: nn.Linear
+    lora_mid: nn.Linear
+    lora_up: nn.Linear
 
     def draws(self) -> Iterator[Draw]:
         down, up = self.lora_down.weight, self.lora_up.weight

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Draw
@@ -19,7 +20,7 @@ class LokrLayer(Rebuilt):
 
     folded = ("lokr_w1", "lokr_w1_a")
 
-    def __init__(self, layer: nn.Module, target: Target, settings: AdapterSettings) -> None:
+    def __init__(self, layer: Any, target: Target, settings: AdapterSettings) -> None:
         super().__init__(layer, target, settings)
         if hasattr(self, "lokr_w1") and hasattr(self, "lokr_w2"):
             self.set_strength(1.0, float(rank_and_alpha(target, settings)[0]))

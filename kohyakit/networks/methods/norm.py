@@ -14,6 +14,9 @@ from kohyakit.networks.rebuilt import Beside
 class NormLayer(Beside):
     """Beside a LayerNorm or a GroupNorm."""
 
+    w_norm: Tensor
+    b_norm: Tensor
+
     def draws(self) -> Iterator[Draw]:
         yield from (Draw(self.w_norm, "zero"), Draw(self.b_norm, "zero"))
 
