@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kohyakit.config.families import trained_here
+from kohyakit.registry.families import trained_here
 
 _FILE = click.Path(path_type=Path)
 _OUTPUT = click.option("-o", "--output", "target", type=_FILE, required=True, help="The file to write.")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from kohyakit.config.families import MODELS, in_group
+from kohyakit.registry.families import MODELS, in_group
 
 _TUNING = ("dreambooth", "finetune")  # the GUI's tabs for full training
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kohyakit.config.families import MODELS
-from kohyakit.config.networks import ALGORITHMS, NETWORKS, NetworkEntry
 from kohyakit.registry import CAPTIONERS, CHECKS, OPTIMIZERS, SCHEDULERS, Entry, Table
+from kohyakit.registry.families import MODELS
+from kohyakit.registry.networks import ALGORITHMS, NETWORKS, NetworkEntry
 
 TABLES: tuple[tuple[str, Table[Any]], ...] = (
     ("Model families, as `kohyakit train` loads them in process", MODELS),

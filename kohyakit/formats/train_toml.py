@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kohyakit.config.families import MODELS, group_of
 from kohyakit.config.param import Spec
 from kohyakit.config.read import nearest, read_values
 from kohyakit.config.scripts import FAMILIES, LORA_SCRIPTS, NO_SCRIPT_READS, ONLY_IN, SCRIPTS, reads
 from kohyakit.config.train import SPECS, Note, TrainConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.text import names, parse_toml, shorten, write_text
+from kohyakit.registry.families import MODELS, group_of
 
 OWN = "kohyakit"
 _SECTIONS = {

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from kohyakit import files
-from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.formats.weights.safetensors_header import TensorInfo
@@ -30,6 +29,7 @@ from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
 from kohyakit.networks.file import unwritable
 from kohyakit.planning.inputs.original_names import unet_origin
+from kohyakit.registry.families import MODELS
 
 _DTYPES = {
     "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64,

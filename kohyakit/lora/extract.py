@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import plain_layer
 from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.factors import Parts, take_apart_matrix
 from kohyakit.lora.weights.file import LoraFile
 from kohyakit.models import Model, load_model
+from kohyakit.registry.families import MODELS
 
 _LEAST = 1e-6  # of a weight's norm; a smaller difference is rounding
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kohyakit.config.families import MODELS
 from kohyakit.errors import Problem
 from kohyakit.formats.weights import safetensors_header
 from kohyakit.lora.readers import Reading, readings
@@ -25,6 +24,7 @@ from kohyakit.lora.weights.names import block_of, split_name
 from kohyakit.lora.weights.updates import input_width, is_sound, lora_factors, method_of, update_of
 from kohyakit.planning.size.architecture import standard
 from kohyakit.planning.size.lora import lora_layers
+from kohyakit.registry.families import MODELS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.seen import Seen, Whole, look
 from kohyakit.lora.weights.file import LoraFile
+from kohyakit.registry.families import MODELS
 
 READ, CHANGED, LOST = "read", "changed", "lost"
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from kohyakit.config.arguments.adapters import Preset, lora_preset
-from kohyakit.config.families import MODELS, LatentSpace
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.conditioning import Conditioning
@@ -19,6 +18,7 @@ from kohyakit.models.noise.process import Process
 from kohyakit.models.text import TextEncoder
 from kohyakit.planning.inputs.missing import locate, looks_like_hub, similar
 from kohyakit.planning.size.layers import Target, adapted
+from kohyakit.registry.families import MODELS, LatentSpace
 
 
 class Family(Protocol):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kohyakit.config.families import MODELS, FamilyEntry, TextPart, titles_here
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights.model_kind import ModelKind
 from kohyakit.models.parts import Origin
 from kohyakit.models.weights import WeightFile
+from kohyakit.registry.families import MODELS, FamilyEntry, TextPart, titles_here
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kohyakit.config.families import MODELS
 from kohyakit.dataset.tokens import EOS
 from kohyakit.models.kinds import TextKind
 from kohyakit.models.parts import Origin
 from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
+from kohyakit.registry.families import MODELS
 
 ENTRY = MODELS["sd1"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kohyakit.config.families import MODELS
 from kohyakit.models.kinds import TextKind
 from kohyakit.models.parts import Origin
 from kohyakit.models.sd1 import TEXT, UNET, VAE, heads_of
 from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
+from kohyakit.registry.families import MODELS
 
 ENTRY = MODELS["sd2"]
 

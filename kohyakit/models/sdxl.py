@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kohyakit.config.families import MODELS
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.dataset.tokens import EOS
 from kohyakit.models import sd2
@@ -23,6 +22,7 @@ from kohyakit.models.parts import Origin
 from kohyakit.models.sd1 import TEXT, UNET, VAE, text_config
 from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
+from kohyakit.registry.families import MODELS
 
 ENTRY = MODELS["sdxl"]
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kohyakit.config.families import MODELS, LatentSpace
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.models import folder, single_file
 from kohyakit.models.base import Model, ModelSource
@@ -22,6 +21,7 @@ from kohyakit.models.parts import Origin, meta_text, meta_unet, meta_vae
 from kohyakit.planning.size import layers
 from kohyakit.planning.size.architecture import Architecture, Parameters, TextShape, unet_of_config
 from kohyakit.planning.size.layers import Target
+from kohyakit.registry.families import MODELS, LatentSpace
 
 
 @dataclass(frozen=True, slots=True)

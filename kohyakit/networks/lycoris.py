@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from kohyakit.config.arguments.adapters import AdapterSettings, settings_of
-from kohyakit.config.networks import ALGORITHMS
 from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.models.base import Model
 from kohyakit.networks.base import Fill, Network
@@ -15,6 +14,7 @@ from kohyakit.networks.methods.norm import NormLayer
 from kohyakit.networks.rebuilt import Beside
 from kohyakit.planning.size.layers import NORM
 from kohyakit.planning.size.targets import wanted
+from kohyakit.registry.networks import ALGORITHMS
 
 
 class LycorisNetwork(Network):

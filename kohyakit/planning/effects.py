@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import network_args, own_folders, scheduler, scheduler_args, trains_lora
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
 from kohyakit.planning.saves import epoch_interval
 from kohyakit.registry import SCHEDULERS
+from kohyakit.registry.networks import NETWORKS
 from kohyakit.registry.schedules import schedule_entry
 
 if TYPE_CHECKING:

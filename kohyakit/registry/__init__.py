@@ -6,11 +6,13 @@ network, optimizer, scheduler, model family, audit check or captioner is one ent
 
 from __future__ import annotations
 
+from kohyakit.registry.families import MODELS
+from kohyakit.registry.networks import ALGORITHMS, NETWORKS
 from kohyakit.registry.optimizers import OPTIMIZERS
 from kohyakit.registry.schedules import SCHEDULERS
 from kohyakit.registry.table import Entry, Table
 
-__all__ = ["CAPTIONERS", "CHECKS", "OPTIMIZERS", "SCHEDULERS", "Entry", "Table"]
+__all__ = ["ALGORITHMS", "CAPTIONERS", "CHECKS", "MODELS", "NETWORKS", "OPTIMIZERS", "SCHEDULERS", "Entry", "Table"]
 
 
 CHECKS = Table(

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.scripts import model_family
 from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.config.sections.training import TrainingConfig
@@ -27,6 +26,7 @@ from kohyakit.networks.base import Network, NetworkBuild
 from kohyakit.networks.methods.lora import arguments_of, read_lora
 from kohyakit.planning.lengths import learning_rates
 from kohyakit.planning.plan import Plan
+from kohyakit.registry.networks import NETWORKS
 from kohyakit.train.callbacks import Progress
 from kohyakit.train.optimizers.build import BuiltOptimizer, build_optimizer, chosen_type
 from kohyakit.train.optimizers.schedulers import build_scheduler

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from kohyakit.config.families import MODELS, FamilyEntry, group_of, in_group, titles_here
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.scripts import BUCKET_STEPS, FAMILIES, SCRIPTS, model_family
 from kohyakit.errors import ConfigError
 from kohyakit.formats.gui.keys import FLAGS
 from kohyakit.formats.gui.keys import SCRIPTS as OF_TABS
 from kohyakit.registry import Table
+from kohyakit.registry.families import MODELS, FamilyEntry, group_of, in_group, titles_here
+from kohyakit.registry.networks import NETWORKS
 
 
 def test_programs_train_one_group_each() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohyakit.cli.views.terminal import severity
-from kohyakit.config.families import MODELS
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry.families import MODELS
 from kohyakit.words import cut, read_size, size
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kohyakit.lora.inspect import Inspection
     from kohyakit.lora.readers import Reading
     from kohyakit.lora.resize import Resized
-
 
 
 def chosen_rule(**asked: Any) -> tuple[str, float]:

@@ -10,7 +10,6 @@ import click
 
 from kohyakit.cli.views.terminal import COLOURS, near
 from kohyakit.cli.views.terminal import width as terminal_width
-from kohyakit.config.families import MODELS
 from kohyakit.config.rules import reading
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -18,6 +17,7 @@ from kohyakit.errors import Problem
 from kohyakit.planning.as_json import captions_of
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.plan import Plan
+from kohyakit.registry.families import MODELS
 from kohyakit.words import cells, count, cut, memory, padded
 
 _TITLE = 10

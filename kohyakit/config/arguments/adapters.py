@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from kohyakit.config.arguments.network_args import NetworkArgs
 from kohyakit.config.arguments.network_modules import parse_network_args
-from kohyakit.config.networks import ALGORITHMS, NETWORKS
 from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry.networks import ALGORITHMS, NETWORKS
 
 LYCORIS = "lycoris.kohya"
 NATIVE = {module: entry.algo for module, entry in NETWORKS.items() if entry.algo}  # sd-scripts' own

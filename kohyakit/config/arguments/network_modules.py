@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from kohyakit.config.arguments.network_args import NetworkArgs
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.param import Spec, specs
 from kohyakit.config.values import Unreadable, coerce
 from kohyakit.errors import Problem
+from kohyakit.registry.networks import NETWORKS
 
 MODULE_ARGS: Mapping[str, frozenset[str]] = MappingProxyType(
     {module: frozenset(entry.arguments) for module, entry in NETWORKS.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kohyakit.config.families import MODELS, in_group, is_unet
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -16,6 +14,8 @@ from kohyakit.config.rules.reading import (
 from kohyakit.config.scripts import FINETUNE_SCRIPTS, TI_SCRIPTS
 from kohyakit.config.sections.network import MODULE_ARGS
 from kohyakit.config.train import TrainConfig
+from kohyakit.registry.families import MODELS, in_group, is_unet
+from kohyakit.registry.networks import NETWORKS
 from kohyakit.registry.optimizers import optimizer_entry
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from kohyakit.config import networks
 from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, adapter_settings
-from kohyakit.config.families import MODELS, titles_here, trained_here
-from kohyakit.config.networks import ALGORITHMS, NETWORKS
 from kohyakit.config.rules.reading import network_args
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.registry import networks
+from kohyakit.registry.families import MODELS, titles_here, trained_here
+from kohyakit.registry.networks import ALGORITHMS, NETWORKS
 
 _ELSEWHERE = "train with --backend sd-scripts; taken out, it gives another LoRA"
 _OTHER_BACKEND = "train with --backend sd-scripts"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kohyakit.config.families import is_unet
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -20,6 +18,8 @@ from kohyakit.config.rules.reading import (
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.registry import OPTIMIZERS
+from kohyakit.registry.families import is_unet
+from kohyakit.registry.networks import NETWORKS
 from kohyakit.registry.optimizers import optimizer_entry
 
 _LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")

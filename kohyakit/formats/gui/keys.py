@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from kohyakit.config.families import MODELS
 from kohyakit.formats.text import names
+from kohyakit.registry.families import MODELS
 
 # family -> the check boxes that stand for it (the Finetune tab names SDXL's otherwise)
 FLAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kohyakit.config.families import MODELS
 from kohyakit.formats.other.carrying import Reading, Rule, Trainer, number, size
+from kohyakit.registry.families import MODELS
 
 _OPTIMIZERS = {
     "adam": "Adam", "adamw": "AdamW", "adamw8bit": "AdamW8bit", "adamw8": "AdamW8bit", "lion": "Lion",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kohyakit.config.families import MODELS
 from kohyakit.formats.other import onetrainer_lists
 from kohyakit.formats.other.carrying import Reading, Rule, Trainer, number, size
 from kohyakit.formats.text import names
 from kohyakit.registry import OPTIMIZERS
+from kohyakit.registry.families import MODELS
 
 # its model types -> the family, and v_parameterization
 _MODELS: Mapping[str, tuple[str, bool]] = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kohyakit.config.families import MODELS
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.formats.weights.header import Shapes
+from kohyakit.registry.families import MODELS
 
 UNET = "model.diffusion_model."
 _LARGEST_CONFIG = 8_000_000  # bytes

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kohyakit.config.families import MODELS, TextPart, group_of, in_group, is_unet
 from kohyakit.config.scripts import FAMILIES, FINETUNE_SCRIPTS, LORA_SCRIPTS, SCRIPTS, TI_SCRIPTS
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -21,6 +20,7 @@ from kohyakit.planning.inputs import model_tensors
 from kohyakit.planning.inputs.model_tensors import Wanted
 from kohyakit.planning.size import architecture as arch
 from kohyakit.planning.size.architecture import Architecture
+from kohyakit.registry.families import MODELS, TextPart, group_of, in_group, is_unet
 
 AGAIN = "take the full model, or download it again"
 _SDXL_LAYER = 11  # of the first text encoder, whose state is taken

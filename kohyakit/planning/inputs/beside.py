@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kohyakit.config.families import is_unet
 from kohyakit.config.scripts import FAMILIES
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -18,6 +17,7 @@ from kohyakit.planning.inputs.missing import files_beside_model, locate
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.inputs.state import network_in_state, state_problems
 from kohyakit.planning.size import architecture as arch
+from kohyakit.registry.families import is_unet
 
 
 def beside_the_model(

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kohyakit.config.networks import NETWORKS
 from kohyakit.config.rules.reading import network_args, trains_lora
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -19,6 +18,7 @@ from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.layers import Layer
 from kohyakit.planning.size.lora import Rank, lora_layers, lora_shapes, ranks
+from kohyakit.registry.networks import NETWORKS
 
 # Plain LoRAs whose layers and tensors are known here; DyLoRA writes one file a rank.
 MODULES = tuple(module for module, entry in NETWORKS.items() if entry.low_rank and "unit" not in entry.arguments)

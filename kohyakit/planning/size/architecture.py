@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kohyakit.config.families import MODELS, FamilyEntry, TextPart
 from kohyakit.formats.weights import header as weight_header
 from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.formats.weights.header import Shapes, below
 from kohyakit.formats.weights.model_kind import UNET, read_json
+from kohyakit.registry.families import MODELS, FamilyEntry, TextPart
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kohyakit.config.arguments.adapters import Preset
-from kohyakit.config.families import MODELS
 from kohyakit.planning.size.architecture import Architecture, TextShape, UNetShape
+from kohyakit.registry.families import MODELS
 
 NORM = -1  # as the kernel of a layer: a normalisation, which has one weight a channel
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kohyakit.config.families import MODELS
 from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Dataset
@@ -20,6 +19,7 @@ from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.planning.plan import BucketCount, MemoryEstimate
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.lora import LoraSize
+from kohyakit.registry.families import MODELS
 from kohyakit.registry.optimizers import optimizer_entry
 
 Loads = list[tuple[Dataset, tuple[BucketCount, ...]]]

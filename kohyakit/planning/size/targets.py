@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from kohyakit.config.arguments.adapters import AdapterSettings
-from kohyakit.config.networks import ALGORITHMS
 from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.planning.size import layers
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.layers import NORM, Target, named
 from kohyakit.planning.size.lora import LoraSize, size_of
 from kohyakit.planning.size.shapes import Tensors
+from kohyakit.registry.networks import ALGORITHMS
 
 Shapes = Callable[[Target, int, AdapterSettings], Tensors]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kohyakit import __version__
-from kohyakit.config.families import MODELS, Record
 from kohyakit.config.rules.reading import resolution
 from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Subset
+from kohyakit.registry.families import MODELS, Record
 from kohyakit.train.step.batches import TrainDataset
 
 # What sd-scripts keeps with no_metadata.

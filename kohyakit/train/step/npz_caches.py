@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kohyakit.config.families import group_of
 from kohyakit.dataset.images import ImageRecord
 from kohyakit.dataset.sizes import letterbox
 from kohyakit.files import writing
+from kohyakit.registry.families import group_of
 from kohyakit.train.step.batches import TrainImage
 
 _TEXT = ("hidden_state1", "hidden_state2", "pool2")

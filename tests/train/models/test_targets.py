@@ -11,12 +11,12 @@ pytest.importorskip("torch")
 
 from torch import nn
 
-from kohyakit.config.families import MODELS, trained_here
 from kohyakit.models import Model, build_meta, load_model
 from kohyakit.planning.size import layers
 from kohyakit.planning.size.architecture import read_architecture, standard
 from kohyakit.planning.size.layers import NORM, Target
 from kohyakit.planning.size.lora import lora_layers
+from kohyakit.registry.families import MODELS, trained_here
 
 OWNERS = {"Transformer2DModel", "ResnetBlock2D", "Downsample2D", "Upsample2D"}  # diffusers' classes
 TEXT = {"CLIPAttention", "CLIPSdpaAttention", "CLIPMLP"}

@@ -13,8 +13,6 @@ from torch import nn
 
 from kohyakit.config.arguments.adapters import PRESETS, AdapterSettings, adapter_settings
 from kohyakit.config.arguments.network_modules import MODULE_ARGS, NETWORK_ARG_SPECS
-from kohyakit.config.families import MODELS
-from kohyakit.config.networks import ALGORITHMS, NETWORKS, trained_here
 from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.train import TrainConfig
 from kohyakit.lora.weights.updates import method_of
@@ -28,6 +26,8 @@ from kohyakit.planning.make import make_plan
 from kohyakit.planning.size.layers import NORM, Layer, Target
 from kohyakit.planning.size.shapes import factors
 from kohyakit.planning.size.targets import targets, tensors_of
+from kohyakit.registry.families import MODELS
+from kohyakit.registry.networks import ALGORITHMS, NETWORKS, trained_here
 from kohyakit.train.step.rng import KohyakitOrder
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).resolve().parent
 
 FAMILY = """
-from kohyakit.config.families import MODELS, FamilyEntry, LatentSpace, Record
+from kohyakit.registry.families import MODELS, FamilyEntry, LatentSpace, Record
 MODELS.add("tiny_flow", FamilyEntry(
     "tiny_flow:FAMILY", "a flow in miniature", title="Tiny Flow", trained="Tiny Flow", group="tiny_flow", flow=True,
     scripts={"lora": "tiny_flow_train_network.py"}, latent=LatentSpace(channels=3, scale=2.0),
@@ -30,7 +30,7 @@ MODELS.add("tiny_flow", FamilyEntry(
 ))
 """
 METHOD = """
-from kohyakit.config.networks import ALGORITHMS, AlgorithmEntry
+from kohyakit.registry.networks import ALGORITHMS, AlgorithmEntry
 ALGORITHMS.add("gain", AlgorithmEntry("gain:GainLayer", "a gain for each output", arguments=("algo", "preset"),
     shapes="gain:shapes"))
 """

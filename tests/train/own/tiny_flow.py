@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from kohyakit.config.families import MODELS
 from kohyakit.models import Model
 from kohyakit.models.conditioning import Conditioning
 from kohyakit.models.noise.process import sample_timesteps
 from kohyakit.planning.size.layers import Layer, Target
+from kohyakit.registry.families import MODELS
 
 WIDTH = 8
 

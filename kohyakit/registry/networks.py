@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kohyakit.registry import Entry, Table
+from kohyakit.registry.table import Entry, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from kohyakit.registry import Entry, Table
+from kohyakit.registry.table import Entry, Table
 
 
 @dataclass(frozen=True, slots=True)
