@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
 
 from kohyakit.config.scripts import model_family
 from kohyakit.config.sections.network import NetworkConfig

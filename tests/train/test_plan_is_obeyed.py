@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
+from kohyakit.models.noise.process import Ddpm
 from kohyakit.planning.lengths import training_length
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Course, Start
@@ -29,8 +30,6 @@ from kohyakit.train.interruption import Interruption
 from kohyakit.train.processes import Processes
 from kohyakit.train.start import carry_out
 from kohyakit.train.step.batches import Batch, build_datasets
-from kohyakit.train.step.losses import signal_to_noise
-from kohyakit.train.step.noise import scaled_linear_alphas_cumprod
 from kohyakit.train.step.precision import precision_of
 from kohyakit.train.step.rng import KohyakitOrder
 from kohyakit.train.trainer import Trainer
@@ -63,8 +62,8 @@ class Dot(nn.Module):
 
 
 class Family:
-    def predict(self, unet: Dot, noisy: Tensor, timesteps: Tensor, told: Tensor) -> Tensor:
-        return noisy * unet.weight
+    def predict(self, model: Model, noisy: Tensor, timesteps: Tensor, told: Tensor) -> Tensor:
+        return noisy * model.unet.weight
 
 
 @dataclass
@@ -89,11 +88,10 @@ def of_one_number(config: TrainConfig, plan, accelerator, seed: int, echo, *, pr
     order.begin(datasets)
     groups, names = parameter_groups(config, dot)
     built, scheduler = make_optimizer(config, groups, plan.steps)
-    alphas = scaled_linear_alphas_cumprod()
     return Parts(
         seed, order, datasets, precision_of("no", None, full=False, no_half_vae=False, device=torch.device("cpu")),
-        Model(dot), NoPixels(), dot, built, accelerator.prepare(built.optimizer), scheduler, names, alphas,
-        signal_to_noise(alphas), False, lambda captions, sizes: torch.zeros(1),
+        Model(dot), NoPixels(), dot, built, accelerator.prepare(built.optimizer), scheduler, names,
+        Ddpm.of(config.model, torch.device("cpu")), False, lambda captions, sizes: torch.zeros(1),
     )  # fmt: skip
 
 
