@@ -10,6 +10,7 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
+from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import check_plan, make_plan
 from kohyakit.planning.plan import Plan
 from tests import stand_in
@@ -235,7 +236,7 @@ def test_nothing_at_all_is_findings_and_no_traceback() -> None:
     told = [problem.name for problem in plan.errors]
     assert {"images_missing", "base_model_missing", "output_dir_missing", "resolution_missing"} <= set(told)
     assert not {"no_folder", "no_resolution"} & set(told)  # nobody is told twice
-    json.dumps(plan.to_dict())
+    json.dumps(plan_data(plan))
 
 
 def test_findings_come_worst_first(project: Path) -> None:
@@ -254,7 +255,7 @@ def test_nothing_goes_back_into_the_config(project: Path) -> None:
 
 def test_as_data(project: Path) -> None:
     prompts = "a dog --w 70--h 640 --s 35 --n Anime\n"
-    data = json.loads(json.dumps(plan_of(project, sample_prompts=prompts, sample_at_first=True).to_dict()))
+    data = json.loads(json.dumps(plan_data(plan_of(project, sample_prompts=prompts, sample_at_first=True))))
     (note,) = data["samples"][0].pop("notes")
     assert note == "there is no space before '--h', so sd-scripts would drop it"
     assert data["samples"] == [

@@ -37,7 +37,7 @@ def check(
     from kohyakit.config.read import parse_assignments
     from kohyakit.errors import KohyakitError
     from kohyakit.formats import load
-    from kohyakit.planning.as_json import finding_data
+    from kohyakit.planning.as_json import finding_data, plan_data
     from kohyakit.planning.make import check_plan
     from kohyakit.planning.size.fitting import card_memory, parse_memory
 
@@ -56,7 +56,7 @@ def check(
     loaded = loaded.allowing(allow_code)
     plan = check_plan(loaded, decode=decode, backend=backend, vram=card)
     if as_json:
-        click.echo(json.dumps(plan.to_dict(), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(plan_data(plan), ensure_ascii=False, indent=2))
     else:
         show_plan(loaded, plan)
     sys.exit(1 if plan.errors else 0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from kohyakit.dataset.buckets import Bucket, Placement
 from kohyakit.dataset.images import ImageRecord
@@ -302,9 +301,3 @@ class Plan:
             )
 
         return replace(self, name=renamed(self.name), saves=named(self.saves), earlier=named(self.earlier))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data, for --json and for the run's record."""
-        from kohyakit.planning.as_json import plan_data
-
-        return plan_data(self)

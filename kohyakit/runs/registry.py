@@ -19,6 +19,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.fingerprint import Fingerprint, fingerprint
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import refuse_links
+from kohyakit.planning.as_json import plan_data
 from kohyakit.registry import OPTIMIZERS
 from kohyakit.runs import redact
 from kohyakit.runs.comparison.compare import changes, same_images
@@ -324,7 +325,7 @@ def _write_materials(run: Run, config: TrainConfig, plan: Plan | None, images: F
     named = clean.with_values(output_name=output_name(config, run.version))
     write_text(run.folder / CONFIG_FILE, redact.blot(train_toml.dumps(named), secrets))
     if plan is not None:
-        write_json(run.folder / PLAN_FILE, called(plan, run.version).to_dict())
+        write_json(run.folder / PLAN_FILE, plan_data(called(plan, run.version)))
 
 
 def _changes(parent: Run, run: Run, config: TrainConfig) -> tuple[str, ...]:

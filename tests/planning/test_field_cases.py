@@ -11,6 +11,7 @@ import pytest
 
 from kohyakit.errors import Problem
 from kohyakit.formats import load
+from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import check_plan
 from kohyakit.planning.plan import Plan
 
@@ -102,7 +103,7 @@ def test_regularisation_in_a_data_set_of_its_own(plan_of, goldens: Path) -> None
     (problem,) = [p for p in plan.findings if p.name == "regularisation_alone"]
     assert problem.severity == "warning"
     assert "data set 2" in problem.where
-    assert [(row["name"], row["images"], row.get("used")) for row in plan.to_dict()["subsets"]] == [
+    assert [(row["name"], row["images"], row.get("used")) for row in plan_data(plan)["subsets"]] == [
         ("body", 6, None),
         ("face", 6, 0),
     ]

@@ -13,6 +13,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
 from kohyakit.formats.weights import model_kind
+from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Plan
 from tests import stand_in
@@ -260,7 +261,7 @@ def test_dim_from_weights_takes_ranks_and_size_from_the_file(project: Path) -> N
     assert plan.lora is not None
     # rank x (inputs + outputs): 8 x (32 + 64) and 8 x (32 + 32)
     assert (plan.lora.modules, plan.lora.parameters) == (2, 8 * 96 + 8 * 64)
-    assert plan.to_dict()["lora"]["ranks"] == [8]
+    assert plan_data(plan)["lora"]["ranks"] == [8]
 
 
 @pytest.mark.parametrize("backend", ["kohyakit", "sd-scripts"])

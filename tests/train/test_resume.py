@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from kohyakit.errors import KohyakitError
+from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import check_plan
 from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train.callbacks import Quiet
@@ -160,7 +161,7 @@ def test_longer_epochs_than_before_are_trained_to_the_last_step(make_config, sta
     assert len(losses.heard) == 4
     with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
         assert file.metadata()["ss_steps"] == "13"
-    assert [row["file"] for row in check_plan(config).to_dict()["files"]] == ["tiny.safetensors"]
+    assert [row["file"] for row in plan_data(check_plan(config))["files"]] == ["tiny.safetensors"]
 
 
 def test_a_longer_training_follows_the_longer_schedule_at_once(make_config, state, tmp_path):
