@@ -91,7 +91,9 @@ def _look(
     rows = Rows(total, (name for check in measured for name in check.scores), settings.quick)
     if workers is None and total <= 2:
         workers = 1
-    opened = open_all(_tasks(tree, pairing), [c.measure for c in measured], quick=settings.quick, workers=workers)
+    opened = open_all(
+        _tasks(tree, pairing), [c.measure for c in measured if c.measure], quick=settings.quick, workers=workers
+    )
     with _shown(progress, total) as step:
         for count, one in enumerate(opened, start=1):
             if count == 1:
@@ -105,7 +107,8 @@ class _shown:
     """A progress bar on standard error, a person's own callback, or nothing."""
 
     def __init__(self, progress: bool | Progress, total: int) -> None:
-        self._progress, self._total, self._bar, self._at = progress, total, None, 0
+        self._progress, self._total, self._at = progress, total, 0
+        self._bar: Any = None
 
     def __enter__(self) -> Progress:
         if callable(self._progress):

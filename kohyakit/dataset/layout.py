@@ -233,8 +233,8 @@ def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get) -
 
 
 def _subset(folder: Path, get: Get) -> Subset:
-    def options(kind: type) -> Any:
-        return kind(**{name: get(name) for name in kind.__dataclass_fields__})
+    def options(kind: Any) -> Any:
+        return kind(**{one.name: get(one.name) for one in fields(kind)})
 
     repeats = get("num_repeats")
     return Subset(
@@ -317,18 +317,19 @@ def _from_file(config: TrainConfig, problems: list[Problem], *, in_process: bool
     """The data sets of a `dataset_config` file; train_data_dir and reg_data_dir are then not used."""
     from kohyakit.formats import dataset_toml
 
+    named = config.dataset.dataset_config or ""
     for option in ("train_data_dir", "reg_data_dir"):
         if config[option]:
             what = "it is not used, because dataset_config is set"
             problems.append(Problem(option, what, "remove one of the two", "folder_beside_dataset_config", "warning"))
     try:
-        tree = dataset_toml.read(config.dataset.dataset_config)
+        tree = dataset_toml.read(named)
     except KohyakitError as error:
         problems.extend(error.problems)
         return []
     problems.extend(tree.problems)
     if in_process:
-        problems.extend(_not_built_in(tree, shown(config.dataset.dataset_config)))
+        problems.extend(_not_built_in(tree, shown(named)))
     return list(_from_tree(tree, config, problems))
 
 

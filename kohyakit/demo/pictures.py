@@ -142,9 +142,9 @@ def _statue(image: Image, rng: random.Random) -> None:
         fill=robe,
     )  # fmt: skip
     for fold in range(9):
-        x = centre + unit * (fold - 4) * 0.3
+        across = centre + unit * (fold - 4) * 0.3
         pen.line(
-            (centre + (x - centre) * 0.35, height - unit * 5.8, x, height - unit * 1.7),
+            (centre + (across - centre) * 0.35, height - unit * 5.8, across, height - unit * 1.7),
             fill=_shade(robe, rng.uniform(0.6, 0.9)),
             width=6,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from kohyakit.resources import clip_vocabulary
 
@@ -57,10 +58,11 @@ def write_tiny_model(folder: Path, seed: int = 0, *, layers: int = 2) -> Path:
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = {
+        text: dict[str, Any] = dict(TEXT)
+        parts: dict[str, Any] = {
             "unet": UNet2DConditionModel(**{**UNET, "layers_per_block": layers}),
             "vae": AutoencoderKL(**VAE),
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**TEXT)),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**text)),
         }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
@@ -73,7 +75,8 @@ def write_frame(folder: Path) -> None:
     from diffusers import DDPMScheduler
 
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    DDPMScheduler(**noise, steps_offset=1, clip_sample=False).save_pretrained(folder / "scheduler")
+    scheduler: Any = DDPMScheduler(**noise, steps_offset=1, clip_sample=False)
+    scheduler.save_pretrained(folder / "scheduler")
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir(parents=True, exist_ok=True)
     for name in ("vocab.json", "merges.txt"):

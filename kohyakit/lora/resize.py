@@ -94,7 +94,7 @@ def resize(
     wide = {name for name, layer in found.layers.items() if _is_wide(layer)}
     limit = {name: conv_rank or most if name in wide else most for name in found.layers}
     if rule == "size":
-        ranks = _within(found.layers, limit, int(amount), torch.finfo(dtype).bits // 8)
+        ranks = _within(found.layers, limit, int(amount), dtype.itemsize)
     done = []
     for name, layer in found.layers.items():
         if (parts := _apart(layer)) is None:

@@ -63,7 +63,7 @@ def _drawn_part(rgb: np.ndarray) -> tuple[int, int, int, int] | None:
     if (np.abs(edge - ground) <= _EVEN).mean() < 0.9:
         return None
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    away = cv2.subtract(cv2.absdiff(grey, np.full_like(grey, ground)), _DRAWN)
+    away = cv2.subtract(cv2.absdiff(grey, np.full_like(grey, ground)), np.full_like(grey, _DRAWN))
     box = []
     for axis in (1, 0):
         weight = np.concatenate([[0.0], away.sum(axis=axis, dtype=float).cumsum()])
@@ -80,7 +80,8 @@ def same_drawing(pairs: np.ndarray, sketches: np.ndarray, close: Mapping[int, by
 
     pairs: [whole, part, window, position] x [n]. close: by row, see closer.
     """
-    return np.array([_same(*pair, sketches, close) for pair in pairs.T.tolist()], dtype=bool)
+    rows = pairs.T.tolist()
+    return np.array([_same(i, j, window, place, sketches, close) for i, j, window, place in rows], dtype=bool)
 
 
 def _same(i: int, j: int, window: int, position: int, sketches: np.ndarray, close: Mapping[int, bytes]) -> bool:

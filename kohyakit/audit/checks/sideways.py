@@ -92,7 +92,7 @@ def _slopes(luma: np.ndarray) -> np.ndarray:
 
     framed = cv2.copyMakeBorder(luma, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
     found = cv2.absdiff(framed[2:], framed[:-2])
-    found[1:-1] *= np.float32(0.5)
+    found[1:-1] = found[1:-1] * np.float32(0.5)
     return found
 
 

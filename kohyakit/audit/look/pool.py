@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 from kohyakit.audit.look.facts import Opened, Task
 from kohyakit.audit.look.opening import Measure, crashed, open_safely
@@ -77,10 +77,20 @@ class _Worker:
     answered: bool = False
     late: bool = False
 
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.complaints):
+        for stream in (self.stdin, self.stdout, self.complaints):
             with contextlib.suppress(OSError):
                 stream.close()
 
@@ -163,16 +173,16 @@ class _Crew:
         )
         self._workers[number] = _Worker(process, complaints)
         with contextlib.suppress(OSError):  # where it died at once, the first reading says so
-            send(process.stdin, self._setup)
+            send(self._workers[number].stdin, self._setup)
         return self._workers[number]
 
     def _until_answered(self, worker: _Worker, number: int) -> _Worker:
         """Hand over what is pending and pass its results on; a fresh worker when this one died on a file."""
         try:
             tasks = list(worker.pending)
-            send(worker.process.stdin, [[task] for task in tasks] if worker.careful else [tasks])
+            send(worker.stdin, [[task] for task in tasks] if worker.careful else [tasks])
             while worker.pending:
-                for opened in receive(worker.process.stdout):
+                for opened in receive(worker.stdout):
                     worker.pending.popleft()
                     self._done.put(opened)
                 worker.since, worker.answered = time.monotonic(), True

@@ -14,19 +14,19 @@ import pickle
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 MEMORY_LIMIT = 12 << 30  # bytes of address space; one hostile file must not take the machine down
 _LENGTH = struct.Struct("<Q")
 
 
-def send(stream: BinaryIO, thing: Any) -> None:
+def send(stream: IO[bytes], thing: Any) -> None:
     data = pickle.dumps(thing, protocol=pickle.HIGHEST_PROTOCOL)
     stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """The next thing. Raises EOFError at the end."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:

@@ -20,6 +20,10 @@ _SHOWN = 40  # signs of a caption that a plan shows
 class NotMended(ValueError):
     """What is wrong, and what to do, in two parts."""
 
+    def __init__(self, what: str, cure: str) -> None:
+        super().__init__(what, cure)
+        self.what, self.cure = what, cure
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionMend:
@@ -42,7 +46,7 @@ def recodings(report: AuditReport, aside: Mapping[Path, Path]) -> Iterator[Capti
         try:
             yield CaptionMend(path, path, True, _recoding(report.root, path))
         except NotMended as error:
-            yield Problem(_name(report.root, path), *error.args, severity="warning")
+            yield Problem(_name(report.root, path), error.what, error.cure, severity="warning")
 
 
 def renamings(report: AuditReport, moved: Mapping[Path, Path]) -> Iterator[CaptionMend | Problem]:
@@ -63,7 +67,7 @@ def renamings(report: AuditReport, moved: Mapping[Path, Path]) -> Iterator[Capti
             reason = f"{why}; {_recoding(report.root, path)}" if recode else why
             yield CaptionMend(path, target, recode, reason)
         except NotMended as error:
-            yield Problem(_name(report.root, path), *error.args, severity="warning")
+            yield Problem(_name(report.root, path), error.what, error.cure, severity="warning")
 
 
 def recoded(data: bytes) -> bytes:

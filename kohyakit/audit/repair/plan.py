@@ -139,7 +139,8 @@ class _Planner:
         """Texts before the images, which may take their captions along; names after them, by where they lie then."""
         moved = {step.path: step.target for step in self.steps}
         aside = {step.path: step.target for step in self.steps if step.kind == "quarantine"}
-        before, after = [], []
+        before: list[Step] = []
+        after: list[Step] = []
         for mends, steps in ((recodings(report, aside), before), (renamings(report, moved), after)):
             for mend in mends:
                 if isinstance(mend, CaptionMend):

@@ -118,7 +118,9 @@ def _edited_since(journal: Journal) -> list[tuple[Path, Path]]:
     found = []
     for record in journal.records:
         made = record.get("made")
-        for move in record["moves"] if isinstance(made, dict) else ():
+        if not isinstance(made, dict):
+            continue
+        for move in record["moves"]:
             path = journal.root / move["target"]
             if move["target"] in made and path.is_file() and _digest(path.read_bytes()) != made[move["target"]]:
                 found.append((path, journal.root / move["source"]))

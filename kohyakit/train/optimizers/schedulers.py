@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kohyakit.config.arguments.key_values import parse_key_values
 from kohyakit.config.rules.arguments import schedule_argument_problems
 from kohyakit.config.sections.optimizer import OptimizerConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry import SCHEDULERS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Field of a Schedule -> the argument of lr_scheduler_args that sets it.
 _ARGUMENTS = {
@@ -56,7 +59,7 @@ class Schedule:
         """From the options of a run of `total` steps; a float warm-up or decay is a share of them."""
         settings = parse_key_values(options.lr_scheduler_args, "lr_scheduler_args")
         ratio, least = options.lr_scheduler_min_lr_ratio, settings.get("min_lr")
-        if ratio is None and _is_rate(least) and options.learning_rate:
+        if ratio is None and least is not None and _is_rate(least) and options.learning_rate:
             ratio = least / options.learning_rate
         return cls(
             total=total,
@@ -263,12 +266,14 @@ def _adafactor(optimizer: Any, shape: Schedule, initial_lr: float) -> Any:
     class ReportedRate(AdafactorSchedule):
         """The rate of each group as a number; a group that made no step yet, or not this time, keeps one too."""
 
-        def get_lr(self) -> list[float]:
-            rates = []
+        def get_lr(self) -> list[float | Tensor]:
+            rates: list[float | Tensor] = []
             for group, before in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 stepped = next((p for p in group["params"] if self.optimizer.state.get(p)), None)
-                state = self.optimizer.state.get(stepped)
-                rates.append(before if stepped is None else float(self.optimizer._get_lr(group, state)))
+                if stepped is None:
+                    rates.append(before)
+                else:
+                    rates.append(float(optimizer._get_lr(group, optimizer.state.get(stepped))))
             return rates
 
     return ReportedRate(optimizer, initial_lr)

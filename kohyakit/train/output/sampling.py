@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +146,8 @@ def _strength(network: nn.Module | None, multiplier: float | None) -> Iterator[N
     if network is None or multiplier is None:
         yield
         return
-    before = [(layer, layer.multiplier) for layer in network.modules() if hasattr(layer, "multiplier")]
+    layers: list[Any] = [layer for layer in network.modules() if hasattr(layer, "multiplier")]
+    before = [(layer, layer.multiplier) for layer in layers]
     try:
         for layer, _ in before:
             layer.multiplier = multiplier
@@ -207,7 +208,8 @@ def _decode(model: Model, latents: Tensor) -> Image:
 
     device, dtype = _device(model.vae), next(model.vae.parameters()).dtype
     with torch.autocast(device.type, enabled=False):
-        pixels = model.vae.decode(latents.to(device, dtype) / model.vae_scale).sample
+        vae: Any = model.vae
+        pixels = vae.decode(latents.to(device, dtype) / model.vae_scale).sample
     _check_finite(pixels, "the VAE gave NaN", "set no_half_vae = true, or give another vae")
     pixels = (pixels.float() / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).cpu()
     return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,4 +176,5 @@ def _write(path: Path, arrays: Mapping[str, Tensor]) -> None:
     import numpy as np
 
     with writing(path, sync=False) as file:
-        np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in arrays.items()})
+        kept: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+        np.savez(file, **kept)
