@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from kohyakit.config.train import TrainConfig
     from kohyakit.runs.run import Run
 
 
@@ -80,35 +81,30 @@ def train(
     overrides = parse_assignments(assignments)
     settings = load(config, overrides=overrides, dataset_config=dataset_config, command=command)
     settings = settings.allowing(allow_code)
+    told: dict[str, Any] = {"version": run_version, "parent": parent, "note": note}
     if backend == "sd-scripts" or print_command:
         from kohyakit.launch import sd_scripts
 
-        run = sd_scripts.run(
-            settings,
-            directory,
-            python=python,
-            print_command=print_command,
-            version=run_version,
-            parent=parent,
-            note=note,
-        )
+        run = sd_scripts.run(settings, directory, python=python, print_command=print_command, **told)
     else:
-        from kohyakit.train import ahead
-        from kohyakit.train.start import train_network
-
-        if not allow_code:  # a class of one's own may want anything
-            ahead.spare(*ahead.UNUSED)
-        try:
-            run = train_network(
-                settings, skip_bad_images=skip_bad_images, progress=not quiet, version=run_version, parent=parent,
-                note=note,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            sys.exit(130)
+        told |= {"skip_bad_images": skip_bad_images, "progress": not quiet}
+        run = _in_process(settings, own_code=bool(allow_code), **told)
     if run is not None and run.status == "interrupted":
         sys.exit(130)
     if run is not None:
         _judge(run)
+
+
+def _in_process(settings: TrainConfig, *, own_code: bool, **asked: Any) -> Run | None:
+    from kohyakit.train import ahead
+    from kohyakit.train.start import train_network
+
+    if not own_code:  # a class of one's own may want anything
+        ahead.spare(*ahead.UNUSED)
+    try:
+        return train_network(settings, **asked)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _judge(run: Run) -> None:
