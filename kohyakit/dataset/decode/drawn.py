@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DRAWN = 0.45  # share of the even parts in colours from which a picture is drawn
 _BAND, _LEAST_WIDE = 32, 160  # rows and least columns of a piece that is looked at
 _GOLDEN = 0.618  # of the width: the next piece is that much further on, which leaves no column out
+_MOST = 600_000  # pixels that are looked at; of 1,266 photos and 1,980 drawings none is judged otherwise by more
 _SMALLEST = 8
 _CONTRAST = 48  # levels from the darkest to the brightest even place; in less, a photo's run together as well
 _OWN, _GROUND = 3, 12  # levels beside the commonest that are the same, and that grain and light make of it
@@ -42,15 +43,17 @@ def is_drawn(rgb: np.ndarray) -> bool:
 
 
 def _pieces(rgb: np.ndarray) -> np.ndarray:
-    """The green of a sixth of the picture, one piece below the other: uint8 [rows, columns].
+    """The green of a sixth of the picture, of a large one of less, one piece below the other: uint8 [rows, columns].
 
-    A piece of every band of rows, each from other columns, so that a sky's levels still run into each other.
+    Pieces of bands of rows all over it, each from other columns, so that a sky's levels still run into each other.
     """
     import numpy as np
 
     height, width = rgb.shape[:2]
     wide = min(width, max(_LEAST_WIDE, width // 6))
     bands = range(0, max(1, height - _BAND + 1), _BAND)
+    every = -(-len(bands) * _BAND * wide // _MOST)
+    bands = bands[every // 2 :: every]
     lefts = [round((number * _GOLDEN) % 1 * (width - wide)) for number in range(len(bands))]
     pieces = [rgb[top : top + _BAND, left : left + wide, 1] for top, left in zip(bands, lefts, strict=True)]
     return np.concatenate(pieces)
