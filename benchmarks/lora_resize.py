@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from kohyakit.lora.resize import resize
+from kohyakit.lora.resize import Shrink, resize
 from kohyakit.planning.size.architecture import standard
 from kohyakit.planning.size.lora import lora_layers, lora_shapes
 
@@ -72,7 +72,7 @@ def main() -> None:
         sizes = write(path, 64)
         megabytes = path.stat().st_size / 2**20
         began, used = time.perf_counter(), time.process_time()
-        peak = peak_of(lambda: resize(path, Path(folder) / "16.safetensors", rule="rank", amount=16))
+        peak = peak_of(lambda: resize(path, Path(folder) / "16.safetensors", Shrink(16)))
         seconds, used = time.perf_counter() - began, time.process_time() - used
     print(f"{len(sizes)} layers, rank 64 -> 16, {megabytes:.0f} MiB: {seconds:.1f} s, {used:.1f} s of processor time")
     print(f"peak memory above the start: {peak:.0f} MiB, {peak / megabytes:.1f} times the file")

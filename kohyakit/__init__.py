@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AuditReport": "kohyakit.audit.report.report",
-    "Caption": "kohyakit.dataset.caption",
+    "Caption": "kohyakit.dataset.captions.caption",
     "ConfigError": "kohyakit.errors",
     "DatasetError": "kohyakit.errors",
     "KohyakitError": "kohyakit.errors",

@@ -5,7 +5,7 @@ import streamlit as st
 from kohyakit.dashboard.pages import caption_desk
 from kohyakit.dashboard.pages import captions as captioning
 from kohyakit.dashboard.pages.caption_model import ask_a_model
-from kohyakit.dashboard.pages.page import choose_part, nothing, open_page
+from kohyakit.dashboard.pages.parts.page import choose_part, nothing, open_page
 from kohyakit.dataset.editing.captions import caption_files
 
 opened = open_page("Captions")

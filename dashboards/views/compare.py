@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import compare as comparing
-from kohyakit.dashboard.pages.page import choose_part, nothing, open_page, pick_runs
+from kohyakit.dashboard.pages.parts.page import choose_part, nothing, open_page, pick_runs
 
 opened = open_page("Compare")
 if not opened.runs:

@@ -5,7 +5,7 @@ import streamlit as st
 from kohyakit.dashboard.pages import captions as captioning
 from kohyakit.dashboard.pages import data_set as auditing
 from kohyakit.dashboard.pages import mend as mending
-from kohyakit.dashboard.pages.page import choose_part, nothing, open_page
+from kohyakit.dashboard.pages.parts.page import choose_part, nothing, open_page
 
 opened = open_page("Data set")
 left, right = st.columns([3, 1], vertical_alignment="bottom")

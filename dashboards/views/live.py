@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import live as watching
-from kohyakit.dashboard.pages.page import open_page
+from kohyakit.dashboard.pages.parts.page import open_page
 
 opened = open_page("Live")
 

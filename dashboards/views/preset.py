@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import preset as presetting
-from kohyakit.dashboard.pages.page import nothing, open_page
+from kohyakit.dashboard.pages.parts.page import nothing, open_page
 from kohyakit.dashboard.read.preset import judge
 
 opened = open_page("Preset")

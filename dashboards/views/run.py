@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import one_run
-from kohyakit.dashboard.pages.page import choose_part, nothing, open_page
+from kohyakit.dashboard.pages.parts.page import choose_part, nothing, open_page
 
 opened = open_page("Run")
 if not opened.runs:

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages import widgets
-from kohyakit.dashboard.pages.page import keep_pick, nothing, open_page
+from kohyakit.dashboard.pages.parts import widgets
+from kohyakit.dashboard.pages.parts.page import keep_pick, nothing, open_page
 from kohyakit.dashboard.read import store
 from kohyakit.dashboard.read.rows import rows_text, told
 from kohyakit.dashboard.read.search import filtered

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kohyakit.dashboard.pages import samples as sampling
-from kohyakit.dashboard.pages.page import choose_part, nothing, open_page, pick_runs
+from kohyakit.dashboard.pages.parts.page import choose_part, nothing, open_page, pick_runs
 from kohyakit.dashboard.read.samples import samples_of, strengths
 
 opened = open_page("Samples")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kohyakit.dataset.caption import Caption
+from kohyakit.dataset.captions.caption import Caption
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -158,15 +158,17 @@ def resize(
     size: str | None,
     target: Path,
     precision: str | None,
+    overwrite: bool,
     **asked: Any,
 ) -> None:
     """Write FILE with fewer directions in each layer; what is kept of the updates is told."""
     from kohyakit.cli.views.lora import chosen_rule, show_resized
+    from kohyakit.lora.resize import Shrink
     from kohyakit.lora.resize import resize as run
     from kohyakit.lora.weights.file import dtype_of
 
     rule, amount = chosen_rule(rank=rank, sv_fro=keep, sv_cumulative=cumulative, sv_ratio=ratio, size=size)
-    done = run(file, target, rule=rule, amount=amount, dtype=dtype_of(precision), **asked)
+    done = run(file, target, Shrink(amount, rule, **asked), dtype=dtype_of(precision), overwrite=overwrite)
     show_resized(file, target, done)
 
 
@@ -180,12 +182,13 @@ def resize(
 @click.option("--clamp", type=click.FloatRange(0, 1), help="Cut numbers at this quantile; sd-scripts takes 0.99.")
 @_OUTPUT
 @_OVERWRITE
-def extract(tuned: Path, base: Path, target: Path, **asked: Any) -> None:
+def extract(tuned: Path, base: Path, target: Path, family: str, overwrite: bool, **kept: Any) -> None:
     """Write what the model TUNED adds to BASE as a LoRA."""
     from kohyakit.cli.views.lora import show_errors
+    from kohyakit.lora.extract import Kept
     from kohyakit.lora.extract import extract as run
 
-    done = run(tuned, base, target, **asked)
+    done = run(tuned, base, target, Kept(**kept), family=family, overwrite=overwrite)
     click.echo(f"wrote {target}: {len(done)} layers")
     show_errors([(layer.name, max(0.0, 1 - layer.kept**2) ** 0.5) for layer in done], "layers are cut to their rank")
 

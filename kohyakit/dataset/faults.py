@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kohyakit.dataset.caption import EMPTY, UNREADABLE, has_words
+from kohyakit.dataset.captions.caption import EMPTY, UNREADABLE, has_words
 from kohyakit.dataset.walk import Folder
 from kohyakit.errors import Problem
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kohyakit.dataset import faults
-from kohyakit.dataset.caption import BadCaption, read_lines, trained_text
+from kohyakit.dataset.captions.caption import BadCaption, read_lines, trained_text
 from kohyakit.dataset.captions.pairing import Paired, pair_folder
 from kohyakit.dataset.decode.signature import extension_ok, sniff
 from kohyakit.dataset.folders import as_shown, listed

@@ -29,47 +29,55 @@ class Extracted:
     kept: float
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of a difference goes into the LoRA.
+
+    rank: of each layer, at most; conv_rank: of 3x3 convolutions, None leaves them out. share: as many directions as
+    hold that share of the difference's Frobenius norm. clamp: cut both matrices at this quantile of theirs, as
+    sd-scripts always does with 0.99.
+    """
+
+    rank: int = 32
+    conv_rank: int | None = None
+    share: float | None = None
+    clamp: float | None = None
+
+
 def extract(
     tuned: Path | str,
     base: Path | str,
     target: Path,
+    kept: Kept = Kept(),
     *,
     family: str = "sd1",
-    rank: int = 32,
-    conv_rank: int | None = None,
-    share: float | None = None,
-    clamp: float | None = None,
     dtype: torch.dtype = torch.float16,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[Extracted]:
-    """Write what a tuned model adds to its base as a LoRA.
+    """Write what a tuned model adds to its base as a LoRA. Layers without a difference are left out.
 
-    rank: of each layer, at most; conv_rank: of 3x3 convolutions, None leaves them out. share: as many directions as
-    hold that share of the difference's Frobenius norm. clamp: cut both matrices at this quantile of theirs, as
-    sd-scripts always does with 0.99. Layers without a difference are left out. Raises ConfigError for models that
-    are missing or of different shapes, and where nothing differs.
+    Raises ConfigError for models that are missing or of different shapes, and where nothing differs.
     """
     lora_file.check_free(target, overwrite=overwrite)
     after, before = (load_model(place, family=family, dtype=None) for place in (tuned, base))
     layers: lora_file.Layers = {}
     done = []
-    for name, (new, old) in _pairs(after, before, convolutions=conv_rank is not None).items():
+    for name, (new, old) in _pairs(after, before, convolutions=kept.conv_rank is not None).items():
         progress(name)
         before_it = _weight(old)
         difference = _weight(new) - before_it
         if float(difference.norm()) <= _LEAST * float(before_it.norm()):
             continue
         parts = take_apart_matrix(difference)
-        count = _count(
-            parts, conv_rank if conv_rank and difference.ndim == 4 and difference.shape[-1] > 1 else rank, share
-        )
-        layers[name] = _clamped(plain_layer(parts.cut(count)), clamp)
+        wide = kept.conv_rank and difference.ndim == 4 and difference.shape[-1] > 1
+        count = _count(parts, kept.conv_rank if wide and kept.conv_rank else kept.rank, kept.share)
+        layers[name] = _clamped(plain_layer(parts.cut(count)), kept.clamp)
         done.append(Extracted(name, count, parts.kept(count)))
     if not layers:
         what = "does not differ from the base in any layer that a LoRA has"
         raise ConfigError(Problem(str(tuned), what, "give the tuned model first, then its base", "no_difference"))
-    metadata = _described(family, rank, done, Path(tuned), Path(base))
+    metadata = _described(family, kept.rank, done, Path(tuned), Path(base))
     lora_file.write(target, LoraFile(target, layers, metadata), dtype=dtype, overwrite=overwrite)
     return done
 

@@ -68,49 +68,54 @@ def chosen_rank(values: Tensor, rule: str, amount: float, *, most: int, as_sd_sc
     return max(1, min(count, most))
 
 
-def resize(
-    path: Path,
-    target: Path,
-    *,
-    rule: str = "rank",
-    amount: float,
-    conv_rank: int | None = None,
-    most: int | None = None,
-    dtype: torch.dtype | None = None,
-    as_sd_scripts: bool = False,
-    overwrite: bool = False,
-) -> list[Resized]:
-    """Write a LoRA of fewer directions; scales (alpha over rank) stay as they are.
+@dataclass(frozen=True, slots=True)
+class Shrink:
+    """How many directions of each layer stay.
 
     rule: rank, sv_fro, sv_cumulative or sv_ratio, with its amount, or size, whose amount is the most bytes that the
     tensors may take and for which directions compete over all layers. conv_rank: for 3x3 convolutions with rule rank;
-    most: no layer keeps more. LoHa and LoKr layers become plain ones; what has no rank (norms, full differences,
-    OFT …) stays.
+    most: no layer keeps more. as_sd_scripts: count as its resize_lora.py does.
+    """
+
+    amount: float
+    rule: str = "rank"
+    conv_rank: int | None = None
+    most: int | None = None
+    as_sd_scripts: bool = False
+
+
+def resize(
+    path: Path, target: Path, asked: Shrink, *, dtype: torch.dtype | None = None, overwrite: bool = False
+) -> list[Resized]:
+    """Write a LoRA of fewer directions; scales (alpha over rank) stay as they are.
+
+    LoHa and LoKr layers become plain ones; what has no rank (norms, full differences, OFT …) stays.
     Raises ConfigError for a file that is no LoRA, or a target that is there already.
     """
     lora_file.check_free(target, overwrite=overwrite)
     found = lora_file.read(path)
     dtype = dtype or found.dtype
     wide = {name for name, layer in found.layers.items() if _is_wide(layer)}
-    limit = {name: conv_rank or most if name in wide else most for name in found.layers}
-    if rule == "size":
-        ranks = _within(found.layers, limit, int(amount), dtype.itemsize)
+    limit = {name: asked.conv_rank or asked.most if name in wide else asked.most for name in found.layers}
+    if asked.rule == "size":
+        ranks = _within(found.layers, limit, int(asked.amount), dtype.itemsize)
     done = []
     for name, layer in found.layers.items():
         if (parts := _apart(layer)) is None:
             continue
-        if rule == "size":
+        if asked.rule == "size":
             rank = ranks[name]
         else:
             room = min(limit[name] or len(parts.values), len(parts.values))
-            asked = conv_rank if conv_rank and name in wide and rule == "rank" else amount
-            rank = chosen_rank(parts.values, rule, asked, most=room, as_sd_scripts=as_sd_scripts)
+            own = asked.conv_rank if name in wide and asked.rule == "rank" else None
+            amount = own or asked.amount
+            rank = chosen_rank(parts.values, asked.rule, amount, most=room, as_sd_scripts=asked.as_sd_scripts)
         done.append(Resized(name, _rank(layer), rank, parts.kept(rank)))
         found.layers[name] = {key: value.to(dtype) for key, value in _plain(layer, parts, rank).items()}
     if not done:
         what = "holds no layer whose rank could be changed"
         raise ConfigError(Problem(str(path), what, "give a LoRA, LoHa or LoKr file", "nothing_to_resize"))
-    found.metadata = _described(found.metadata, done, rule, amount)
+    found.metadata = _described(found.metadata, done, asked.rule, asked.amount)
     lora_file.write(target, found, dtype=dtype, overwrite=overwrite)
     return done
 

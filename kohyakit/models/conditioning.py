@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kohyakit.dataset.tokens import CHUNK, EOS, chunks, encode, parse_weights, weighted_chunks
+from kohyakit.dataset.captions.tokens import CHUNK, EOS, chunks, encode, parse_weights, weighted_chunks
 from kohyakit.models.text import TextEncoder
 
 MAX_CHUNKS = 3  # of 75 tokens in a sample prompt; what is longer is cut off

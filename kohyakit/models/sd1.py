@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kohyakit.dataset.tokens import EOS
+from kohyakit.dataset.captions.tokens import EOS
 from kohyakit.models.kinds import TextKind
 from kohyakit.models.parts import Origin
 from kohyakit.models.stable_diffusion import StableDiffusion

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kohyakit.config.sections.model import ModelConfig
-from kohyakit.dataset.tokens import EOS
+from kohyakit.dataset.captions.tokens import EOS
 from kohyakit.models import sd2
 from kohyakit.models.base import Model
 from kohyakit.models.conditioning import Conditioning, joined_states, tokenize

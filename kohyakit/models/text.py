@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kohyakit.dataset.tokens import EOS
+from kohyakit.dataset.captions.tokens import EOS
 from kohyakit.errors import ConfigError, Problem
 
 

@@ -300,7 +300,7 @@ def _tokens(caption: str, room: int) -> int:
     at_least = len(_PIECES.findall(caption))
     if len(caption.encode("utf-8", "replace")) <= room or at_least * 2 <= room:
         return at_least
-    from kohyakit.dataset.tokens import count_tokens
+    from kohyakit.dataset.captions.tokens import count_tokens
     from kohyakit.errors import MissingExtra
 
     try:

@@ -13,7 +13,7 @@ import pytest
 
 from kohyakit.dashboard.draw import export_page, svg
 from kohyakit.dashboard.draw.curves import Line
-from kohyakit.dashboard.pages.page import Opened
+from kohyakit.dashboard.pages.parts.page import Opened
 from kohyakit.dashboard.read import report, store
 from kohyakit.dashboard.read.project import Project
 from kohyakit.runs.run import Run, open_run

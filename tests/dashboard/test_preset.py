@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.dashboard.pages import forms
+from kohyakit.dashboard.pages.parts import forms
 from kohyakit.dashboard.read import preset
 from kohyakit.dashboard.read.preset import Draft, judge
 from kohyakit.dashboard.read.project import Project

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohyakit.dashboard.pages.page import parse_pick
+from kohyakit.dashboard.pages.parts.page import parse_pick
 from kohyakit.dashboard.read import store
 from kohyakit.dashboard.read.family import tree
 from kohyakit.dashboard.read.rows import rows_text, table_rows

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohyakit.dataset.caption import (
+from kohyakit.dataset.captions.caption import (
     BadCaption,
     Caption,
     caption_names,

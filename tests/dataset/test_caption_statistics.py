@@ -16,7 +16,7 @@ from kohyakit.dataset.captions.alike import look_alike
 from kohyakit.dataset.captions.choose import Selection, chosen
 from kohyakit.dataset.captions.report import as_html, as_text, write_csv
 from kohyakit.dataset.captions.statistics import Statistics, facts, statistics
-from kohyakit.dataset.tokens import count_tokens, count_tokens_of, cut_off
+from kohyakit.dataset.captions.tokens import count_tokens, count_tokens_of, cut_off
 
 LONG = ", ".join(["sks", *(f"red house {number % 10}" for number in range(30))])  # 1 + 30 * 4 tokens
 

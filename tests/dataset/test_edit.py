@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from kohyakit.dataset.caption import Caption
+from kohyakit.dataset.captions.caption import Caption
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.errors import DatasetError
 

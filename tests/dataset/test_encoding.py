@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kohyakit.dataset.encoding import decoded, encoding_of, fault_of
+from kohyakit.dataset.editing.encoding import decoded, encoding_of, fault_of
 
 WRITTEN = {
     "utf-8": ["", "a cat", "猫", "女孩, 长发", "café", "犬と猫", "кот", "a\u2028b", "🐈 cat"],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tokenizers")
 
-from kohyakit.dataset.tokens import BOS, EOS, chunks, count_tokens, encode, parse_weights, weighted_chunks
+from kohyakit.dataset.captions.tokens import BOS, EOS, chunks, count_tokens, encode, parse_weights, weighted_chunks
 
 
 @pytest.mark.shared

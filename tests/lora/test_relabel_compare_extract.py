@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from kohyakit.demo.tiny_model import write_tiny_model
 from kohyakit.errors import ConfigError
 from kohyakit.lora.compare import compare
-from kohyakit.lora.extract import extract
+from kohyakit.lora.extract import Kept, extract
 from kohyakit.lora.inspect import inspect
 from kohyakit.lora.relabel import set_metadata, strip
 from kohyakit.networks.file import save_lora
@@ -141,13 +141,13 @@ def test_what_a_lora_added_is_found_again(base: Path, tmp_path: Path) -> None:
     key = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
     update = torch.randn(32, 2, generator=generator) @ torch.randn(2, 32, generator=generator) * 0.1
     save_file(state | {key: state[key] + update}, file, {"format": "pt"})
-    (layer,) = extract(tuned, base, tmp_path / "lora.safetensors", rank=2, dtype=torch.float32)
+    (layer,) = extract(tuned, base, tmp_path / "lora.safetensors", Kept(rank=2), dtype=torch.float32)
     assert layer.name == "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     assert layer.kept == pytest.approx(1.0, abs=1e-4)
     found = load_file(tmp_path / "lora.safetensors")
     product = found[f"{layer.name}.lora_up.weight"] @ found[f"{layer.name}.lora_down.weight"]
     assert torch.allclose(product, update, atol=1e-5)
-    (half,) = extract(tuned, base, tmp_path / "one.safetensors", rank=1, dtype=torch.float32)
+    (half,) = extract(tuned, base, tmp_path / "one.safetensors", Kept(rank=1), dtype=torch.float32)
     values = torch.linalg.svdvals(update)
     assert half.kept == pytest.approx(float(values[0] / values.norm()), rel=1e-3)
     with pytest.raises(ConfigError, match="does not differ"):

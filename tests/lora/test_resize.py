@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from kohyakit.errors import ConfigError
-from kohyakit.lora.resize import resize
+from kohyakit.lora.resize import Shrink, resize
 
 
 def updates(path: Path) -> dict[str, tuple[int, torch.Tensor]]:
@@ -44,7 +44,7 @@ def metadata(path: Path) -> dict[str, str]:
 )
 def test_as_sd_scripts_resizes(goldens: Path, tmp_path: Path, recorded: str, options: dict) -> None:
     source, target = goldens / "training/basic/output/basic.safetensors", tmp_path / "out.safetensors"
-    resize(source, target, dtype=torch.float32, as_sd_scripts=True, **options)
+    resize(source, target, Shrink(as_sd_scripts=True, **options), dtype=torch.float32)
     theirs, ours = updates(goldens / f"training2/tools/{recorded}.safetensors"), updates(target)
     assert {name: rank for name, (rank, _) in ours.items()} == {name: rank for name, (rank, _) in theirs.items()}
     for name, (_, update) in theirs.items():
@@ -86,7 +86,7 @@ def of_values(values: list[float], out: int = 24, inputs: int = 16, seed: int = 
 def test_each_rule_keeps_what_it_says(tmp_path: Path, rule: str, amount: float, rank: int) -> None:
     up, down = of_values([8.0, 4.0, 1.0, 0.5])
     source = lora(tmp_path / "a.safetensors", mid_block_attentions_0_proj_in=(up, down, 2.0))
-    (done,) = resize(source, tmp_path / "b.safetensors", rule=rule, amount=amount)
+    (done,) = resize(source, tmp_path / "b.safetensors", Shrink(amount, rule))
     assert (done.old_rank, done.new_rank) == (4, rank)
     values = [8.0, 4.0, 1.0, 0.5]
     assert done.kept == pytest.approx((sum(v * v for v in values[:rank]) / 81.25) ** 0.5)
@@ -99,7 +99,7 @@ def test_a_files_size_is_met_and_the_strongest_directions_stay(tmp_path: Path) -
     strong, weak = of_values([9.0, 8.0, 7.0, 6.0]), of_values([0.4, 0.3, 0.2, 0.1], seed=1)
     source = lora(tmp_path / "a.safetensors", a=(*strong, 4.0), b=(*weak, 4.0))
     one = (24 + 16) * 4
-    done = resize(source, tmp_path / "b.safetensors", rule="size", amount=5 * one)
+    done = resize(source, tmp_path / "b.safetensors", Shrink(5 * one, "size"))
     assert {layer.name: layer.new_rank for layer in done} == {"lora_unet_a": 4, "lora_unet_b": 1}
 
 
@@ -107,7 +107,7 @@ def test_convolutions_have_a_rank_of_their_own(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(2)
     up, down = torch.randn(8, 6, 1, 1, generator=generator), torch.randn(6, 4, 3, 3, generator=generator)
     source = lora(tmp_path / "a.safetensors", conv=(up, down, 6.0), line=(*of_values([3.0, 2.0, 1.0]), 3.0))
-    done = resize(source, tmp_path / "b.safetensors", amount=2, conv_rank=3)
+    done = resize(source, tmp_path / "b.safetensors", Shrink(2, conv_rank=3))
     assert {layer.name: layer.new_rank for layer in done} == {"lora_unet_conv": 3, "lora_unet_line": 2}
     state = load_file(tmp_path / "b.safetensors")
     assert state["lora_unet_conv.lora_down.weight"].shape == (3, 4, 3, 3)
@@ -122,7 +122,7 @@ def test_loha_and_lokr_become_plain(tmp_path: Path) -> None:
     tensors |= {"lora_unet_b.lokr_w1": torch.randn(2, 3, generator=generator),
                 "lora_unet_b.lokr_w2": torch.randn(4, 5, generator=generator)}  # fmt: skip
     save_file(tensors, tmp_path / "a.safetensors")
-    resize(tmp_path / "a.safetensors", tmp_path / "b.safetensors", amount=8)
+    resize(tmp_path / "a.safetensors", tmp_path / "b.safetensors", Shrink(8))
     found = updates(tmp_path / "b.safetensors")
     w = {key.rpartition(".")[2]: tensor.double() for key, tensor in tensors.items()}
     hada = (w["hada_w1_a"] @ w["hada_w1_b"]) * (w["hada_w2_a"] @ w["hada_w2_b"]) / 2  # of rank 4 at most
@@ -134,5 +134,5 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     source = lora(tmp_path / "a.safetensors", a=(*of_values([2.0, 1.0]), 2.0))
     before = source.read_bytes()
     with pytest.raises(ConfigError, match="is there already"):
-        resize(source, source, amount=1)
+        resize(source, source, Shrink(1))
     assert source.read_bytes() == before

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kohyakit.dataset.caption import BadCaption, read_lines
+from kohyakit.dataset.captions.caption import BadCaption, read_lines
 from kohyakit.dataset.decode.headers import BadImage
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.images import read_header

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from transformers import CLIPTextModel
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.dataset.tokens import encode
+from kohyakit.dataset.captions.tokens import encode
 from kohyakit.train.callbacks import Quiet, Seen
 
 START, END = 49406, 49407

@@ -378,7 +378,7 @@ def first_loss(config_into, tiny_model, photos, tmp_path_factory) -> float:
     from PIL import Image
     from transformers import CLIPTextModel
 
-    from kohyakit.dataset.tokens import encode
+    from kohyakit.dataset.captions.tokens import encode
     from kohyakit.planning.make import make_plan
     from kohyakit.train.step.batches import build_datasets
     from kohyakit.train.step.rng import KohyakitOrder

@@ -65,7 +65,7 @@ def read_text(path: str) -> tuple[str | None, str]:
         return None, ""
     from pathlib import Path
 
-    from kohyakit.dataset.caption import BadCaption, read_lines
+    from kohyakit.dataset.captions.caption import BadCaption, read_lines
 
     try:
         text = "\n".join(read_lines(Path(path)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kohyakit.dataset.encoding import NAMES, decoded, encoding_of, fault_of
+from kohyakit.dataset.editing.encoding import NAMES, decoded, encoding_of, fault_of
 from kohyakit.errors import Problem
 
 if TYPE_CHECKING:

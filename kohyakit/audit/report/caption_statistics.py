@@ -25,14 +25,14 @@ def caption_frame(images: pd.DataFrame) -> pd.DataFrame:
 
 def split_tags(text: str, separator: str = ",") -> tuple[str, ...]:
     """The tags of a caption, in order, without empty ones."""
-    from kohyakit.dataset.caption import Caption
+    from kohyakit.dataset.captions.caption import Caption
 
     return Caption.parse(text, separator).tags
 
 
 def count_tokens_of(texts: Sequence[str | None]) -> list[int | None]:
     """CLIP tokens of each text's first line, None for None; each different text is counted once."""
-    from kohyakit.dataset.tokens import count_tokens
+    from kohyakit.dataset.captions.tokens import count_tokens
 
     first = [None if text is None else text.split("\n", 1)[0] for text in texts]
     counts = {text: count_tokens(text) for text in set(first) if text is not None}

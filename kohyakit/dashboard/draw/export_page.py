@@ -18,7 +18,7 @@ from kohyakit.runs.run import Run
 from kohyakit.words import duration, when
 
 if TYPE_CHECKING:
-    from kohyakit.dashboard.pages.page import Opened
+    from kohyakit.dashboard.pages.parts.page import Opened
 
 _COLOURS = {name: f"var(--{name})" for name in theme.LIGHT}
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -12,13 +12,13 @@ import streamlit as st
 
 from kohyakit.dashboard.draw.markdown import plain
 from kohyakit.dashboard.pages.captions import LONGEST, tags_of
-from kohyakit.dashboard.pages.page import Opened
-from kohyakit.dashboard.pages.widgets import caption_desk
+from kohyakit.dashboard.pages.parts.page import Opened
+from kohyakit.dashboard.pages.parts.widgets import caption_desk
 from kohyakit.dashboard.read.memo import Memo
-from kohyakit.dataset.caption import Caption
+from kohyakit.dataset.captions.caption import Caption
+from kohyakit.dataset.captions.tokens import count_tokens_of
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Edit
-from kohyakit.dataset.tokens import count_tokens_of
 from kohyakit.errors import KohyakitError
 
 _KEY = "caption_desk"

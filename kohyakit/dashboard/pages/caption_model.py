@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages.page import Opened, show_error
+from kohyakit.dashboard.pages.parts.page import Opened, show_error
 from kohyakit.dashboard.serve.start import CAPTIONS_DIR, Start, start_captions, starts, tail
 from kohyakit.dataset.editing.captions import CaptionFile
 from kohyakit.errors import KohyakitError

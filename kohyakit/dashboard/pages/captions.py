@@ -11,10 +11,10 @@ import streamlit as st
 
 from kohyakit.dashboard.draw import theme
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages.page import Opened, nothing, show_error, show_problems
+from kohyakit.dashboard.pages.parts.page import Opened, nothing, show_error, show_problems
 from kohyakit.dashboard.read import report
 from kohyakit.dashboard.read.project import Project
-from kohyakit.dataset.caption import Caption
+from kohyakit.dataset.captions.caption import Caption
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Edit
 from kohyakit.dataset.walk import list_folder
@@ -108,7 +108,7 @@ def _is(file: CaptionFile, kind: str) -> bool:
     if kind == "Unreadable":
         return bool(file.problem)
     if kind == "Too long":
-        from kohyakit.dataset.tokens import count_tokens
+        from kohyakit.dataset.captions.tokens import count_tokens
 
         return count_tokens(file.text) > LONGEST
     return True
@@ -167,7 +167,7 @@ def _tokens(file: CaptionFile) -> str:
     """How long the caption is for the text encoder, under its picture."""
     if file.problem or not file.text.strip():
         return ""
-    from kohyakit.dataset.tokens import count_tokens
+    from kohyakit.dataset.captions.tokens import count_tokens
 
     many = count_tokens(file.text)
     colour = f"color:{theme.SEVERITY_COLOURS['warning']}" if many > LONGEST else "opacity:.65"

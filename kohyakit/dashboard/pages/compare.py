@@ -14,8 +14,8 @@ from kohyakit.dashboard.draw import curves as lines_as_drawn
 from kohyakit.dashboard.draw.curves import AXES, tag_group, tag_title
 from kohyakit.dashboard.draw.lines import Look, all_tags, drawn_lines, kept
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages import widgets
-from kohyakit.dashboard.pages.page import Opened, nothing, sentence_list, show_problems
+from kohyakit.dashboard.pages.parts import widgets
+from kohyakit.dashboard.pages.parts.page import Opened, nothing, sentence_list, show_problems
 from kohyakit.dashboard.read import report, store
 from kohyakit.errors import Problem
 from kohyakit.runs.run import Run

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from kohyakit.dashboard.draw import charts, theme
-from kohyakit.dashboard.pages import widgets
-from kohyakit.dashboard.pages.page import Opened, nothing
+from kohyakit.dashboard.pages.parts import widgets
+from kohyakit.dashboard.pages.parts.page import Opened, nothing
 from kohyakit.dashboard.read.memo import Memo, Stamp, stamp_of
 from kohyakit.dashboard.read.preset import presets_in
 from kohyakit.dashboard.read.project import Project

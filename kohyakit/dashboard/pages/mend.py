@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages.page import nothing, sentence_list, show_error, show_problems
+from kohyakit.dashboard.pages.parts.page import nothing, sentence_list, show_error, show_problems
 from kohyakit.errors import KohyakitError
 from kohyakit.words import count
 

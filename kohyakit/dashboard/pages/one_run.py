@@ -8,8 +8,8 @@ from kohyakit.config.train import SPECS
 from kohyakit.dashboard.draw import charts
 from kohyakit.dashboard.draw import curves as lines_as_drawn
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages import widgets
-from kohyakit.dashboard.pages.page import Opened, nothing, sentence_list, show_error, show_problems
+from kohyakit.dashboard.pages.parts import widgets
+from kohyakit.dashboard.pages.parts.page import Opened, nothing, sentence_list, show_error, show_problems
 from kohyakit.dashboard.read import report, store
 from kohyakit.dashboard.read.rows import TROUBLE, changed, seconds_of, status_note
 from kohyakit.dashboard.read.samples import position, samples_of

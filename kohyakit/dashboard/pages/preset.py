@@ -11,8 +11,8 @@ import streamlit as st
 
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.dashboard.draw.markdown import plain
-from kohyakit.dashboard.pages import forms
-from kohyakit.dashboard.pages.page import show_error, show_problems
+from kohyakit.dashboard.pages.parts import forms
+from kohyakit.dashboard.pages.parts.page import show_error, show_problems
 from kohyakit.dashboard.read import preset
 from kohyakit.dashboard.read.preset import Draft, Judged
 from kohyakit.dashboard.read.project import Project

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from kohyakit.dashboard.draw import theme
-from kohyakit.dashboard.pages import widgets
-from kohyakit.dashboard.pages.page import Opened
+from kohyakit.dashboard.pages.parts import widgets
+from kohyakit.dashboard.pages.parts.page import Opened
 from kohyakit.dashboard.read import store
 from kohyakit.dashboard.read.samples import Sample, position, prompts, samples_of, steps_per_epoch, strengths, wall
 from kohyakit.runs.run import Run

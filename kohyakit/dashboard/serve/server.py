@@ -133,7 +133,7 @@ def _page_failed(error: Exception) -> bool:
     """A person sees a sentence, the terminal the traceback. True keeps Streamlit's own red box away."""
     import streamlit as st
 
-    from kohyakit.dashboard.pages.page import show_error
+    from kohyakit.dashboard.pages.parts.page import show_error
 
     if isinstance(error, KohyakitError):
         show_error(error)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kohyakit.dataset.caption import Caption
+from kohyakit.dataset.captions.caption import Caption
 from kohyakit.dataset.captions.choose import Home, home_of
 from kohyakit.dataset.captions.operations import Operation, Place
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Change, Edit
-from kohyakit.dataset.encoding import NAMES, decoded, encoding_of, fault_of
+from kohyakit.dataset.editing.encoding import NAMES, decoded, encoding_of, fault_of
 from kohyakit.errors import ConfigError, DatasetError, Problem
 
 NEWLINES = {"lf": "\n", "crlf": "\r\n"}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import translate
 
-from kohyakit.dataset.caption import Caption
+from kohyakit.dataset.captions.caption import Caption
 from kohyakit.errors import ConfigError, Problem
 
 Wanted = Callable[[str], bool]  # a caption's text -> whether it is meant
@@ -125,7 +125,7 @@ def _measure(words: str) -> Wanted:
 
 
 def _tokens(text: str) -> int:
-    from kohyakit.dataset.tokens import count_tokens
+    from kohyakit.dataset.captions.tokens import count_tokens
 
     return count_tokens(text.partition("\n")[0])
 

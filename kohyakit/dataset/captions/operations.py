@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kohyakit.dataset.caption import Caption, has_words
+from kohyakit.dataset.captions.caption import Caption, has_words
 from kohyakit.dataset.captions.expression import has_tag
 from kohyakit.dataset.editing.captions import by_line, each_line, replace_text
 from kohyakit.errors import ConfigError, Problem
@@ -157,7 +157,7 @@ def trim(*, tags: int | None = None, tokens: int | None = None) -> Operation:
 
 def _fitting(caption: Caption, tokens: int) -> tuple[str, ...]:
     """The most tags from the front that have no more than so many tokens."""
-    from kohyakit.dataset.tokens import count_tokens
+    from kohyakit.dataset.captions.tokens import count_tokens
 
     low, high = min(1, len(caption.tags)), len(caption.tags)
     if count_tokens(caption.render()) <= tokens:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from kohyakit.dataset.caption import caption_names, misspelt
+from kohyakit.dataset.captions.caption import caption_names, misspelt
 from kohyakit.dataset.walk import CAPTION_EXTENSIONS, Folder, Tree
 
 

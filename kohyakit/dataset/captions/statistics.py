@@ -14,11 +14,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kohyakit.dataset.caption import Caption, has_words
 from kohyakit.dataset.captions.alike import look_alike, shared
+from kohyakit.dataset.captions.caption import Caption, has_words
 from kohyakit.dataset.captions.choose import Home, home_of
+from kohyakit.dataset.captions.tokens import CHUNK, count_tokens_of, cut_off
 from kohyakit.dataset.editing.captions import CaptionFile
-from kohyakit.dataset.tokens import CHUNK, count_tokens_of, cut_off
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +219,7 @@ def _same(folder: Path, seen: _Seen, captions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_line(path: Path) -> str:
-    from kohyakit.dataset.caption import BadCaption, read_lines
+    from kohyakit.dataset.captions.caption import BadCaption, read_lines
 
     try:
         return read_lines(path)[0][:_SHOWN]

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kohyakit.dataset.caption import Caption, has_words
+from kohyakit.dataset.captions.caption import Caption, has_words
 from kohyakit.dataset.captions.pairing import commonest, pair_folder
 from kohyakit.dataset.editing import journal
+from kohyakit.dataset.editing.encoding import fault_of
 from kohyakit.dataset.editing.journal import JOURNAL, Change, Edit, history, text_of, undoable
-from kohyakit.dataset.encoding import fault_of
 from kohyakit.dataset.images import shown
 from kohyakit.dataset.walk import Folder, list_folder
 from kohyakit.errors import DatasetError, Problem

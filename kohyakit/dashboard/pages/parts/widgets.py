@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_FILES = Path(__file__).resolve().parent.parent / "draw" / "components"
+_FILES = Path(__file__).resolve().parent.parent.parent / "draw" / "components"
 
 
 def _part(name: str) -> str:

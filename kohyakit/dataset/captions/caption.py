@@ -156,7 +156,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
         raise BadCaption(f"{UNREADABLE} ({reason})") from None
     if not data:
         raise BadCaption(f"{EMPTY}; write the caption, or delete the file to use the folder's name")
-    from kohyakit.dataset.encoding import fault_of
+    from kohyakit.dataset.editing.encoding import fault_of
 
     if fault := fault_of(data):
         raise BadCaption(f"the caption {fault}")
