@@ -253,6 +253,18 @@ def test_a_caption_changed_elsewhere_is_not_written_over(page: Any, desk: Path) 
     page.get_by_text("was changed elsewhere while you wrote").wait_for()
     page.get_by_role("button", name="Write mine over it").click()
     assert said(desk, page, "sks lighthouse,sea, day 0, fog\n") == "sks lighthouse,sea, day 0, fog\n"
+    page.get_by_text("not saved yet").wait_for(state="hidden")
+    desk.write_text("from yet another", encoding="utf-8")
+    page.get_by_label("add a tag").first.click()
+    page.keyboard.type("night\n")
+    page.get_by_role("button", name="Drop mine").click()
+    page.get_by_role("button", name="only photos without sea").click()  # the page is made anew in between
+    page.get_by_text("1 of 12 photos").wait_for()
+    page.get_by_role("button", name="not sea ×").click()
+    page.get_by_text("12 of 12 photos").wait_for()
+    page.get_by_label("add a tag").first.click()
+    page.keyboard.type("dawn\n")  # what comes after a conflict is saved as before it
+    assert said(desk, page, "from yet another, dawn") == "from yet another, dawn"
 
 
 def test_on_a_phone_the_menu_closes_after_a_choice(browser: Any, serve: Callable[..., str], project: Path) -> None:

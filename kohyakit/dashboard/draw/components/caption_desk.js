@@ -48,7 +48,7 @@ function moved(text, index, by) {
 class Desk {
   constructor(parent) {
     this.items = []; this.byId = new Map(); this.tags = []; this.counts = new Map();
-    this.at = 0; this.drafts = new Map(); this.undo = new Map(); this.sent = new Map(); this.number = 0; this.done = 0; this.toldAt = 0; this.chosen = -1; this.asText = false;
+    this.at = 0; this.drafts = new Map(); this.undo = new Map(); this.sent = new Map(); this.number = 0; this.done = -1; this.refused = {}; this.toldAt = 0; this.chosen = -1; this.asText = false;
     this.root = el("div", "k desk");
     this.strip = el("div", "strip"); this.strip.tabIndex = -1; this.strip.setAttribute("aria-label", "all photos");
     this.long = el("div", "long"); this.strip.append(this.long);
@@ -129,8 +129,9 @@ class Desk {
       this.drawn = "";
     }
     this.filter = data.filter || { with: [], without: [] };
-    this.refused = { ...data.refused };
-    this.done = data.done || 0;
+    if (data.done !== this.done)  // an answer; of what was dropped since, and of no draft, nothing is said again
+      this.refused = Object.fromEntries(Object.entries(data.refused).filter(([id]) => this.drafts.has(id)));
+    this.done = data.done;
     for (const [id, draft] of this.drafts) {
       const at = this.byId.get(id);
       if (at === undefined) continue;
