@@ -24,7 +24,7 @@ from kohyakit.lora.weights.names import block_of, split_name
 from kohyakit.lora.weights.updates import input_width, is_sound, lora_factors, method_of, update_of
 from kohyakit.planning.size.architecture import standard
 from kohyakit.planning.size.lora import lora_layers
-from kohyakit.registry.families import MODELS
+from kohyakit.registry.families import MODELS, trained_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,8 +145,13 @@ def _family(found: LoraFile) -> str:
 
 
 def _said(metadata: Mapping[str, str]) -> str:
+    """The family that its record names, "" for none of these; other trainers write `sd_1.5` and `sdxl_1.0`."""
     version = metadata.get("ss_base_model_version", "")
-    return "sdxl" if version.startswith("sdxl") else "sd2" if "v2" in version else "sd1" if "v1" in version else ""
+    for name in trained_here():
+        if any(version == record.version for record in MODELS[name].records):
+            return name
+    spelled = {"sdxl_": "sdxl", "sd_v2": "sd2", "sd_2": "sd2", "sd_v1": "sd1", "sd_1": "sd1"}
+    return next((name for start, name in spelled.items() if version.startswith(start)), "")
 
 
 def _broken(layers: tuple[LayerFacts, ...]) -> Iterator[Problem]:

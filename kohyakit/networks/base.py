@@ -129,10 +129,6 @@ class Network(nn.Module):
         for _, layer in self.layers():
             layer.detach()
 
-    def set_multiplier(self, multiplier: float) -> None:
-        for _, layer in self.layers():
-            layer.multiplier = multiplier
-
     def file_state(self) -> dict[str, Tensor]:
         """Kohya's file: its keys and tensors."""
         return {f"{name}.{end}": tensor for name, layer in self.layers() for end, tensor in layer.file_state().items()}

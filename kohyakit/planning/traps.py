@@ -1,7 +1,7 @@
 """The classic traps: settings and pictures that train, but not what the person thinks. Each is a small function.
 
 A trap sees the config, what lies on disk and the plan made of both, and yields findings. Traps that config alone
-decides are in config/rules.py.
+decides are in config/rules/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parts that teach the demo's base model, on a few steps each."""
+"""The parts that teach the tiny base model, on a few steps each."""
 
 from __future__ import annotations
 

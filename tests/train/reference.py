@@ -1,8 +1,9 @@
-"""The same training once more by diffusers, transformers and torch alone, to compare losses with.
+"""The same training once more by diffusers, transformers and torch, to compare losses with.
 
-It is told what is drawn at random (captions, noise, timesteps) and the LoRA's first values. Models, how a caption
-conditions the U-Net, the LoRA itself (added to the weights, not to the outputs), noise schedule, loss, its weights,
-gradients, clipping and the optimizer are computed here by other means.
+It is told what is drawn at random (captions, noise, timesteps, with ip_noise_gamma the noisy latents) and the LoRA's
+first values, and takes token ids from dataset.captions.tokens, which tests of its own compare with CLIP's. Models, how
+a caption conditions the U-Net, the LoRA itself (added to the weights, not to the outputs), noise schedule, loss, its
+weights, gradients, clipping and the optimizer are computed here by other means.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Trains the demo's tiny Stable Diffusion: `python -m tools.tiny_base FOLDER`, a few hours on two cores."""
+"""Trains a tiny Stable Diffusion: `python -m tools.tiny_base FOLDER`, a few hours on two cores."""

@@ -1,8 +1,8 @@
 """Near duplicates: the same picture resized, recompressed, mirrored, turned, slightly cropped, brightened.
 
-Hashes propose pairs, a comparison of the aligned sketches decides (see audit/likeness.py); of drawings, and of what
-stands on a plain ground, a closer one too (audit/drawings.py). Other pictures with hardly any detail are left out: all
-of them look alike.
+Hashes propose pairs, a comparison of the aligned sketches decides (see audit/alike/likeness.py); of drawings, and
+of what stands on a plain ground, a closer one too (audit/alike/drawings.py). Other pictures with hardly any detail are
+left out: all of them look alike.
 """
 
 from __future__ import annotations

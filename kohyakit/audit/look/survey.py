@@ -32,8 +32,8 @@ _FLAGS = {"alpha": False, "animated": False, "extension_ok": True}
 @dataclass(frozen=True)
 class Survey:
     """images: one row a file, in the order of the walk (see docs/audit.md for the columns). captions: see
-    captions.caption_frame. sketches: uint8 [n, 32, 32], a row an image, zeros where nothing decoded (None when quick).
-    close: a closer look at those that are drawn, by row, see drawings.
+    caption_statistics.caption_frame. sketches: uint8 [n, 32, 32], a row an image, zeros where nothing decoded (None
+    when quick). close: a closer look at those that are drawn, by row, see drawings.
     """
 
     tree: Tree

@@ -81,15 +81,15 @@ class Frames:
         return what_if(self.images, settings, self.settings.batch_size)
 
     def tags(self, *, separator: str = ",", by_subset: bool = False) -> pd.DataFrame:
-        """Tags with counts; see captions.tag_table."""
+        """Tags with counts; see caption_statistics.tag_table."""
         return caption_facts.tag_table(self.captions, separator=separator, by_subset=by_subset)
 
     def co_occurrence(self, *, top: int = 30, separator: str = ",") -> pd.DataFrame:
-        """Which tags stand together; see captions.co_occurrence."""
+        """Which tags stand together; see caption_statistics.co_occurrence."""
         return caption_facts.co_occurrence(self.captions, top=top, separator=separator)
 
     def caption_lengths(self) -> pd.DataFrame:
-        """Tokens, tags and characters per subset; see captions.length_table."""
+        """Tokens, tags and characters per subset; see caption_statistics.length_table."""
         return caption_facts.length_table(self.captions)
 
     def groups(self) -> dict[str, list[str]]:
