@@ -102,6 +102,8 @@ def in_place_of(path: Path, draft: Path | None = None) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of it; the new one gets the rights of the old. Where the block
     or the disk fails the old file stands as it was, and nothing is left of the new one.
     """
+    if draft is not None and draft.is_dir() and not is_link(draft):
+        draft = None  # somebody's folder has that name
     fresh = draft_for(path) if draft is None else draft
     try:
         if draft is not None:
@@ -141,29 +143,36 @@ def write_text(path: Path, text: str, *, errors: str = "strict", sync: bool = Tr
 def folder_in_place_of(folder: Path, draft: Path | None = None) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `folder` at the end of the block; whole or not at all.
 
-    A folder cannot be replaced in one go: an earlier one waits as NAME.old, and comes back when it must.
+    A folder cannot be replaced in one go: an earlier one waits as NAME.old, or with a number where that name is taken,
+    and comes back when it must.
     """
-    import shutil
-
-    fresh, old = draft or part_of(folder), folder.with_name(f"{folder.name}.old")
+    fresh, old = draft or part_of(folder), free_name(folder.with_name(f"{folder.name}.old"))
     try:
-        if is_link(fresh) or fresh.is_file():
-            fresh.unlink()  # what waits there is neither followed nor in the way
-        shutil.rmtree(fresh, ignore_errors=True)
+        _clear(fresh)  # what waits there is neither followed nor in the way
         fresh.mkdir(parents=True)
         yield fresh
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
+        if os.path.lexists(folder):
             folder.rename(old)
         try:
             fresh.rename(folder)
         except BaseException:
-            if old.exists() and not folder.exists():
+            if os.path.lexists(old) and not os.path.lexists(folder):
                 old.rename(folder)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        _clear(old)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _clear(fresh)
+
+
+def _clear(path: Path) -> None:
+    """Take away a folder with all in it; of anything else, such as a link or a pipe, only itself."""
+    import shutil
+
+    with contextlib.suppress(OSError):
+        if is_link(path) or not path.is_dir():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def free_name(path: Path, numbered: str = "{stem} ({number}){suffix}", first: int = 2) -> Path:

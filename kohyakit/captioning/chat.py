@@ -28,7 +28,7 @@ class Chat:
         where = place or REPOSITORIES.get(name, "")
         if not where:
             raise ConfigError(Problem("--model", "is not given", "name the folder or the hub name of a chat model"))
-        self._loaded = load(where, download=download, device=device)
+        self._loaded = load(place, where, download=download, device=device)
         if not getattr(self._loaded.processor, "chat_template", None):
             what, cure = "has no chat template", "take a model that follows instructions (`Instruct`, `it`, `chat`)"
             raise ConfigError(Problem(str(self._loaded.folder), what, cure, "no_chat_template"))

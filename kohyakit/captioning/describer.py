@@ -25,7 +25,7 @@ class Describer:
         self, name: str, *, place: str | None = None, prompt: str = "", max_tokens: int = 75, beams: int = 1,
         batch_size: int = 4, download: bool = False, device: str = "auto",
     ) -> None:  # fmt: skip
-        self._loaded = load(place or REPOSITORIES[name], download=download, device=device, kinds=_KINDS[name])
+        self._loaded = load(place, REPOSITORIES[name], download=download, device=device, kinds=_KINDS[name])
         self._name, self._prompt = name, prompt
         self._settings = {"max_new_tokens": max_tokens, "num_beams": beams, "do_sample": False}
         self.batch_size = batch_size

@@ -21,7 +21,7 @@ class Florence:
         self, name: str, *, place: str | None = None, prompt: str = "longest", max_tokens: int = 256, beams: int = 3,
         batch_size: int = 4, download: bool = False, device: str = "auto",
     ) -> None:  # fmt: skip
-        self._loaded = load(place or REPOSITORY, download=download, device=device, kinds=("florence2",))
+        self._loaded = load(place, REPOSITORY, download=download, device=device, kinds=("florence2",))
         self._task = TASKS.get(prompt or "longest", prompt)
         self._settings = {"max_new_tokens": max_tokens, "num_beams": beams, "do_sample": False}
         self.batch_size = batch_size

@@ -40,10 +40,13 @@ class Loaded:
             return self.model.generate(**inputs, **settings)
 
 
-def load(name: str, *, download: bool = False, device: str = "auto", kinds: tuple[str, ...] = ()) -> Loaded:
+def load(
+    place: str | None, usual: str, *, download: bool = False, device: str = "auto", kinds: tuple[str, ...] = ()
+) -> Loaded:
     """Load a model that says what is on pictures.
 
-    name: a folder or a hub name. device: auto, cpu, cuda, mps. kinds: the model_types that are expected; () for any.
+    place: a folder or a hub name that the person gave; usual: the hub name without one.
+    device: auto, cpu, cuda, mps. kinds: the model_types that are expected; () for any.
     Raises ConfigError for one that is missing, of another kind, damaged, or that would need code of its own.
     """
     from safetensors import SafetensorError
@@ -51,10 +54,10 @@ def load(name: str, *, download: bool = False, device: str = "auto", kinds: tupl
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    folder = find(name, download=download)
+    folder = find(place or usual, given=bool(place), download=download)
     _check(folder, kinds)
-    place = _device(device)
-    dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+    computes = _device(device)
+    dtype = torch.float32 if computes.type == "cpu" else torch.bfloat16
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForImageTextToText.from_pretrained(
@@ -64,8 +67,8 @@ def load(name: str, *, download: bool = False, device: str = "auto", kinds: tupl
         what = f"cannot be loaded ({str(error).strip().splitlines()[0]})"
         cure = "take a model that transformers knows by itself, complete with its processor"
         raise ConfigError(Problem(str(folder), what, cure, "model_unreadable")) from error
-    cast(Any, model).to(place)
-    return Loaded(model.eval(), processor, folder, place, dtype)
+    cast(Any, model).to(computes)
+    return Loaded(model.eval(), processor, folder, computes, dtype)
 
 
 def _check(folder: Path, kinds: tuple[str, ...]) -> None:

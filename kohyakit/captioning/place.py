@@ -7,14 +7,15 @@ from pathlib import Path
 from kohyakit.errors import ConfigError, Problem
 
 
-def find(name: str, *, download: bool = False, files: tuple[str, ...] | None = None) -> Path:
+def find(name: str, *, given: bool = True, download: bool = False, files: tuple[str, ...] | None = None) -> Path:
     """The folder that holds a model.
 
-    name: a folder, or `owner/name` on the Hugging Face hub. download: fetch it where the local cache lacks it.
+    name: a folder, or `owner/name` on the Hugging Face hub. given: by the person; a name of ours is no folder, as
+    the one that a person stands in may come from a stranger. download: fetch it where the local cache lacks it.
     files: patterns of the files that are needed. Raises ConfigError saying where to put it.
     """
     place = Path(name).expanduser()
-    if place.exists():
+    if given and place.exists():
         return place if place.is_dir() else place.parent
     if name.count("/") != 1 or place.is_absolute() or "\\" in name:
         raise ConfigError(

@@ -201,7 +201,10 @@ class Tagger:
         self.kind = KINDS[name]
         self.rules = rules or TagRules()
         folder = find(
-            place or self.kind.repository, download=download, files=(f"*{self.kind.model}", f"*{self.kind.tags}")
+            place or self.kind.repository,
+            given=bool(place),
+            download=download,
+            files=(f"*{self.kind.model}", f"*{self.kind.tags}"),
         )
         self._session = _session(_file(folder, self.kind.model), device)
         self.tags = read_tags(_file(folder, self.kind.tags))

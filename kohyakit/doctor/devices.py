@@ -65,9 +65,10 @@ def ask() -> Mapping[str, Any]:
 
 def in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(what, how it is) for each device."""
-    for card in found.get("cards", ()):
+    cards = found.get("cards", ())
+    for number, card in enumerate(cards, start=1):
         half = "bf16 and fp16" if card["bf16"] else "fp16, no bf16"
-        yield card["name"], f"{memory(card['bytes'])}, {half}"
+        yield f"{number}: {card['name']}" if len(cards) > 1 else card["name"], f"{memory(card['bytes'])}, {half}"
     if found.get("mps"):
         yield "Apple GPU", "through MPS"
     if "torch" in found and not found.get("cards") and not found.get("mps"):

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def examine(folder: Path) -> Report:
         "Surroundings": tuple(_variables()) or (("nothing set", ""),),
     }
     told = [*packages.problems(), *devices.problems(found, has_nvidia=_has_nvidia()), *_full(folder)]
+    told = [replace(problem, what=clean(problem.what)) for problem in told]
     told.sort(key=lambda problem: ("error", "warning", "hint").index(problem.severity))
     return Report(sections, tuple(told))
 
@@ -69,9 +70,10 @@ def clean(text: str) -> str:
     """The text without the person's folder and name, so that it can be shown to anybody."""
     home = str(Path.home())
     if len(home) > 1:
-        text = text.replace(home, "~")
+        text = re.sub(rf"{re.escape(home)}(?=[/\\]|$|[^\w.-])", "~", text)
+    text = re.sub(r"\bhf_\w+", "hf_…", text)
     with_name = _user()
-    return re.sub(rf"(?<![\w-]){re.escape(with_name)}(?![\w-])", "user", text) if with_name else text
+    return re.sub(rf"(?<!\w){re.escape(with_name)}(?!\w)", "user", text) if with_name else text
 
 
 def checkouts(folder: Path) -> Iterator[Path]:

@@ -17,7 +17,7 @@ def judge_run(run: Run) -> Run:
     A file that cannot be read is a finding of the verdict. Raises RunError where the record cannot be written.
     """
     models = [one for one in run.record.checkpoints if one.kind == "model" and not one.replaced_by]
-    there = [one for one in models if run.holds(run.locate(one.file)) and run.locate(one.file).is_file()]
+    there = [one for one in models if run.has(one.file) and run.holds(run.locate(one.file))]
     if not there:
         return run
     file = there[-1].file

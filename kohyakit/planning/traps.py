@@ -19,6 +19,7 @@ from kohyakit.dataset import faults
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Scan
 from kohyakit.errors import Problem
+from kohyakit.files import is_link
 from kohyakit.planning.effects import EFFECTS
 from kohyakit.planning.launch_words import launch_words
 from kohyakit.planning.lengths import gui_steps
@@ -37,6 +38,11 @@ def unwritable_folders(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[
         if what:
             name = "output_dir_unusable" if option == "output_dir" else "logging_dir_unusable"
             yield Problem(shown(wanted), what, f"choose another {option}", name)
+        elif option == "output_dir" and config[option]:
+            runs = wanted / "runs"
+            if is_link(runs) or (runs.exists() and not runs.is_dir()):
+                what = f"is {'a link' if is_link(runs) else 'a file'}, and each training keeps a folder in its place"
+                yield Problem(shown(runs), what, "move it away, or choose another output_dir", "output_dir_unusable")
 
 
 def _unwritable(wanted: Path) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -247,6 +248,13 @@ class Run:
         """A path of the record as it is on this machine."""
         return self.project / path
 
+    def has(self, path: str) -> bool:
+        """Whether a file or folder of the record is there; a record from elsewhere may name what no file can be."""
+        try:
+            return self.locate(path).exists()
+        except (OSError, ValueError):
+            return False
+
     def holds(self, path: Path) -> bool:
         """Whether a file really lies in the project, links followed; a record from elsewhere may name any."""
         try:
@@ -276,6 +284,7 @@ class Run:
             values["samples"] = self.relative(values["samples"])
         if "checkpoints" in values:
             values["checkpoints"] = tuple(replace(c, file=self.relative(c.file)) for c in values["checkpoints"])
+        self._refuse_links(RUN_FILE)
         if self.owned:
             self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / RUN_FILE):
@@ -319,11 +328,18 @@ class Run:
         )
 
     def request_stop(self) -> None:
-        """Ask the training to end after its current step, saving what it has."""
+        """Ask the training to end after its current step, saving what it has. Raises RunError for a link in the way."""
+        self._refuse_links(STOP_FILE)
         (self.folder / STOP_FILE).touch()
 
     def stop_requested(self) -> bool:
-        return (self.folder / STOP_FILE).exists()
+        return os.path.lexists(self.folder / STOP_FILE)
+
+    def _refuse_links(self, name: str) -> None:
+        """A project from elsewhere may have links in the place of its runs: nothing is written through one."""
+        for place in (self.folder.parent, self.folder, self.folder / name):
+            if files.is_link(place):
+                raise RunError(Problem(str(place), "is a link, and nothing is written through one", "remove it"))
 
     def _last_sign(self) -> float:
         """When the training last wrote something of its own (seconds since 1970)."""

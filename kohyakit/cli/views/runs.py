@@ -115,7 +115,7 @@ def _fate(run: Run, checkpoint: Checkpoint) -> str:
     """What became of a file, where it is not there as the run wrote it."""
     if checkpoint.replaced_by:
         return click.style(f"  overwritten by {checkpoint.replaced_by}", fg="yellow")
-    return "" if run.locate(checkpoint.file).exists() else click.style("  gone", fg="yellow")
+    return "" if run.has(checkpoint.file) else click.style("  gone", fg="yellow")
 
 
 def show_diff(runs: Sequence[Run]) -> None:

@@ -43,8 +43,14 @@ def take_edits(folder: Path, files: Sequence[CaptionFile]) -> bool:
             refused[name] = plain(file.problem) if file else "This photo is not there any more."
         elif file.text != text and file.text != seen:
             refused[name] = "This caption was changed elsewhere while you wrote."
-        elif (one := edit.rewritten(file, text)) is not None:
-            made[name] = one
+        else:
+            try:
+                one = edit.rewritten(file, text)
+            except UnicodeEncodeError:  # half of a character
+                refused[name] = "There is a sign in it that no file can hold; take it out."
+                continue
+            if one is not None:
+                made[name] = one
     refused |= _written(folder, made) if made else {}
     st.session_state["caption_desk_refused"] = refused
     return bool(made)

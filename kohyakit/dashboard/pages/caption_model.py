@@ -23,13 +23,13 @@ _MODES = {
     "append": "put it after them",
     "prepend": "put it before them",
 }
-_DONE = re.compile(r"(\d+) of (\d+) captioned")
+_DONE = re.compile(r"(\d{1,9}) of (\d{1,9}) captioned")
 
 
 def ask_a_model(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> None:
     """Which model, what it does where a caption is there already, and how it goes."""
-    running = next((one for one in starts(opened.project, 1, CAPTIONS_DIR) if one.alive), None)
-    if running is None:
+    newest = starts(opened.project, 1, CAPTIONS_DIR)
+    if not any(one.alive and (one.is_ours or one.process.born) for one in newest):
         _form(opened, folder, files)
     _watch(opened)
 

@@ -125,7 +125,14 @@ def _stop(run: Run) -> None:
         return
     with st.popover("Stop", icon=":material/stop_circle:", width="stretch"):
         st.write("The training ends after the step it is in and saves what it has.")
-        st.button("Stop after this step", key=f"stop_{run.folder}", type="primary", on_click=run.request_stop)
+        st.button("Stop after this step", key=f"stop_{run.folder}", type="primary", on_click=_ask, args=(run,))
+
+
+def _ask(run: Run) -> None:
+    try:
+        run.request_stop()
+    except KohyakitError as error:
+        show_error(error)
 
 
 def _curves(run: Run) -> None:

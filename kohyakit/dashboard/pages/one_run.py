@@ -134,7 +134,7 @@ def files(run: Run) -> None:
 def _fate(run: Run, one: Checkpoint) -> str:
     if one.replaced_by:
         return f"overwritten by {one.replaced_by}"
-    return "there" if run.locate(one.file).exists() else "gone"
+    return "there" if run.has(one.file) else "gone"
 
 
 def settings(run: Run) -> None:

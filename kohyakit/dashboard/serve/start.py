@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kohyakit.dashboard.read.project import Project
+from kohyakit.dashboard.read.project import Outside, Project
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import open_regular
 from kohyakit.resources import safe_environment
@@ -123,14 +124,23 @@ def starts(project: Project, most: int = 8, notes: str = STARTS_DIR) -> tuple[St
     except OSError:
         return ()
     for file in files:
-        data = read_json(file) or {}
         try:
-            log = project.inside(folder / Path(data["log"]).name)
-            process, preset = Process(**data["process"]), str(data.get("file") or "")
-            found.append(Start(data["name"], data["preset"], float(data["time"]), process, log, preset))
-        except (KeyError, TypeError, ValueError):
+            found.append(_start(project, folder, read_json(file) or {}))
+        except (KeyError, TypeError, ValueError, OverflowError, OSError, Outside):
             continue
     return tuple(found)
+
+
+def _start(project: Project, folder: Path, data: Mapping[str, Any]) -> Start:
+    """From its note. Raises one of many errors for a note of somebody else's."""
+    process = Process(**data["process"])
+    told = (data["name"], data["preset"], process.born, process.host)
+    if not isinstance(process.pid, int) or not all(isinstance(text, str) for text in told):
+        raise TypeError("no note of ours")
+    begun = float(data["time"])
+    datetime.fromtimestamp(begun, UTC)  # a moment that there can be
+    log = project.inside(folder / Path(data["log"]).name)
+    return Start(data["name"], data["preset"], begun, process, log, str(data.get("file") or ""))
 
 
 def tail(path: Path, lines: int = 30, most_bytes: int = 32_768) -> str:

@@ -71,7 +71,7 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
     """The same one after the other, so that of a hundred thousand no more than one need be held."""
     if not folder.is_dir():
         raise DatasetError(Problem(str(folder), "is not a folder", "name the folder with the images"))
-    listings = dict(_listings(folder, set()))
+    listings = dict(_listings(folder))
     chosen = extension or commonest(listings.values(), EXTENSIONS)
     inside = folder.resolve()
     for place, listing in listings.items():
@@ -84,16 +84,24 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
             yield replace(file, problem=f"{reason}; kohyakit repair renames it") if odd else file
 
 
-def _listings(folder: Path, seen: set[str]) -> Iterator[tuple[Path, Folder]]:
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    listing = list_folder(folder)
-    yield folder, listing
-    for below in listing.at(listing.folders):
-        if not below.name.startswith((".", "_")):
-            yield from _listings(below, seen)
+def _listings(folder: Path) -> Iterator[tuple[Path, Folder]]:
+    """Each folder before those in it, however deep; one below that cannot be read is passed over, as by the walk."""
+    seen: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        real = os.path.realpath(place)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            listing = list_folder(place)
+        except OSError:
+            if place == folder:
+                raise
+            continue
+        yield place, listing
+        waiting += reversed([below for below in listing.at(listing.folders) if not below.name.startswith((".", "_"))])
 
 
 def _read(image: Path, path: Path, behind: str) -> CaptionFile:
@@ -265,7 +273,7 @@ def _alone(folder: Path, edits: Iterable[Edit]) -> Iterator[None]:
         own.mkdir(parents=True, exist_ok=True)
         places = {Path(os.path.realpath(place)) for place in {edit.path.parent for edit in edits}}
         above = {place / JOURNAL.parent for one in places for place in (one, *one.parents)}
-        others = {place for place in above if place.is_dir() and os.access(place, os.W_OK)}
+        others = {place for place in above if place.is_dir() and not is_link(place) and os.access(place, os.W_OK)}
         with contextlib.ExitStack() as stack:
             for place in sorted({Path(os.path.realpath(own)), *others}):
                 stack.enter_context(held(place / _LOCK))
