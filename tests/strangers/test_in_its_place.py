@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,17 +124,32 @@ def test_a_log_that_leads_out_is_passed_over(tmp_path: Path) -> None:
     assert starts(Project.open(tmp_path / "in"), notes=CAPTIONS_DIR) == ()
 
 
-def test_twelve_hundred_folders_in_each_other_are_listed(tmp_path: Path) -> None:
-    here = os.getcwd()
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder with 1,200 folders in each other, taken away again one by one: pytest's own clearing recurses."""
+    here, depth = os.getcwd(), 0
     os.chdir(tmp_path)
     try:
-        for _ in range(1200):
+        while depth < 1200:
             os.mkdir("a")
             os.chdir("a")
+            depth += 1
         Path("x.png").touch()
-    finally:
         os.chdir(here)
-    assert len(captions.caption_files(tmp_path)) == 1
+        yield tmp_path
+    finally:
+        os.chdir(tmp_path)
+        for _ in range(depth):
+            os.chdir("a")
+        Path("x.png").unlink(missing_ok=True)
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("a")
+        os.chdir(here)
+
+
+def test_twelve_hundred_folders_in_each_other_are_listed(deep: Path) -> None:
+    assert len(captions.caption_files(deep)) == 1
 
 
 def test_a_model_of_ours_is_not_taken_from_the_folder_one_stands_in(
