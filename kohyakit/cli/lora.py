@@ -143,6 +143,8 @@ def merge(
 @click.option("--cumulative", type=click.FloatRange(0, 1), help="The share of the sum of singular values that stays.")
 @click.option("--ratio", type=click.FloatRange(min=1), help="Keep what is above the largest singular value over this.")
 @click.option("--size", metavar="40MB", help="The most that the tensors may take; the strongest directions stay.")
+@click.option("--of-base", type=click.FloatRange(0, 1), help="Keep directions of this share of the base weight's norm.")
+@click.option("--base", type=_FILE, help="The model by which --of-base, or --size, measures directions.")
 @click.option("--conv-rank", type=click.IntRange(min=1), help="Of 3x3 convolutions, with --rank.")
 @click.option("--max-rank", "most", type=click.IntRange(min=1), help="No layer keeps more.")
 @click.option("--as-sd-scripts", is_flag=True, help="Count as its resize_lora.py does, one direction more.")
@@ -156,18 +158,21 @@ def resize(
     cumulative: float | None,
     ratio: float | None,
     size: str | None,
+    of_base: float | None,
     target: Path,
     precision: str | None,
     overwrite: bool,
     **asked: Any,
 ) -> None:
     """Write FILE with fewer directions in each layer; what is kept of the updates is told."""
-    from kohyakit.cli.views.lora import chosen_rule, show_resized
+    from kohyakit.cli.views.lora import check_base, chosen_rule, show_resized
     from kohyakit.lora.resize import Shrink
     from kohyakit.lora.resize import resize as run
     from kohyakit.lora.weights.file import dtype_of
 
-    rule, amount = chosen_rule(rank=rank, sv_fro=keep, sv_cumulative=cumulative, sv_ratio=ratio, size=size)
+    rule, amount = chosen_rule(rank=rank, sv_fro=keep, sv_cumulative=cumulative, sv_ratio=ratio, size=size,
+                               of_base=of_base)  # fmt: skip
+    check_base(rule, asked["base"])
     done = run(file, target, Shrink(amount, rule, **asked), dtype=dtype_of(precision), overwrite=overwrite)
     show_resized(file, target, done)
 
@@ -175,14 +180,14 @@ def resize(
 @lora.command()
 @click.argument("tuned", type=_FILE)
 @click.argument("base", type=_FILE)
-@click.option("--family", type=click.Choice(trained_here()), default="sd1", show_default=True, help="Of both.")
+@click.option("--family", type=click.Choice(trained_here()), help="Of both; not given, what BASE is seen to be.")
 @click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of each layer, at most.")
 @click.option("--conv-rank", type=click.IntRange(min=1), help="Of 3x3 convolutions; not given, they are left out.")
 @click.option("--keep", "share", type=click.FloatRange(0, 1), help="As many directions as hold this share.")
 @click.option("--clamp", type=click.FloatRange(0, 1), help="Cut numbers at this quantile; sd-scripts takes 0.99.")
 @_OUTPUT
 @_OVERWRITE
-def extract(tuned: Path, base: Path, target: Path, family: str, overwrite: bool, **kept: Any) -> None:
+def extract(tuned: Path, base: Path, target: Path, family: str | None, overwrite: bool, **kept: Any) -> None:
     """Write what the model TUNED adds to BASE as a LoRA."""
     from kohyakit.cli.views.lora import show_errors
     from kohyakit.lora.extract import Kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import plain_layer
 from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights import model as whole_model
 from kohyakit.lora.weights.factors import Parts, take_apart_matrix
 from kohyakit.lora.weights.file import LoraFile
-from kohyakit.models import Model, load_model
+from kohyakit.models import Model
 from kohyakit.registry.families import MODELS
 
 _LEAST = 1e-6  # of a weight's norm; a smaller difference is rounding
@@ -50,23 +51,25 @@ def extract(
     target: Path,
     kept: Kept = Kept(),
     *,
-    family: str = "sd1",
+    family: str | None = None,
     dtype: torch.dtype = torch.float16,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[Extracted]:
     """Write what a tuned model adds to its base as a LoRA. Layers without a difference are left out.
 
-    Raises ConfigError for models that are missing or of different shapes, and where nothing differs.
+    family: of both; not given, what the base is seen to be. Raises ConfigError for models that are missing or of
+    different shapes, and where nothing differs.
     """
     lora_file.check_free(target, overwrite=overwrite)
-    after, before = (load_model(place, family=family, dtype=None) for place in (tuned, base))
+    before = whole_model.load(base, family)
+    after = whole_model.load(tuned, before.family.name)
     layers: lora_file.Layers = {}
     done = []
     for name, (new, old) in _pairs(after, before, convolutions=kept.conv_rank is not None).items():
         progress(name)
-        before_it = _weight(old)
-        difference = _weight(new) - before_it
+        before_it = whole_model.weight(old)
+        difference = whole_model.weight(new) - before_it
         if float(difference.norm()) <= _LEAST * float(before_it.norm()):
             continue
         parts = take_apart_matrix(difference)
@@ -77,14 +80,14 @@ def extract(
     if not layers:
         what = "does not differ from the base in any layer that a LoRA has"
         raise ConfigError(Problem(str(tuned), what, "give the tuned model first, then its base", "no_difference"))
-    metadata = _described(family, kept.rank, done, Path(tuned), Path(base))
+    metadata = _described(before.family.name, kept.rank, done, Path(tuned), Path(base))
     lora_file.write(target, LoraFile(target, layers, metadata), dtype=dtype, overwrite=overwrite)
     return done
 
 
 def _pairs(after: Model, before: Model, *, convolutions: bool) -> dict[str, tuple[nn.Module, nn.Module]]:
     """Kohya name -> the layer in both models. Raises ConfigError where their shapes differ."""
-    found = [_layers(model, convolutions=convolutions) for model in (after, before)]
+    found = [whole_model.layers(model, convolutions=convolutions) for model in (after, before)]
     wrong = [
         name
         for name, layer in found[0].items()
@@ -94,16 +97,6 @@ def _pairs(after: Model, before: Model, *, convolutions: bool) -> dict[str, tupl
         what = f"has another shape than the base ({len(wrong)} layers, such as {wrong[0]})"
         raise ConfigError(Problem(after.source.name, what, "give the model that it was made from", "shapes_differ"))
     return {name: (layer, found[1][name]) for name, layer in found[0].items()}
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.detach().float()
-
-
-def _layers(model: Model, *, convolutions: bool) -> Mapping[str, nn.Module]:
-    return dict([*model.text_layers(), *model.unet_layers(convolutions=convolutions)])
 
 
 def _count(parts: Parts, most: int, share: float | None) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.weights import file as lora_file
+from kohyakit.lora.weights import model as whole_model
 from kohyakit.lora.weights.factors import Parts, take_apart, take_apart_matrix
 from kohyakit.lora.weights.updates import lora_factors, method_of
 
@@ -47,11 +48,17 @@ def _by_ratio(values: Tensor, ratio: float) -> int:
     return int((values > values[0] / ratio).sum())
 
 
+def _above(values: Tensor, least: float) -> int:
+    """The directions of at least this singular value."""
+    return int((values >= least).sum())
+
+
 RULES: dict[str, Callable[[Tensor, float], int]] = {
     "rank": _by_rank,
     "sv_fro": _by_fro,
     "sv_cumulative": _by_cumulative,
     "sv_ratio": _by_ratio,
+    "of_base": _above,
 }
 
 
@@ -73,8 +80,10 @@ class Shrink:
     """How many directions of each layer stay.
 
     rule: rank, sv_fro, sv_cumulative or sv_ratio, with its amount, or size, whose amount is the most bytes that the
-    tensors may take and for which directions compete over all layers. conv_rank: for 3x3 convolutions with rule rank;
-    most: no layer keeps more. as_sd_scripts: count as its resize_lora.py does.
+    tensors may take and for which directions compete over all layers, or of_base, whose amount is the least share of
+    the base weight's Frobenius norm. conv_rank: for 3x3 convolutions with rule rank; most: no layer keeps more.
+    as_sd_scripts: count as its resize_lora.py does. base: the model whose weights directions are measured by, wanted
+    by of_base; with size they compete by their share of its weights.
     """
 
     amount: float
@@ -82,6 +91,7 @@ class Shrink:
     conv_rank: int | None = None
     most: int | None = None
     as_sd_scripts: bool = False
+    base: Path | None = None
 
 
 def resize(
@@ -97,8 +107,9 @@ def resize(
     dtype = dtype or found.dtype
     wide = {name for name, layer in found.layers.items() if _is_wide(layer)}
     limit = {name: asked.conv_rank or asked.most if name in wide else asked.most for name in found.layers}
+    norms = _norms(asked.base, found.layers) if asked.base else dict.fromkeys(found.layers, 1.0)
     if asked.rule == "size":
-        ranks = _within(found.layers, limit, int(asked.amount), dtype.itemsize)
+        ranks = _within(found.layers, limit, int(asked.amount), dtype.itemsize, norms)
     done = []
     for name, layer in found.layers.items():
         if (parts := _apart(layer)) is None:
@@ -108,7 +119,7 @@ def resize(
         else:
             room = min(limit[name] or len(parts.values), len(parts.values))
             own = asked.conv_rank if name in wide and asked.rule == "rank" else None
-            amount = own or asked.amount
+            amount = own or (asked.amount * norms[name] if asked.rule == "of_base" else asked.amount)
             rank = chosen_rank(parts.values, asked.rule, amount, most=room, as_sd_scripts=asked.as_sd_scripts)
         done.append(Resized(name, _rank(layer), rank, parts.kept(rank)))
         found.layers[name] = {key: value.to(dtype) for key, value in _plain(layer, parts, rank).items()}
@@ -154,14 +165,29 @@ def _plain(layer: dict[str, Tensor], parts: Parts, rank: int) -> dict[str, Tenso
     }
 
 
-def _within(layers: lora_file.Layers, limit: Mapping[str, int | None], size: int, width: int) -> dict[str, int]:
-    """Ranks whose tensors take `size` bytes at most: the directions that hold most for their bytes stay."""
+def _norms(base: Path, layers: lora_file.Layers) -> dict[str, float]:
+    """The Frobenius norm of each layer's weight in the base model. Raises ConfigError where it has no such layer."""
+    held = whole_model.layers(whole_model.load(base), convolutions=True)
+    if missing := [name for name in layers if name not in held and _apart(layers[name]) is not None]:
+        what = f"has no layer {missing[0]}" + (f" and {len(missing) - 1} more of the LoRA's" if missing[1:] else "")
+        raise ConfigError(Problem(str(base), what, "give the model family that it was trained on", "wrong_model"))
+    return {name: float(whole_model.weight(held[name]).norm()) for name in layers if name in held}
+
+
+def _within(
+    layers: lora_file.Layers, limit: Mapping[str, int | None], size: int, width: int, norms: Mapping[str, float]
+) -> dict[str, int]:
+    """Ranks whose tensors take `size` bytes at most: the directions that hold most for their bytes stay.
+
+    norms: by which a layer's directions are divided before they are compared with those of others.
+    """
     costs: dict[str, int] = {}
     candidates: list[tuple[float, str]] = []
     for name, layer in layers.items():
         if (parts := _apart(layer)) is not None:
             costs[name] = (parts.shape[0] + parts.right.shape[1]) * width
-            candidates += ((float(value) ** 2 / costs[name], name) for value in parts.values[1 : limit[name]])
+            weighed = parts.values[1 : limit[name]] / (norms[name] or 1.0)
+            candidates += ((float(value) ** 2 / costs[name], name) for value in weighed)
     ranks = dict.fromkeys(costs, 1)
     spent = sum(costs.values())
     for _, name in sorted(candidates, reverse=True):

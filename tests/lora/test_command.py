@@ -90,6 +90,8 @@ def test_diff_and_pair(lora: Path, tmp_path: Path) -> None:
     [
         (["resize", "{a}", "-o", "{o}"], "no rule is given"),
         (["resize", "{a}", "--rank", "2", "--keep", "0.5", "-o", "{o}"], "more than one rule"),
+        (["resize", "{a}", "--of-base", "0.1", "-o", "{o}"], "no model is given to measure by"),
+        (["resize", "{a}", "--rank", "2", "--base", "{a}", "-o", "{o}"], "is looked at by --of-base and --size only"),
         (["resize", "{a}", "--size", "big", "-o", "{o}"], "no size"),
         (["merge", "{a}", "--block", "up 1", "-o", "{o}"], "no BLOCK=FACTOR"),
         (["merge", "{a}", "-o", "{a}"], "is there already"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch")
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from kohyakit.demo.tiny_model import write_tiny_model
 from kohyakit.errors import ConfigError
 from kohyakit.lora.resize import Shrink, resize
 
@@ -59,7 +61,7 @@ def lora(path: Path, **layers: tuple[torch.Tensor, torch.Tensor, float]) -> Path
     for name, (up, down, alpha) in layers.items():
         name = f"lora_unet_{name}"
         state |= {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down, f"{name}.alpha": torch.tensor(alpha)}
-    save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
     return path
 
 
@@ -101,6 +103,34 @@ def test_a_files_size_is_met_and_the_strongest_directions_stay(tmp_path: Path) -
     one = (24 + 16) * 4
     done = resize(source, tmp_path / "b.safetensors", Shrink(5 * one, "size"))
     assert {layer.name: layer.new_rank for layer in done} == {"lora_unet_a": 4, "lora_unet_b": 1}
+
+
+def test_directions_are_measured_by_the_base_models_weights(tmp_path: Path) -> None:
+    """The same update beside a weight of norm 100 and one of norm 1: its directions are a hundredth as much there."""
+    base = write_tiny_model(tmp_path / "tiny")
+    place = "mid_block.attentions.0.transformer_blocks.0.attn1.to_"
+    file = base / "unet/diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    for letter, norm in (("q", 100.0), ("k", 1.0)):
+        key = f"{place}{letter}.weight"
+        state[key] *= norm / state[key].norm()
+    save_file(state, file, {"format": "pt"})
+    names = {letter: f"lora_unet_{place}{letter}".replace(".", "_") for letter in "qk"}
+    same = of_values([2.0, 0.5, 0.25, 0.125], 32, 32)
+    source = lora(
+        tmp_path / "a.safetensors", **{name.removeprefix("lora_unet_"): (*same, 4.0) for name in names.values()}
+    )
+
+    def ranks(**asked: Any) -> dict[str, int]:
+        done = resize(source, tmp_path / "b.safetensors", Shrink(base=base, **asked), overwrite=True)
+        return {letter: layer.new_rank for letter, name in names.items() for layer in done if layer.name == name}
+
+    assert ranks(amount=0.2, rule="of_base") == {"q": 1, "k": 3}  # above 20 none but the first, above 0.2 three
+    assert ranks(amount=5 * 64 * 4, rule="size") == {"q": 1, "k": 4}  # else they share
+    stranger = lora(tmp_path / "c.safetensors", a=(*of_values([1.0]), 1.0))
+    with pytest.raises(ConfigError, match="has no layer lora_unet_a"):
+        resize(stranger, tmp_path / "d.safetensors", Shrink(0.1, "of_base", base=base))
+    assert not (tmp_path / "d.safetensors").exists()
 
 
 def test_convolutions_have_a_rank_of_their_own(tmp_path: Path) -> None:

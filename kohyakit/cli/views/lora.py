@@ -27,9 +27,19 @@ def chosen_rule(**asked: Any) -> tuple[str, float]:
     given = {rule: amount for rule, amount in asked.items() if amount is not None}
     if len(given) != 1:
         what = "no rule is given" if not given else "more than one rule is given"
-        raise ConfigError(Problem("", what, "give one of --rank, --keep, --cumulative, --ratio and --size"))
+        raise ConfigError(Problem("", what, "give one of --rank, --keep, --cumulative, --ratio, --of-base and --size"))
     ((rule, amount),) = given.items()
     return rule, _bytes(amount) if rule == "size" else float(amount)
+
+
+def check_base(rule: str, base: Path | None) -> None:
+    """Raises ConfigError for a rule without the model that it measures by, and for a model that nothing looks at."""
+    if rule == "of_base" and base is None:
+        what, cure = "no model is given to measure by", "name it with --base MODEL"
+        raise ConfigError(Problem("--of-base", what, cure, "missing_model"))
+    if base is not None and rule not in ("of_base", "size"):
+        what = "is looked at by --of-base and --size only"
+        raise ConfigError(Problem("--base", what, "take it out, or give one of them", "option_ignored"))
 
 
 def _bytes(text: str) -> int:
