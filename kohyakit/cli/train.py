@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--command", metavar="N", help="Which training of a command file, by its number or output_name.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, as `kohyakit check` does, and stop.")
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that do not decode, and go on.")
+@click.option("--download", is_flag=True, help="Fetch a base model or VAE that has a name on the hub and is not here.")
 @click.option("--version", "run_version", metavar="1b", help="The run's name; the next free one by default.")
 @click.option("--parent", metavar="1a", help="The run that this one is compared with.")
 @click.option("--note", default="", help="A remark kept with the run.")
@@ -49,6 +50,7 @@ def train(
     command: str | None,
     dry_run: bool,
     skip_bad_images: bool,
+    download: bool,
     run_version: str | None,
     parent: str | None,
     note: str,
@@ -81,6 +83,11 @@ def train(
     overrides = parse_assignments(assignments)
     settings = load(config, overrides=overrides, dataset_config=dataset_config, command=command)
     settings = settings.allowing(allow_code)
+    if download:
+        from kohyakit.planning.inputs import hub
+
+        for place in hub.fetch_missing(settings):
+            click.echo(f"fetched {place}", err=True)
     told: dict[str, Any] = {"version": run_version, "parent": parent, "note": note}
     if backend == "sd-scripts" or print_command:
         from kohyakit.launch import sd_scripts

@@ -14,13 +14,12 @@ from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.files import read_text
 from kohyakit.formats.weights import model_kind
 from kohyakit.formats.weights.model_kind import ModelKind
+from kohyakit.formats.weights.part_files import forms, stem
 from kohyakit.models.kinds import Kind, TextKind, check_kind
 from kohyakit.models.parts import fill, meta_text, meta_unet, meta_vae
 from kohyakit.models.text import TextEncoder
 from kohyakit.models.weights import WeightFile, missing_tensors
 
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
-          "text_encoder_2": "model"}  # fmt: skip
 _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
@@ -116,18 +115,14 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _weights(path: Path, mmap: bool) -> WeightFile:
-    """The weights of one part: whole or in shards, safetensors before pickles, full before half precision."""
-    stem = _STEMS.get(path.name, "diffusion_pytorch_model")
-    stems = (stem, "pytorch_model") if stem == "model" else (stem,)
-    for ending in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
-        for name in stems:
-            if (path / f"{name}{ending}").is_file():
-                return WeightFile(path / f"{name}{ending}", mmap=mmap)
-        index = path / f"{stem}{ending}.index.json"
-        if index.is_file():
-            shards = sorted(map(str, set(_json(index).get("weight_map", {}).values())))
+    """The weights of one part."""
+    for name, index in forms(path.name):
+        if index and (path / name).is_file():
+            shards = sorted(map(str, set(_json(path / name).get("weight_map", {}).values())))
             return WeightFile(*(path / shard for shard in shards), mmap=mmap)
-    what = f"holds no weights ({stem}.safetensors)"
+        if (path / name).is_file():
+            return WeightFile(path / name, mmap=mmap)
+    what = f"holds no weights ({stem(path.name)}.safetensors)"
     raise ConfigError(Problem(str(path), what, "download the model again", "incomplete_model"))
 
 

@@ -16,6 +16,7 @@ from kohyakit.formats.weights import header as weight_header
 from kohyakit.formats.weights import model_kind
 from kohyakit.formats.weights.header import Shapes, WeightHeader, below
 from kohyakit.formats.weights.model_kind import ModelKind
+from kohyakit.formats.weights.part_files import forms, stem
 from kohyakit.planning.inputs import model_tensors
 from kohyakit.planning.inputs.model_tensors import Wanted
 from kohyakit.planning.size import architecture as arch
@@ -25,8 +26,6 @@ from kohyakit.registry.families import MODELS, TextPart, group_of, in_group, is_
 AGAIN = "take the full model, or download it again"
 _SDXL_LAYER = 11  # of the first text encoder, whose state is taken
 _UNREADABLE = "name a diffusers folder, or a .safetensors or .ckpt file"
-_WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
-                 "text_encoder_2": "model"}  # fmt: skip
 _PREDICTIONS = {"v_prediction": "v_prediction", "v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 
 
@@ -223,7 +222,7 @@ def new_names(shapes: Shapes) -> Shapes:
 def folder_tensors(folder: Path) -> dict[str, int]:
     """The tensors of one part of a diffusers folder, by name, with how many numbers each holds.
 
-    Whole or in shards, safetensors before pickles, full before half precision. Raises KohyakitError.
+    Raises KohyakitError.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for file in _weight_files(folder):
@@ -238,17 +237,13 @@ def _projects(name: str) -> bool:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    stem = _WEIGHT_NAMES.get(folder.name, "diffusion_pytorch_model")
-    stems = (stem, "pytorch_model") if stem == "model" else (stem,)
-    for ending in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
-        for name in stems:
-            if (folder / f"{name}{ending}").is_file():
-                return [folder / f"{name}{ending}"]
-        index = folder / f"{stem}{ending}.index.json"
-        if index.is_file():
-            parts: Mapping[str, Any] = model_kind.read_json(index).get("weight_map", {})
+    for name, index in forms(folder.name):
+        if index and (folder / name).is_file():
+            parts: Mapping[str, Any] = model_kind.read_json(folder / name).get("weight_map", {})
             return [folder / part for part in sorted(set(map(str, parts.values())))]
-    what = f"{folder.name} holds no weights ({stem}.safetensors)"
+        if (folder / name).is_file():
+            return [folder / name]
+    what = f"{folder.name} holds no weights ({stem(folder.name)}.safetensors)"
     raise KohyakitError(Problem(str(folder), what, "download the model again"))
 
 

@@ -69,7 +69,7 @@ def model_missing(config: TrainConfig, name: str, backend: str) -> Problem:
             what = "is taken for a name on the Hugging Face hub: sd-scripts downloads it when it starts"
             return Problem(name, what, "", "model_from_hub", "hint")
         what = "this looks like a name on the Hugging Face hub, but training works offline"
-        cure = f"download it once with `hf download {name}`, or name the folder in {MODEL}"
+        cure = f"train with --download, which fetches it once, or name the folder in {MODEL}"
         return Problem(name, what, cure, "model_missing")
     what = f"the base model does not exist{_looked_in(name)}"
     return Problem(shown(name), what, _cure(name, MODEL, there), "model_missing")
