@@ -352,7 +352,7 @@ def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem]) 
 
 
 # Options of a dataset_config that change the result and that the built-in trainer has no code for, and what is off.
-_NOT_BUILT_IN = {"alpha_mask": False, "face_crop_aug_range": None, "network_multiplier": 1, "validation_split": 0}
+_NOT_BUILT_IN = {"face_crop_aug_range": None, "network_multiplier": 1, "validation_split": 0}
 
 
 def _not_built_in(tree: DatasetTree, where: str) -> Iterator[Problem]:

@@ -310,7 +310,12 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def _subset(subset: Subset) -> dict[str, Any]:
-    facts = {"folder": subset.image_dir.name, "num_repeats": subset.num_repeats, "is_reg": subset.is_reg}
+    facts = {
+        "folder": subset.image_dir.name,
+        "num_repeats": subset.num_repeats,
+        "is_reg": subset.is_reg,
+        "alpha_mask": subset.alpha_mask,
+    }
     return {**facts, "class_tokens": subset.class_tokens, **asdict(subset.captions), **asdict(subset.augment)}
 
 

@@ -25,7 +25,7 @@ from kohyakit.train.assemble import BuildParts, Parts, assemble, choose_seed
 from kohyakit.train.output.state import load_state, restore_optimizer
 from kohyakit.train.output.writer import Writer
 from kohyakit.train.processes import Processes
-from kohyakit.train.step.batches import Batch, Example, draw_batch, load_pixels, prefetch
+from kohyakit.train.step.batches import Batch, Example, Picture, draw_batch, load_picture, prefetch
 from kohyakit.train.step.losses import batch_loss
 from kohyakit.train.step.noise import perturbed, sample_noise
 
@@ -195,8 +195,8 @@ class Trainer:
         """This process' batches of an epoch, fetched ahead of their turn, without those that are done already."""
         parts, dataset = self.parts, self.config.dataset
 
-        def load(example: Example) -> Tensor:
-            return load_pixels(example.image, example.draw, dataset.resize_interpolation)
+        def load(example: Example) -> Picture:
+            return load_picture(example.image, example.draw, dataset.resize_interpolation)
 
         own = self.processes.share(self._drawn(epoch))
         again, self._fetched_again = done if self._fetched_again is None else self._fetched_again, None
@@ -253,7 +253,7 @@ class Trainer:
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         losses = batch_loss(
             prediction.float(), target.float(), timesteps, weights, noise_loss, process.alphas_cumprod,
-            process.snr, v_prediction=process.v_prediction,
+            process.snr, v_prediction=process.v_prediction, masks=parts.latents.masks_of(batch, latents),
         )  # fmt: skip
         self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
         return losses

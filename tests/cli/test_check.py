@@ -136,11 +136,11 @@ def test_a_dataset_config(project: Path, model: Path) -> None:
 
 def test_what_the_built_in_trainer_does_not_do(project: Path, model: Path) -> None:
     args = ["check", "config.toml", "--json", "--set", f"pretrained_model_name_or_path={model}", "--set"]
-    args.append("masked_loss=true")
+    args.append("resume_from_huggingface=true")
     ours, theirs = run(*args, cwd=project), run(*args, "--backend", "sd-scripts", cwd=project)
     assert (ours.returncode, theirs.returncode) == (1, 0)
     errors = [row["where"] for row in json.loads(ours.stdout)["findings"] if row["severity"] == "error"]
-    assert errors == ["masked_loss"]
+    assert errors == ["resume_from_huggingface"]
 
 
 def test_decoding_finds_what_headers_hide(project: Path, picture) -> None:

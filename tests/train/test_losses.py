@@ -104,6 +104,16 @@ def test_a_regularisation_image_counts_by_its_prior_loss_weight():
     assert loss.tolist() == pytest.approx([1.0, 0.7])
 
 
+def test_a_mask_takes_its_places_out_of_the_loss_and_not_out_of_the_mean():
+    masks = torch.tensor([[[[1.0, 0.0], [0.5, 0.0]]]] * 2)
+    a = scaled_linear_alphas_cumprod()
+    loss = batch_loss(
+        torch.full((2, 4, 2, 2), 2.0), torch.zeros(2, 4, 2, 2), torch.tensor([10, 10]), torch.tensor([1.0, 0.5]),
+        NoiseLossConfig(), a, signal_to_noise(a), masks=masks,
+    )  # fmt: skip
+    assert loss.tolist() == pytest.approx([4 * 1.5 / 4, 4 * 1.5 / 4 * 0.5])
+
+
 def test_min_snr_acts_in_the_batch_loss():
     a = scaled_linear_alphas_cumprod()
     t = torch.tensor([100])

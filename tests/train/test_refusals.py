@@ -41,7 +41,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "train/assemble.py:parameter_groups": ("no rate",),
     "train/rehearse.py:rehearse": ("a schedule class that wants to know the loss",),
     "networks/file.py:unwritable": (TRAINS + "the disk is full", "output_dir is a file"),
-    "train/step/batches.py:read_rgb": ("an image that does not decode",),
+    "train/step/batches.py:read_pixels": ("an image that does not decode",),
     "train/step/latents.py:LatentSource.encode": (TRAINS + "the VAE overflows",),
     "models/text.py:TextEncoder.hidden_states": ("a text encoder too short for SDXL",),
     "models/text.py:TextEncoder._upto": ("clip_skip beyond the layers",),

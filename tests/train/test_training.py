@@ -448,13 +448,13 @@ def test_all_problems_are_said_before_anything_is_loaded(make_config, tmp_path):
     with pytest.raises(ConfigError) as caught:
         train(
             make_config(
-                pretrained_model_name_or_path=str(tmp_path / "nowhere"), masked_loss=True, bucket_no_upscale=False,
+                pretrained_model_name_or_path=str(tmp_path / "nowhere"), fp8_base=True, bucket_no_upscale=False,
                 min_bucket_reso=640,
             )
         )  # fmt: skip
     text = str(caught.value)
     assert "nowhere" in text
-    assert "masked_loss" in text
+    assert "fp8_base" in text
     assert not (tmp_path / "out").exists()
 
 

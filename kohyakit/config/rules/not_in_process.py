@@ -18,8 +18,8 @@ _OTHER_BACKEND = "train with --backend sd-scripts"
 
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
-    "alpha_mask", "base_weights", "conditioning_data_dir", "dataset_class",
-    "debug_dataset", "face_crop_aug_range", "fp8_base", "fp8_base_unet", "in_json", "masked_loss",
+    "base_weights", "conditioning_data_dir", "dataset_class",
+    "debug_dataset", "face_crop_aug_range", "fp8_base", "fp8_base_unet", "in_json",
     "resume_from_huggingface", "validation_split",
 )  # fmt: skip
 # What sd-scripts needs to find its place again after an interruption.

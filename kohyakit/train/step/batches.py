@@ -19,6 +19,7 @@ from kohyakit.dataset.layout import Subset
 from kohyakit.dataset.sizes import size_condition
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.planning.plan import DatasetPlan
+from kohyakit.train.step import masks
 from kohyakit.train.step.rng import BatchSlot
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ class TrainImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as drawn. pixels: [3, H, W] in [-1, 1]. mask: what of it counts, [H, W], or None for all of it."""
+
+    pixels: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One image of one batch after every draw: what the pixels and the caption will be."""
 
@@ -58,13 +67,13 @@ class Example:
 
 @dataclass(slots=True)
 class Batch:
-    """What one step trains on. latents or pixels come from `load`; position counts from 0 within the epoch."""
+    """What one step trains on. pictures come from `load`; position counts from 0 within the epoch."""
 
     dataset: int
     bucket: Bucket
     examples: list[Example]
     position: int
-    pixels: list[Future[Tensor]] = field(default_factory=list)
+    pictures: list[Future[Picture]] = field(default_factory=list)
 
     def names(self) -> str:
         return ", ".join(example.image.key for example in self.examples)
@@ -115,18 +124,18 @@ def draw_batch(
 
 
 def prefetch(
-    batches: Iterable[Batch], load: Callable[[Example], Tensor] | None, threads: int, ahead: int
+    batches: Iterable[Batch], load: Callable[[Example], Picture] | None, threads: int, ahead: int
 ) -> Iterator[Batch]:
-    """The same batches, each fetched `ahead` of its turn, its pixels loaded by `threads` threads (0: in turn).
+    """The same batches, each fetched `ahead` of its turn, its pictures loaded by `threads` threads (0: in turn).
 
-    load of None loads no pixels (the latents are cached).
+    load of None loads none (the latents are cached).
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pixels") if threads and load else None
     waiting: deque[Batch] = deque()
     try:
         for batch in batches:
             if load:
-                batch.pixels = [pool.submit(load, e) if pool else _done(load, e) for e in batch.examples]
+                batch.pictures = [pool.submit(load, e) if pool else _done(load, e) for e in batch.examples]
             waiting.append(batch)
             if len(waiting) > ahead:
                 yield waiting.popleft()
@@ -136,8 +145,8 @@ def prefetch(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _done(load: Callable[[Example], Tensor], example: Example) -> Future[Tensor]:
-    future: Future[Tensor] = Future()
+def _done(load: Callable[[Example], Picture], example: Example) -> Future[Picture]:
+    future: Future[Picture] = Future()
     try:
         future.set_result(load(example))
     except DatasetError as error:
@@ -146,25 +155,40 @@ def _done(load: Callable[[Example], Tensor], example: Example) -> Future[Tensor]
 
 
 def load_pixels(image: TrainImage, draw: ImageDraw, resize_interpolation: str | None = None) -> Tensor:
-    """The image as the VAE sees it: [3, H, W] in [-1, 1], scaled, cropped, coloured and flipped as drawn.
+    """The pixels of `load_picture`."""
+    return load_picture(image, draw, resize_interpolation).pixels
+
+
+def load_picture(image: TrainImage, draw: ImageDraw, resize_interpolation: str | None = None) -> Picture:
+    """The image as the VAE sees it, scaled, cropped, coloured and flipped as drawn, and its mask likewise.
 
     Raises DatasetError naming the file when it does not decode.
     """
-    pixels = read_rgb(image.record)
-    pixels = resize(pixels, image.placement.resized, image.subset.resize_interpolation or resize_interpolation)
-    bucket = image.placement.bucket
-    pixels = pixels[draw.crop_top : draw.crop_top + bucket.height, draw.crop_left : draw.crop_left + bucket.width]
+    import numpy as np
+
+    by_alpha = image.subset.alpha_mask
+    pixels = fitted(read_pixels(image.record, alpha=by_alpha), image, draw, resize_interpolation)
     if draw.hue_shift is not None or draw.gamma is not None:
-        pixels = recolour(pixels, draw)
+        pixels = np.concatenate((recolour(pixels[..., :3], draw), pixels[..., 3:]), axis=-1)
     if draw.flip:
         pixels = pixels[:, ::-1]
-    return (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0 - 0.5) / 0.5
+    mask = masks.of_alpha(pixels[..., 3]) if by_alpha else None
+    colours = torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1)
+    return Picture((colours.float() / 255.0 - 0.5) / 0.5, mask)
 
 
-def read_rgb(record: ImageRecord) -> np.ndarray:
-    """Decode to [H, W, 3] uint8: alpha dropped without compositing (as sd-scripts), 16 bits reduced to 8, upright.
+def fitted(pixels: np.ndarray, image: TrainImage, draw: ImageDraw, resize_interpolation: str | None) -> np.ndarray:
+    """Pixels of the image's own size, scaled and cropped as drawn."""
+    pixels = resize(pixels, image.placement.resized, image.subset.resize_interpolation or resize_interpolation)
+    bucket = image.placement.bucket
+    return pixels[draw.crop_top : draw.crop_top + bucket.height, draw.crop_left : draw.crop_left + bucket.width]
 
-    Raises DatasetError naming the file when it does not decode.
+
+def read_pixels(record: ImageRecord, *, alpha: bool = False) -> np.ndarray:
+    """Decode to [H, W, 3] uint8, or with alpha [H, W, 4]: 16 bits reduced to 8, upright.
+
+    Without, transparency is dropped and not put on a background (as sd-scripts). Raises DatasetError naming the file
+    when it does not decode.
     """
     import numpy as np
     from PIL import Image
@@ -175,9 +199,9 @@ def read_rgb(record: ImageRecord) -> np.ndarray:
         with Image.open(record.path) as image:
             if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it to white
                 grey = (np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                pixels = np.stack([grey] * 3, axis=-1)
+                pixels = np.stack([grey] * 3 + [np.full_like(grey, 255)] * alpha, axis=-1)
             else:
-                pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
+                pixels = np.asarray(image.convert("RGBA" if alpha else "RGB"), dtype=np.uint8)
             # by the record, which its bucket was chosen by, and not by a second reading of the tag
             return np.ascontiguousarray(upright(pixels, record.orientation)) if record.upright else pixels
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -191,7 +215,7 @@ _OPENCV = {"nearest": "INTER_NEAREST_EXACT", "bilinear": "INTER_LINEAR", "linear
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how: str | None = None) -> np.ndarray:
-    """Scale [H, W, 3] uint8 to (width, height): by area (OpenCV) where no side grows, else Lanczos (Pillow)."""
+    """Scale [H, W, channels] uint8 to (width, height): by area (OpenCV) where no side grows, else Lanczos (Pillow)."""
     have = (pixels.shape[1], pixels.shape[0])
     if have == size:
         return pixels

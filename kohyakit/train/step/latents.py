@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,29 @@ from torch import Tensor, nn
 from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import in_place_of, is_link
-from kohyakit.train.step import npz_caches
-from kohyakit.train.step.batches import Batch, TrainDataset, TrainImage, load_pixels
+from kohyakit.train.step import masks, npz_caches
+from kohyakit.train.step.batches import Batch, Picture, TrainDataset, TrainImage, load_picture
 from kohyakit.train.step.rng import Order
 from kohyakit.train.step.text_outputs import weights_mark
 
 CACHE_FOLDER = ".kohyakit_latents"
 
-_Loaded = tuple[Path | None, Tensor | None, Tensor | None]  # its file on disk, latents, pixels
-_Ahead = tuple[tuple[int, list[int]], list[TrainImage], list[tuple[bool, "Future[list[_Loaded]]"]]]
+
+@dataclass(slots=True)
+class _Loaded:
+    """An image on the way into the cache: its file on disk with the latents there, or else its picture.
+
+    mask: shrunk.
+    """
+
+    path: Path | None
+    latents: Tensor | None
+    mask: Tensor | None
+    picture: Picture | None = None
+
+
+_Place = tuple[int, list[int]]  # a data set and images of it
+_Ahead = tuple[_Place, list[TrainImage], list[tuple[bool, "Future[list[_Loaded]]"]]]
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -34,7 +49,8 @@ class LatentSource:
 
     One posterior sample belongs to an image and its flip, so training with and without a cache sees the same.
     The VAE is used on the device and in the precision that it comes in. as_npz: what is kept on disk is written as
-    sd-scripts does. kept: (data set, image, flip) -> unscaled latents, once they are cached.
+    sd-scripts does. kept: (data set, image, flip) -> unscaled latents, once they are cached; kept_masks: the same of
+    their masks, for images that have one.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class LatentSource:
         self.vae_batch_size = max(1, vae_batch_size)
         self.resize_interpolation = resize_interpolation
         self.kept: dict[tuple[int, int, bool], Tensor] = {}
+        self.kept_masks: dict[tuple[int, int, bool], Tensor] = {}
 
     @property
     def cached(self) -> bool:
@@ -96,7 +113,7 @@ class LatentSource:
         images = [image for dataset in datasets for image in dataset.images[:1]]
         if self.vae_dtype is torch.float32 or not images:
             return
-        pixels = self._pixels(images[0], False)[None]
+        pixels = self._picture(images[0], False).pixels[None]
         mean = self.vae.encode(pixels.to(self.device, self.vae_dtype)).latent_dist.mean
         if not torch.isfinite(mean).all():
             name = str(self.vae_dtype).removeprefix("torch.")
@@ -131,14 +148,20 @@ class LatentSource:
             try:
                 for place, images, loaded in self._loaded_ahead(datasets, to_disk, pool):
                     for flip, cached in loaded:
-                        latents = self._encoded(images, flip, cached.result())
-                        self.kept.update({(place[0], i, flip): one for i, one in zip(place[1], latents, strict=True)})
-                    for i, image in zip(place[1], images, strict=True):
+                        self._keep(place, flip, cached.result(), self._encoded(images, flip, cached.result()))
+                    for i, image, read in zip(place[1], images, loaded[0][1].result(), strict=True):
                         if to_disk and self.as_npz:
-                            self._share(image, self.kept[place[0], i, False], self.kept.get((place[0], i, True)))
+                            latents, flipped = self.kept[place[0], i, False], self.kept.get((place[0], i, True))
+                            self._share(image, latents, flipped, read.picture.mask if read.picture else None)
                         progress()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, place: _Place, flip: bool, loaded: Sequence[_Loaded], latents: Sequence[Tensor]) -> None:
+        for i, read, encoded in zip(place[1], loaded, latents, strict=True):
+            self.kept[place[0], i, flip] = encoded
+            if read.mask is not None:
+                self.kept_masks[place[0], i, flip] = read.mask
 
     def _loaded_ahead(
         self, datasets: Sequence[TrainDataset], to_disk: bool, pool: ThreadPoolExecutor
@@ -157,15 +180,18 @@ class LatentSource:
         yield from waiting
 
     def _load(self, images: Sequence[TrainImage], flip: bool, to_disk: bool) -> list[_Loaded]:
-        """Of each image its place on disk and the latents there, else its pixels."""
-        found: list[_Loaded] = []
-        for image in images:
-            path = self._cache_path(image, flip) if to_disk and not self.as_npz else None
-            latents = _read_latents(path) if path and path.exists() else None
-            if latents is None and to_disk:
-                latents = self._theirs(image, flip)
-            found.append((path, latents, None if latents is not None else self._pixels(image, flip)))
-        return found
+        """Of each image its place on disk and what lies there, else its pixels."""
+        return [self._load_one(image, flip, to_disk) for image in images]
+
+    def _load_one(self, image: TrainImage, flip: bool, to_disk: bool) -> _Loaded:
+        path = self._cache_path(image, flip) if to_disk and not self.as_npz else None
+        latents, mask = _read_latents(path, mask=image.subset.alpha_mask) if path and path.exists() else (None, None)
+        if latents is None and to_disk:
+            latents, mask = self._theirs(image, flip)
+        if latents is not None:
+            return _Loaded(path, latents, mask)
+        picture = self._picture(image, flip)
+        return _Loaded(path, None, None if picture.mask is None else masks.shrunk(picture.mask), picture)
 
     def _judge_theirs(self, datasets: Sequence[TrainDataset], say: Callable[[str], None]) -> None:
         """In which folders the latents that sd-scripts kept are this VAE's, told by the first that fits its image."""
@@ -179,39 +205,42 @@ class LatentSource:
 
     @torch.no_grad()
     def _encodes_to(self, image: TrainImage, latents: Tensor) -> bool:
-        pixels = self._pixels(image, False)[None].to(self.device, self.vae_dtype)
+        pixels = self._picture(image, False).pixels[None].to(self.device, self.vae_dtype)
         posterior = self.vae.encode(pixels).latent_dist
         return npz_caches.is_sample_of(latents, posterior.mean[0].cpu(), posterior.std[0].cpu())
 
-    def _theirs(self, image: TrainImage, flip: bool) -> Tensor | None:
-        """What sd-scripts kept of an image, where that and all of its flips fit."""
+    def _theirs(self, image: TrainImage, flip: bool) -> tuple[Tensor | None, Tensor | None]:
+        """The latents and the mask that sd-scripts kept of an image, where these and all of its flips fit."""
         if not self._fits.get(image.record.path.parent):
-            return None
+            return None, None
         flips = {flip, image.subset.augment.flip_aug, False}
         found = {side: npz_caches.read_latents(image, self.family, flip=side) for side in flips}
-        asked = None if any(latents is None for latents in found.values()) else found[flip]
-        return None if asked is None else asked.to(self.latent_dtype)
+        mask = npz_caches.read_mask(image, self.family, flip=flip) if image.subset.alpha_mask else None
+        if (mask is None and image.subset.alpha_mask) or any(latents is None for latents in found.values()):
+            return None, None
+        asked = found[flip]
+        return None if asked is None else asked.to(self.latent_dtype), None if mask is None else masks.shrunk(mask)
 
-    def _share(self, image: TrainImage, latents: Tensor, flipped: Tensor | None) -> None:
+    def _share(self, image: TrainImage, latents: Tensor, flipped: Tensor | None, mask: Tensor | None) -> None:
         """Write an image's latents as sd-scripts does, unless what is there is what was taken."""
-        if npz_caches.shareable(image) and self._theirs(image, False) is None:
-            npz_caches.write_latents(image, self.family, latents, flipped)
+        if npz_caches.shareable(image) and self._theirs(image, False)[0] is None:
+            npz_caches.write_latents(image, self.family, latents, flipped, mask)
 
     def _encoded(self, images: Sequence[TrainImage], flip: bool, loaded: Sequence[_Loaded]) -> list[Tensor]:
         """The latents of images of one size; what was not on disk is encoded, and written there where wanted."""
-        latents = [known for _, known, _ in loaded]
-        missing = {i: pixels for i, (_, _, pixels) in enumerate(loaded) if pixels is not None}
+        latents = [read.latents for read in loaded]
+        missing = {i: read.picture.pixels for i, read in enumerate(loaded) if read.picture is not None}
         if missing:
             encoded = self.encode([*missing.values()], [f"{images[i].key}/{flip}" for i in missing]).cpu()
             for i, fresh in zip(missing, encoded, strict=True):
                 latents[i] = fresh.clone()  # or each would keep its neighbours in memory
-                if path := loaded[i][0]:
-                    _write_latents(path, fresh)
+                if path := loaded[i].path:
+                    _write_latents(path, fresh, loaded[i].mask)
         return [known for known in latents if known is not None]
 
-    def _pixels(self, image: TrainImage, flip: bool) -> Tensor:
+    def _picture(self, image: TrainImage, flip: bool) -> Picture:
         placement = image.placement
-        return load_pixels(image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation)
+        return load_picture(image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation)
 
     def _cache_path(self, image: TrainImage, flip: bool) -> Path:
         """A name that changes with the file, its bucket, the VAE and the stream, so that no stale cache is used."""
@@ -220,6 +249,7 @@ class LatentSource:
             stat.st_size, stat.st_mtime_ns, image.placement, image.record.upright, flip,
             image.subset.resize_interpolation or self.resize_interpolation,
             str(self.vae_dtype), type(self.order).__name__, self.order.seed, self._vae_mark(),
+            *["alpha_mask"] * image.subset.alpha_mask,
         )  # fmt: skip
         mark = hashlib.blake2b(repr(facts).encode(), digest_size=10).hexdigest()
         return image.record.path.parent / CACHE_FOLDER / f"{image.record.path.name}-{mark}.safetensors"
@@ -234,14 +264,24 @@ class LatentSource:
             parts = [self.kept[batch.dataset, e.index, e.draw.flip] for e in batch.examples]
             return torch.stack(parts).to(self.device, self.latent_dtype) * self.scale
         keys = [f"{e.image.key}/{e.draw.flip}" for e in batch.examples]
-        return self.encode([future.result() for future in batch.pixels], keys) * self.scale
+        return self.encode([future.result().pixels for future in batch.pictures], keys) * self.scale
+
+    def masks_of(self, batch: Batch, latents: Tensor) -> Tensor | None:
+        """What of each image counts in the loss, [B, 1, h, w] beside its latents; None where no image has a mask."""
+        if self.kept:
+            return masks.stacked(
+                [self.kept_masks.get((batch.dataset, e.index, e.draw.flip)) for e in batch.examples], latents
+            )
+        drawn = [future.result().mask for future in batch.pictures]
+        return masks.stacked([None if mask is None else masks.shrunk(mask) for mask in drawn], latents)
 
 
 def _runs_of_one_size(dataset: TrainDataset, order: Sequence[int], most: int) -> Iterator[list[int]]:
-    """The images in this order, cut where the bucket or flip_aug changes and after `most`."""
+    """The images in this order, cut where the bucket, flip_aug or alpha_mask changes and after `most`."""
 
-    def kind(i: int) -> tuple[object, bool]:
-        return dataset.images[i].placement.bucket, dataset.images[i].subset.augment.flip_aug
+    def kind(i: int) -> tuple[object, ...]:
+        image = dataset.images[i]
+        return image.placement.bucket, image.subset.augment.flip_aug, image.subset.alpha_mask
 
     for _, same in groupby(order, key=kind):
         members = list(same)
@@ -249,22 +289,24 @@ def _runs_of_one_size(dataset: TrainDataset, order: Sequence[int], most: int) ->
             yield members[start : start + most]
 
 
-def _read_latents(path: Path) -> Tensor | None:
-    """The kept latents; None where the file is damaged, so that they are made anew."""
+def _read_latents(path: Path, *, mask: bool) -> tuple[Tensor | None, Tensor | None]:
+    """The kept latents with their mask, where there is one; None where the file is damaged, so it is made anew."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path).get("latents") if path.is_file() else None
+        found = load_file(path) if path.is_file() else {}
     except (SafetensorError, OSError):
-        return None
+        found = {}
+    return (None, None) if mask and "mask" not in found else (found.get("latents"), found.get("mask"))
 
 
-def _write_latents(path: Path, latents: Tensor) -> None:
+def _write_latents(path: Path, latents: Tensor, mask: Tensor | None) -> None:
     from safetensors.torch import save_file
 
     if is_link(path.parent):
         return  # not our folder then; it costs time only
     path.parent.mkdir(exist_ok=True)
+    tensors = {"latents": latents} if mask is None else {"latents": latents, "mask": mask}
     with in_place_of(path) as fresh:
-        save_file({"latents": latents.contiguous()}, fresh)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh)

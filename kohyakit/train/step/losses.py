@@ -77,18 +77,23 @@ def batch_loss(
     snr: Tensor,
     *,
     v_prediction: bool = False,
+    masks: Tensor | None = None,
 ) -> Tensor:
     """The loss of each sample, [B]: mean over C, H, W × sample weight (1, or prior_loss_weight) × the other weights.
 
     prediction, target: [B, C, H, W] in float32. alphas_cumprod, snr: [1000], of every timestep. The weights go by
     snr, Huber's threshold by alphas_cumprod: with zero_terminal_snr the two differ, as in sd-scripts.
+    masks: [B, 1, H, W], how much each place counts; the mean is over all places all the same, as there.
     """
     threshold = None
     if config.loss_type in ("huber", "smooth_l1"):
         threshold = huber_threshold(
             timesteps, config.huber_schedule, config.huber_c, config.huber_scale, alphas_cumprod
         )
-    loss = elementwise_loss(prediction, target, config.loss_type, threshold).mean(dim=(1, 2, 3)) * sample_weights
+    loss = elementwise_loss(prediction, target, config.loss_type, threshold)
+    if masks is not None:
+        loss = loss * masks
+    loss = loss.mean(dim=(1, 2, 3)) * sample_weights
     if not (
         config.min_snr_gamma
         or config.scale_v_pred_loss_like_noise_pred

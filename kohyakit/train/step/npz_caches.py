@@ -58,8 +58,21 @@ def read_latents(image: TrainImage, family: str, *, flip: bool) -> Tensor | None
     return latents.float()
 
 
-def write_latents(image: TrainImage, family: str, latents: Tensor, flipped: Tensor | None) -> None:
-    """Keep latents as sd-scripts does, in place of a file of that name that did not fit."""
+def read_mask(image: TrainImage, family: str, *, flip: bool) -> Tensor | None:
+    """The mask that sd-scripts kept beside an image's latents, [H, W] of its bucket; None where none fits it."""
+    bucket = image.placement.bucket
+    height, width = bucket.height // 8, bucket.width // 8
+    found = _read(latents_path(image, family), ("alpha_mask", f"alpha_mask_{height}x{width}"))
+    mask = found.get(f"alpha_mask_{height}x{width}", found.get("alpha_mask"))
+    if mask is None or tuple(mask.shape) != (bucket.height, bucket.width) or not ((mask >= 0) & (mask <= 1)).all():
+        return None
+    return mask.float().flip(1) if flip else mask.float()
+
+
+def write_latents(
+    image: TrainImage, family: str, latents: Tensor, flipped: Tensor | None, mask: Tensor | None = None
+) -> None:
+    """Keep latents, and the mask [H, W], as sd-scripts does, in place of a file of that name that did not fit."""
     arrays = {
         "latents": latents.float(),
         "original_size": torch.tensor(image.record.size),
@@ -67,6 +80,8 @@ def write_latents(image: TrainImage, family: str, latents: Tensor, flipped: Tens
     }
     if flipped is not None:
         arrays["latents_flipped"] = flipped.float()
+    if mask is not None:
+        arrays["alpha_mask"] = mask.float()
     _write(latents_path(image, family), arrays)
 
 
