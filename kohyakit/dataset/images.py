@@ -33,6 +33,7 @@ class ImageRecord:
     stored_width, stored_height: pixels as stored. orientation: EXIF 1 to 8. upright: whether that tag is applied
     (`exif_orientation = "apply"`). fault: why the file is damaged though its header reads, or "".
     caption: the text that training starts from (see caption.read_caption), the class tokens where there is no file.
+    mask: the picture that says what of it counts in the loss.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ImageRecord:
     upright: bool = True
     fault: str = ""
     caption: str = ""
+    mask: ImageRecord | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -16,11 +16,12 @@ from kohyakit.dataset.augment import CaptionOptions, ImageOptions
 from kohyakit.dataset.buckets import BucketSettings
 from kohyakit.dataset.folders import as_shown, subset_folders
 from kohyakit.dataset.images import ImageRecord, shown
+from kohyakit.dataset.sources import masks
 from kohyakit.dataset.subset_files import read_subset_files
 from kohyakit.errors import KohyakitError, Problem
 
 if TYPE_CHECKING:
-    from kohyakit.formats.dataset_toml import DatasetTree
+    from kohyakit.formats.dataset_toml import DatasetTable, DatasetTree, SubsetTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Subset:
     """A folder of images with its options.
 
     class_tokens: the caption of an image without a caption file, or None. records: the images whose headers read,
-    by name. unreadable: the others.
+    by name. unreadable: the others. conditioning_data_dir: where its masks are. mask_squeezed: they are scaled to the
+    bucket whole, whatever is cut off their image, as sd-scripts does.
     """
 
     image_dir: Path
@@ -41,6 +43,8 @@ class Subset:
     alpha_mask: bool = False
     face_crop_aug_range: str | None = None
     resize_interpolation: str | None = None
+    conditioning_data_dir: Path | None = None
+    mask_squeezed: bool = False
     records: tuple[ImageRecord, ...] = ()
     unreadable: tuple[Path, ...] = ()
 
@@ -58,6 +62,7 @@ class Registered:
 class Dataset:
     """Subsets that share a resolution (width, height in pixels), a batch size and buckets.
 
+    kind: dreambooth, or controlnet where masks are its control pictures, as sd-scripts takes a data set for.
     scales: without buckets, images of another size are scaled to cover the resolution.
     """
 
@@ -70,6 +75,7 @@ class Dataset:
     bucket_no_upscale: bool = False
     resize_interpolation: str | None = None
     scales: bool = True
+    kind: str = "dreambooth"
     subsets: tuple[Subset, ...] = ()
 
     @property
@@ -143,15 +149,15 @@ def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
     by_sd_scripts: a checkout of sd-scripts is to train.
     """
     problems: list[Problem] = []
-    if config.dataset.dataset_config:
-        datasets = _from_file(config, problems, in_process=not by_sd_scripts)
-    else:
-        datasets = _from_folders(config, problems)
-    # Without buckets sd-scripts scales only while it caches latents; here all are, unless its order is asked for.
     as_there = by_sd_scripts or config.training.rng_order == "sd-scripts"
+    if config.dataset.dataset_config:
+        datasets = _from_file(config, problems, as_there=as_there, in_process=not by_sd_scripts)
+    else:
+        datasets = _from_folders(config, problems, as_there=as_there)
+    # Without buckets sd-scripts scales only while it caches latents; here all are, unless its order is asked for.
     scales = not as_there or config.dataset.cache_latents or config.dataset.cache_latents_to_disk
     kept = [replace(_without_duplicates(dataset, problems), scales=scales) for dataset in datasets]
-    filled = [_fill(dataset, config, problems) for dataset in kept]
+    filled = [_fill(dataset, config, problems, as_there=as_there) for dataset in kept]
     used = tuple(dataset for dataset in filled if any(s.records for s in dataset.subsets if not s.is_reg))
     alone = [
         (place, dataset)
@@ -193,16 +199,32 @@ def _nothing_to_train(config: TrainConfig, *, only_regularisation: bool) -> Prob
     )
 
 
-def _from_folders(config: TrainConfig, problems: list[Problem]) -> list[Dataset]:
+def _from_folders(config: TrainConfig, problems: list[Problem], *, as_there: bool) -> list[Dataset]:
     resolution = parse_resolution(config.dataset.resolution, "resolution", problems)
+    beside = _mask_folder(config, problems, as_there=as_there)
     subsets = []
     for option, is_reg in (("train_data_dir", False), ("reg_data_dir", True)):
         for folder in subset_folders(config[option], option, problems):
             values = {"num_repeats": folder.repeats, "class_tokens": folder.name, "is_reg": is_reg}
+            if beside and not is_reg:
+                values["conditioning_data_dir"] = masks.folder_of(beside, folder.path.name)
             subsets.append(_subset(folder.path, _getter(values, config)))
     if config.dataset.in_json:
         problems.append(_unread_kind("in_json"))
     return [_dataset(resolution, subsets, _getter({}, config))] if resolution else []
+
+
+def _mask_folder(config: TrainConfig, problems: list[Problem], *, as_there: bool) -> str | None:
+    """Where the masks of train_data_dir are, if they are looked at."""
+    folder = config.dataset.conditioning_data_dir
+    if folder and as_there:
+        what, cure = "sd-scripts reads masks in a dataset_config only", "write one, with conditioning_data_dir in it"
+    elif folder and not config.noise_loss.masked_loss:
+        what, cure = "its masks are not looked at", "set masked_loss to true"
+    else:
+        return folder
+    problems.append(Problem("conditioning_data_dir", what, cure, "masks_not_read", "warning"))
+    return None
 
 
 def _getter(values: dict[str, Any], config: TrainConfig) -> Get:
@@ -215,10 +237,10 @@ def _getter(values: dict[str, Any], config: TrainConfig) -> Get:
     return get
 
 
-_ONLY_IN_SUBSETS = {"num_repeats", "class_tokens", "is_reg", "image_dir", "batch_size"}
+_ONLY_IN_SUBSETS = {"num_repeats", "class_tokens", "is_reg", "image_dir", "batch_size", "conditioning_data_dir"}
 
 
-def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get) -> Dataset:
+def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get, kind: str = "dreambooth") -> Dataset:
     return Dataset(
         resolution,
         get("batch_size") or get("train_batch_size"),
@@ -228,6 +250,7 @@ def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get) -
         get("bucket_reso_steps"),
         get("bucket_no_upscale"),
         get("resize_interpolation"),
+        kind=kind,
         subsets=tuple(subsets),
     )
 
@@ -248,6 +271,7 @@ def _subset(folder: Path, get: Get) -> Subset:
         get("alpha_mask"),
         get("face_crop_aug_range"),
         get("resize_interpolation"),
+        get("conditioning_data_dir"),
     )
 
 
@@ -294,26 +318,34 @@ def _without_duplicates(dataset: Dataset, problems: list[Problem]) -> Dataset:
     return replace(dataset, subsets=tuple(kept))
 
 
-def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem]) -> Dataset:
-    as_sd_scripts = config.training.rng_order == "sd-scripts"
-    filled = []
+def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem], *, as_there: bool) -> Dataset:
+    odd_case, upright = config.training.rng_order != "sd-scripts", config.dataset.exif_orientation == "apply"
+    filled, masked = [], dict[Path, list[Path]]()
     for subset in dataset.subsets:
         files = read_subset_files(
             subset.image_dir,
             subset.caption_extension,
             class_tokens=subset.class_tokens,
             enable_wildcard=subset.captions.enable_wildcard,
-            upright=config.dataset.exif_orientation == "apply",
-            odd_case=not as_sd_scripts,
+            upright=upright,
+            odd_case=odd_case,
             is_reg=subset.is_reg,
         )
         problems.extend(files.problems)
-        if files.records or files.unreadable:
-            filled.append(replace(subset, records=files.records, unreadable=files.unreadable))
+        records, beside = files.records, subset.conditioning_data_dir
+        if beside:
+            any_size = as_there and not dataset.enable_bucket
+            records = masks.with_masks(records, beside, problems, upright=upright, odd_case=odd_case, any_size=any_size)
+            masked.setdefault(beside, []).extend((*(r.path for r in files.records), *files.unreadable))
+        if records or files.unreadable:
+            squeezed = as_there and beside is not None
+            filled.append(replace(subset, mask_squeezed=squeezed, records=records, unreadable=files.unreadable))
+    for folder, images in masked.items():
+        problems.extend(masks.without_image(folder, images, odd_case=odd_case, stops=as_there))
     return replace(dataset, subsets=tuple(filled))
 
 
-def _from_file(config: TrainConfig, problems: list[Problem], *, in_process: bool) -> list[Dataset]:
+def _from_file(config: TrainConfig, problems: list[Problem], *, as_there: bool, in_process: bool) -> list[Dataset]:
     """The data sets of a `dataset_config` file; train_data_dir and reg_data_dir are then not used."""
     from kohyakit.formats import dataset_toml
 
@@ -330,25 +362,40 @@ def _from_file(config: TrainConfig, problems: list[Problem], *, in_process: bool
     problems.extend(tree.problems)
     if in_process:
         problems.extend(_not_built_in(tree, shown(named)))
-    return list(_from_tree(tree, config, problems))
+    return list(_from_tree(tree, config, problems, as_there=as_there))
 
 
-def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem]) -> Iterator[Dataset]:
+def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem], *, as_there: bool) -> Iterator[Dataset]:
     """One Dataset a `[[datasets]]` table; what a table leaves open comes from the config."""
     for place, table in enumerate(tree.datasets, start=1):
         where = f"{shown(config.dataset.dataset_config or '')}: data set {place}"
-        if table.kind != "dreambooth":
+        if table.kind == "finetuning":
             problems.append(_unread_kind(where))
             continue
         get = _getter(_values(table), config)
         resolution = parse_resolution(get("resolution"), where, problems)
-        subsets = [
-            _subset(Path(inner.image_dir), _getter({**_values(table), **_values(inner)}, config))
-            for inner in table.subsets
-            if inner.image_dir
-        ]
+        subsets = [_of_table(table, inner, config) for inner in table.subsets if inner.image_dir]
+        if table.kind == "controlnet":
+            problems.extend(_of_masks(where, subsets, config, as_there=as_there))
         if resolution:
-            yield _dataset(resolution, subsets, get)
+            yield _dataset(resolution, subsets, get, table.kind)
+
+
+def _of_table(table: DatasetTable, inner: SubsetTable, config: TrainConfig) -> Subset:
+    values = {**_values(table), **_values(inner)}
+    if inner.conditioning_data_dir:  # sd-scripts has no class tokens, transparency or regularisation beside masks
+        values |= {"conditioning_data_dir": Path(inner.conditioning_data_dir), "alpha_mask": False}
+    return _subset(Path(inner.image_dir or ""), _getter(values, config))
+
+
+def _of_masks(where: str, subsets: list[Subset], config: TrainConfig, *, as_there: bool) -> Iterator[Problem]:
+    """What does not go with conditioning_data_dir."""
+    if not config.noise_loss.masked_loss:
+        what = "conditioning_data_dir holds masks, which only masked_loss looks at"
+        yield Problem(where, what, "set masked_loss to true", "masks_without_masked_loss")
+    if as_there and any(subset.augment.random_crop for subset in subsets):
+        what = "sd-scripts does not cut at random where conditioning_data_dir is set"
+        yield Problem(where, what, "set random_crop to false", "masks_random_crop")
 
 
 # Options of a dataset_config that change the result and that the built-in trainer has no code for, and what is off.

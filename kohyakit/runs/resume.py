@@ -23,7 +23,7 @@ from typing import Any
 from kohyakit.config.rules.reading import optimizer
 from kohyakit.config.sections.network import NETWORK_ARG_SPECS, parse_network_args
 from kohyakit.config.train import SPECS, TrainConfig
-from kohyakit.dataset.fingerprint import fingerprint
+from kohyakit.dataset.fingerprint import fingerprint, hash_files
 from kohyakit.dataset.images import shown
 from kohyakit.dataset.layout import Dataset, Scan, Subset
 from kohyakit.errors import Problem, RunError
@@ -315,8 +315,17 @@ def _subset(subset: Subset) -> dict[str, Any]:
         "num_repeats": subset.num_repeats,
         "is_reg": subset.is_reg,
         "alpha_mask": subset.alpha_mask,
+        "masks": _masks(subset),
     }
     return {**facts, "class_tokens": subset.class_tokens, **asdict(subset.captions), **asdict(subset.augment)}
+
+
+def _masks(subset: Subset) -> str:
+    """Pictures that are masks, by their bytes."""
+    paths = [record.mask.path for record in subset.records if record.mask]
+    hashes = hash_files(paths)
+    digest = hashlib.blake2b("\n".join(hashes[path][0] for path in paths).encode(), digest_size=6)
+    return f"{len(paths)} ({digest.hexdigest()})" if paths else "none"
 
 
 def _order(datasets: Iterable[Dataset]) -> str:

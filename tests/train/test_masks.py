@@ -118,3 +118,50 @@ def test_an_image_without_a_mask_counts_whole_beside_one_that_has_one(vae) -> No
     assert found.shape == (2, 1, 3, 5)
     assert (found[0] == 1).all()
     assert (found[1] == 0.5).all()
+
+
+@pytest.fixture
+def painted(photos, tmp_path) -> Path:
+    """A mask for each photo, brighter towards its right side."""
+    folder = tmp_path / "masks"
+    for path in photos.rglob("*.png"):
+        with Image.open(path) as image:
+            width, height = image.size
+        mask = Image.fromarray(np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1)))
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        mask.save(folder / path.parent.name / path.name)
+    return folder
+
+
+@pytest.mark.parametrize("order", ["kohyakit", "sd-scripts"])
+def test_a_picture_as_a_mask_goes_the_way_of_its_photo(vae, make_config, photos, painted, tmp_path, order) -> None:
+    """With sd-scripts' order it is squeezed into the bucket whole, though its photo is cropped."""
+    tables = "".join(
+        f"[[datasets.subsets]]\nimage_dir = {str(photos / name)!r}\nconditioning_data_dir = {str(painted / name)!r}\n"
+        for name in ("2_town", "1_statue")
+    )
+    (tmp_path / "data.toml").write_text(f"[[datasets]]\n{tables}", encoding="utf-8")
+    config = make_config(
+        train_data_dir=None, dataset_config=str(tmp_path / "data.toml"), masked_loss=True, rng_order=order
+    )
+    plan = make_plan(config)
+    datasets = build_datasets(plan.datasets, 1.0)
+    batches = every_example(datasets)
+    source = LatentSource(vae, KohyakitOrder(5), scale=1.0, latent_dtype=torch.float32)
+    plain = masks_of(source, batches)
+    for batch, mask in zip(batches, plain, strict=True):
+        (example,) = batch.examples
+        red = np.asarray(Image.open(example.image.record.mask.path).convert("RGB"))[..., 0] / 255
+        size, draw = (batch.bucket.width, batch.bucket.height), example.draw
+        if order == "kohyakit":
+            assert example.image.placement.resized == example.image.record.size  # only cropped here
+            red = red[draw.crop_top :, draw.crop_left :][: size[1], : size[0]]
+        else:
+            red = cv2.resize(red, size, interpolation=cv2.INTER_AREA)
+        red = red[:, ::-1] if draw.flip else red
+        expected = red.reshape(size[1] // 8, 8, size[0] // 8, 8).mean(axis=(1, 3))
+        assert mask[0, 0].numpy() == pytest.approx(expected, abs=3e-3)  # pixels are rounded to 1 / 255
+    source.cache(datasets, to_disk=True, progress=lambda: None)
+    flips = [batch for batch in batches if not batch.examples[0].draw.flip]
+    kept = masks_of(source, flips)
+    assert all(torch.equal(*pair) for pair in zip(kept, plain[::2], strict=True))

@@ -270,9 +270,9 @@ def timesteps_upside_down(config: TrainConfig) -> Finding:
 @rule("warning")
 def mask_without_source(config: TrainConfig) -> Finding:
     data = config.dataset
-    if config.noise_loss.masked_loss and own_folders(config) and not data.alpha_mask:
-        return "masked_loss is on, but no masks reach it: folders alone cannot name any, so the whole picture counts", (
-            "set alpha_mask for PNGs with transparency, or name conditioning_data_dir in a dataset TOML"
+    if config.noise_loss.masked_loss and own_folders(config) and not (data.alpha_mask or data.conditioning_data_dir):
+        return "masked_loss is on, but no masks reach it, so the whole picture counts", (
+            "set alpha_mask for PNGs with transparency, or conditioning_data_dir for pictures that are masks"
         )
     return None
 

@@ -227,7 +227,8 @@ class DatasetConfig:
         None,
         blank=("",),
         metavar="DIR",
-        help="Folder with one mask or control picture for each training picture, under the same name.",
+        help="Folder with one mask or control picture for each training picture, under the same name and of the same "
+        "size; a folder in it called as the picture's own goes first. sd-scripts reads it in a dataset TOML only.",
         tip="For masked_loss; white counts, black does not.",
     )
     dataset_config: str | None = param(

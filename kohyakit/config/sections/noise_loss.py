@@ -109,8 +109,8 @@ class NoiseLossConfig:
     )
     masked_loss: bool = param(
         False,
-        help="Count the loss only where the mask is bright. Masks come from conditioning_data_dir in a dataset "
-        "TOML or from alpha_mask.",
+        help="Count the loss only where the mask is bright. Masks are the pictures in conditioning_data_dir; "
+        "alpha_mask needs no masked_loss.",
         tip="For subjects before a background that must not be learned.",
     )
     min_snr_gamma: float | None = param(

@@ -41,6 +41,11 @@ _AS_WRITTEN = (
     "resize_interpolation",
 )  # fmt: skip
 _RENAMED = {"debiased_estimation_loss": "debiased_estimation"}
+# What sd-scripts writes of a data set with masks of its own, whose insides it does not see.
+_NOTHING_KNOWN: dict[str, Any] = {
+    "enable_bucket": False, "min_bucket_reso": None, "max_bucket_reso": None, "tag_frequency": {}, "bucket_info": None,
+    "subsets": [],
+}  # fmt: skip
 _SINGLE_DATASET = ("color_aug", "flip_aug", "random_crop", "shuffle_caption", "keep_tokens")
 
 
@@ -62,7 +67,7 @@ def training_metadata(
     found.update(facts)
     if config.dataset.dataset_config:
         del found["ss_total_batch_size"]
-        found.update(_many_datasets(datasets))
+        found.update(_many_datasets(datasets, as_sd_scripts=config.training.rng_order == "sd-scripts"))
     else:
         found.update(_one_dataset(config, datasets[0]))
     if config.network.network_args:
@@ -121,8 +126,8 @@ def _bucket_bounds(dataset: TrainDataset) -> tuple[int | None, int | None]:
         return settings.min_bucket_reso, settings.max_bucket_reso
 
 
-def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
-    described = []
+def _many_datasets(datasets: Sequence[TrainDataset], *, as_sd_scripts: bool) -> dict[str, Any]:
+    described, subsets = [], list[Subset]()
     tags: dict[str, dict[str, int]] = {}
     for dataset in datasets:
         source = dataset.source
@@ -130,7 +135,7 @@ def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
         frequency = tag_frequency(source.subsets)
         described.append(
             {
-                "is_dreambooth": True,
+                "is_dreambooth": source.kind == "dreambooth",
                 "batch_size_per_device": source.batch_size,
                 "num_train_images": _image_count(dataset, reg=False),
                 "num_reg_images": _image_count(dataset, reg=True),
@@ -144,13 +149,16 @@ def _many_datasets(datasets: Sequence[TrainDataset]) -> dict[str, Any]:
                 "subsets": [_describe(subset) for subset in source.subsets],
             }
         )
+        if source.kind == "controlnet" and as_sd_scripts:
+            described[-1] |= _NOTHING_KNOWN
+            continue
+        subsets += [subset for subset in source.subsets if not subset.is_reg]
         for name, counts in frequency.items():  # a folder in several data sets counts once
             tags.setdefault(name, counts)
-    directories = _directories([s for d in datasets for s in d.source.subsets if not s.is_reg])
     return {
         "ss_datasets": json.dumps(described),
         "ss_tag_frequency": json.dumps(tags),
-        "ss_dataset_dirs": json.dumps(directories),
+        "ss_dataset_dirs": json.dumps(_directories(subsets)),
     }
 
 

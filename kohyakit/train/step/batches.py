@@ -37,6 +37,11 @@ class TrainImage:
     bucketed: bool = True
 
     @property
+    def by_alpha(self) -> bool:
+        """Whether its transparency is its mask."""
+        return self.subset.alpha_mask and self.record.mask is None
+
+    @property
     def key(self) -> str:
         """A name that is the same wherever the project lies."""
         return f"{self.subset.image_dir.name}/{self.record.path.name}"
@@ -116,8 +121,10 @@ def draw_batch(
         size = (placement.bucket.width, placement.bucket.height)
         top_first = not dataset.source.enable_bucket
         draw = draw_image(image.subset.augment, placement.resized, size, stream, top_first=top_first)
+        # sd-scripts does not tell a data set with control pictures which epoch and step it is
+        epoch, told, most = (0, 0, 0) if image.subset.mask_squeezed else (slot.epoch, step, max_train_steps)
         caption = process_caption(
-            image.record.caption, image.subset.captions, stream, slot.epoch, step, max_train_steps=max_train_steps
+            image.record.caption, image.subset.captions, stream, epoch, told, max_train_steps=most
         )
         examples.append(Example(index, image, draw, caption))
     return Batch(slot.dataset, dataset.buckets[slot.bucket], examples, position)
@@ -166,15 +173,34 @@ def load_picture(image: TrainImage, draw: ImageDraw, resize_interpolation: str |
     """
     import numpy as np
 
-    by_alpha = image.subset.alpha_mask
-    pixels = fitted(read_pixels(image.record, alpha=by_alpha), image, draw, resize_interpolation)
+    pixels = fitted(read_pixels(image.record, alpha=image.by_alpha), image, draw, resize_interpolation)
     if draw.hue_shift is not None or draw.gamma is not None:
         pixels = np.concatenate((recolour(pixels[..., :3], draw), pixels[..., 3:]), axis=-1)
     if draw.flip:
         pixels = pixels[:, ::-1]
-    mask = masks.of_alpha(pixels[..., 3]) if by_alpha else None
+    mask = masks.of_alpha(pixels[..., 3]) if image.by_alpha else load_mask(image, draw, resize_interpolation)
     colours = torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1)
     return Picture((colours.float() / 255.0 - 0.5) / 0.5, mask)
+
+
+def load_mask(image: TrainImage, draw: ImageDraw, resize_interpolation: str | None = None) -> Tensor | None:
+    """The image's mask that is a picture of its own, as drawn, [H, W]; None where it has none."""
+    if image.record.mask is None:
+        return None
+    pixels = read_pixels(image.record.mask)
+    if image.subset.mask_squeezed:
+        pixels = _squeezed(pixels, image, image.subset.resize_interpolation or resize_interpolation)
+    else:
+        pixels = fitted(pixels, image, draw, resize_interpolation)
+    return masks.of_picture(pixels[:, ::-1] if draw.flip else pixels)
+
+
+def _squeezed(pixels: np.ndarray, image: TrainImage, how: str | None) -> np.ndarray:
+    """Scaled to the bucket as sd-scripts does; without buckets it takes height and width for each other there."""
+    size = (image.placement.bucket.width, image.placement.bucket.height)
+    have = pixels.shape[1::-1] if image.bucketed else pixels.shape[:2]
+    shrinks = have[0] >= size[0] and have[1] >= size[1]
+    return resize(pixels, size, how or ("area" if shrinks else "lanczos"))
 
 
 def fitted(pixels: np.ndarray, image: TrainImage, draw: ImageDraw, resize_interpolation: str | None) -> np.ndarray:

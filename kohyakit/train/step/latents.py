@@ -19,7 +19,7 @@ from kohyakit.dataset.augment import ImageDraw
 from kohyakit.errors import Problem, RunError
 from kohyakit.files import in_place_of, is_link
 from kohyakit.train.step import masks, npz_caches
-from kohyakit.train.step.batches import Batch, Picture, TrainDataset, TrainImage, load_picture
+from kohyakit.train.step.batches import Batch, Picture, TrainDataset, TrainImage, load_mask, load_picture
 from kohyakit.train.step.rng import Order
 from kohyakit.train.step.text_outputs import weights_mark
 
@@ -152,7 +152,8 @@ class LatentSource:
                     for i, image, read in zip(place[1], images, loaded[0][1].result(), strict=True):
                         if to_disk and self.as_npz:
                             latents, flipped = self.kept[place[0], i, False], self.kept.get((place[0], i, True))
-                            self._share(image, latents, flipped, read.picture.mask if read.picture else None)
+                            alpha = read.picture.mask if read.picture and image.by_alpha else None
+                            self._share(image, latents, flipped, alpha)
                         progress()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -185,11 +186,12 @@ class LatentSource:
 
     def _load_one(self, image: TrainImage, flip: bool, to_disk: bool) -> _Loaded:
         path = self._cache_path(image, flip) if to_disk and not self.as_npz else None
-        latents, mask = _read_latents(path, mask=image.subset.alpha_mask) if path and path.exists() else (None, None)
+        latents, mask = _read_latents(path, mask=image.by_alpha) if path and path.exists() else (None, None)
         if latents is None and to_disk:
             latents, mask = self._theirs(image, flip)
         if latents is not None:
-            return _Loaded(path, latents, mask)
+            painted = load_mask(image, self._drawn(image, flip), self.resize_interpolation)  # kept in no cache
+            return _Loaded(path, latents, mask if painted is None else masks.shrunk(painted))
         picture = self._picture(image, flip)
         return _Loaded(path, None, None if picture.mask is None else masks.shrunk(picture.mask), picture)
 
@@ -215,8 +217,8 @@ class LatentSource:
             return None, None
         flips = {flip, image.subset.augment.flip_aug, False}
         found = {side: npz_caches.read_latents(image, self.family, flip=side) for side in flips}
-        mask = npz_caches.read_mask(image, self.family, flip=flip) if image.subset.alpha_mask else None
-        if (mask is None and image.subset.alpha_mask) or any(latents is None for latents in found.values()):
+        mask = npz_caches.read_mask(image, self.family, flip=flip) if image.by_alpha else None
+        if (mask is None and image.by_alpha) or any(latents is None for latents in found.values()):
             return None, None
         asked = found[flip]
         return None if asked is None else asked.to(self.latent_dtype), None if mask is None else masks.shrunk(mask)
@@ -235,12 +237,14 @@ class LatentSource:
             for i, fresh in zip(missing, encoded, strict=True):
                 latents[i] = fresh.clone()  # or each would keep its neighbours in memory
                 if path := loaded[i].path:
-                    _write_latents(path, fresh, loaded[i].mask)
+                    _write_latents(path, fresh, loaded[i].mask if images[i].by_alpha else None)
         return [known for known in latents if known is not None]
 
     def _picture(self, image: TrainImage, flip: bool) -> Picture:
-        placement = image.placement
-        return load_picture(image, ImageDraw(flip, placement.crop_left, placement.crop_top), self.resize_interpolation)
+        return load_picture(image, self._drawn(image, flip), self.resize_interpolation)
+
+    def _drawn(self, image: TrainImage, flip: bool) -> ImageDraw:
+        return ImageDraw(flip, image.placement.crop_left, image.placement.crop_top)
 
     def _cache_path(self, image: TrainImage, flip: bool) -> Path:
         """A name that changes with the file, its bucket, the VAE and the stream, so that no stale cache is used."""
@@ -249,7 +253,7 @@ class LatentSource:
             stat.st_size, stat.st_mtime_ns, image.placement, image.record.upright, flip,
             image.subset.resize_interpolation or self.resize_interpolation,
             str(self.vae_dtype), type(self.order).__name__, self.order.seed, self._vae_mark(),
-            *["alpha_mask"] * image.subset.alpha_mask,
+            *["alpha_mask"] * image.by_alpha,
         )  # fmt: skip
         mark = hashlib.blake2b(repr(facts).encode(), digest_size=10).hexdigest()
         return image.record.path.parent / CACHE_FOLDER / f"{image.record.path.name}-{mark}.safetensors"
@@ -281,7 +285,7 @@ def _runs_of_one_size(dataset: TrainDataset, order: Sequence[int], most: int) ->
 
     def kind(i: int) -> tuple[object, ...]:
         image = dataset.images[i]
-        return image.placement.bucket, image.subset.augment.flip_aug, image.subset.alpha_mask
+        return image.placement.bucket, image.subset.augment.flip_aug, image.by_alpha
 
     for _, same in groupby(order, key=kind):
         members = list(same)

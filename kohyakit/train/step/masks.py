@@ -23,6 +23,12 @@ def of_alpha(alpha: np.ndarray) -> Tensor:
     return torch.from_numpy(alpha.copy()).float() / 255.0
 
 
+def of_picture(pixels: np.ndarray) -> Tensor:
+    """A picture's red, [H, W, 3] uint8, as a mask; by way of -1 to 1, as sd-scripts has it, for the last bit."""
+    red = torch.from_numpy(pixels[..., 0].copy()).float() / 255.0
+    return ((red - 0.5) / 0.5) / 2 + 0.5
+
+
 def shrunk(mask: Tensor) -> Tensor:
     """The mean of every patch that becomes one place of the latents: [H, W] to [H / 8, W / 8]."""
     size = (mask.shape[0] // _FACTOR, mask.shape[1] // _FACTOR)

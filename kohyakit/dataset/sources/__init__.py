@@ -1,0 +1,1 @@
+"""What a data set is made of beside its image and caption files: masks, and metadata files."""
