@@ -145,11 +145,11 @@ def fingerprint(scan: Any, *, cache: Path | None = None, keep: bool = True) -> F
     entries: dict[tuple[Path, bool], tuple[str, str | None]] = {}
     subsets: dict[tuple[str, bool], SubsetEntry] = {}
     for subset in (subset for dataset in scan.datasets for subset in dataset.subsets):
-        folder = Path(subset.image_dir)
+        folder, place = Path(subset.image_dir), str(subset.metadata_file or subset.image_dir)
         root = os.path.join(folder.parent.absolute(), "")
         subsets.setdefault(
-            (str(folder), subset.is_reg),
-            SubsetEntry(folder.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, len(subset.records)),
+            (place, subset.is_reg),
+            SubsetEntry(subset.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, len(subset.records)),
         )
         for record in subset.records:
             caption = _caption(record.caption_path)

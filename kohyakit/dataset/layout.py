@@ -17,6 +17,7 @@ from kohyakit.dataset.buckets import BucketSettings
 from kohyakit.dataset.folders import as_shown, subset_folders
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.sources import masks
+from kohyakit.dataset.sources.metadata import read_metadata
 from kohyakit.dataset.subset_files import read_subset_files
 from kohyakit.errors import KohyakitError, Problem
 
@@ -30,7 +31,8 @@ class Subset:
 
     class_tokens: the caption of an image without a caption file, or None. records: the images whose headers read,
     by name. unreadable: the others. conditioning_data_dir: where its masks are. mask_squeezed: they are scaled to the
-    bucket whole, whatever is cut off their image, as sd-scripts does.
+    bucket whole, whatever is cut off their image, as sd-scripts does. metadata_file: what names its images, below
+    keys_below where not by their whole paths; image_dir is then that folder, or the file's. tags: those in the file.
     """
 
     image_dir: Path
@@ -45,8 +47,16 @@ class Subset:
     resize_interpolation: str | None = None
     conditioning_data_dir: Path | None = None
     mask_squeezed: bool = False
+    metadata_file: Path | None = None
+    keys_below: Path | None = None
+    tags: tuple[str, ...] = ()
     records: tuple[ImageRecord, ...] = ()
     unreadable: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in the plan, in records and in files: as its folder, or as its metadata file."""
+        return (self.metadata_file or self.image_dir).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,8 @@ class Registered:
 class Dataset:
     """Subsets that share a resolution (width, height in pixels), a batch size and buckets.
 
-    kind: dreambooth, or controlnet where masks are its control pictures, as sd-scripts takes a data set for.
+    kind: what sd-scripts takes it for: dreambooth, finetuning where metadata files name its images, or controlnet
+    where masks are its control pictures.
     scales: without buckets, images of another size are scaled to cover the resolution.
     """
 
@@ -201,6 +212,9 @@ def _nothing_to_train(config: TrainConfig, *, only_regularisation: bool) -> Prob
 
 def _from_folders(config: TrainConfig, problems: list[Problem], *, as_there: bool) -> list[Dataset]:
     resolution = parse_resolution(config.dataset.resolution, "resolution", problems)
+    if config.dataset.in_json:
+        subsets = [_of_in_json(config, problems, as_there=as_there)]
+        return [_dataset(resolution, subsets, _getter({}, config), "finetuning")] if resolution else []
     beside = _mask_folder(config, problems, as_there=as_there)
     subsets = []
     for option, is_reg in (("train_data_dir", False), ("reg_data_dir", True)):
@@ -209,9 +223,25 @@ def _from_folders(config: TrainConfig, problems: list[Problem], *, as_there: boo
             if beside and not is_reg:
                 values["conditioning_data_dir"] = masks.folder_of(beside, folder.path.name)
             subsets.append(_subset(folder.path, _getter(values, config)))
-    if config.dataset.in_json:
-        problems.append(_unread_kind("in_json"))
     return [_dataset(resolution, subsets, _getter({}, config))] if resolution else []
+
+
+def _of_in_json(config: TrainConfig, problems: list[Problem], *, as_there: bool) -> Subset:
+    for option in ("reg_data_dir", "conditioning_data_dir"):
+        if config[option]:
+            what = "it is not used, because in_json names the images"
+            problems.append(Problem(option, what, "remove one of the two", "folder_beside_in_json", "warning"))
+    folder = config.dataset.train_data_dir
+    if as_there and not folder:
+        what = "sd-scripts wants it beside in_json, even for whole paths"
+        problems.append(Problem("train_data_dir", what, "name the folder of the images", "no_folder"))
+    return _of_metadata(config.dataset.in_json or "", folder, _getter({}, config))
+
+
+def _of_metadata(file: str, image_dir: str | None, get: Get) -> Subset:
+    below = Path(image_dir) if image_dir else None
+    subset = _subset(below or Path(file).parent, get)
+    return replace(subset, metadata_file=Path(file), keys_below=below, class_tokens=None)
 
 
 def _mask_folder(config: TrainConfig, problems: list[Problem], *, as_there: bool) -> str | None:
@@ -301,19 +331,21 @@ def _without_duplicates(dataset: Dataset, problems: list[Problem]) -> Dataset:
     kept = []
     for subset in dataset.subsets:
         if subset.num_repeats < 1:
-            problems.append(as_shown(faults.no_repeats(str(subset.image_dir), subset.num_repeats)))
-        elif subset.image_dir in seen:
+            problems.append(
+                as_shown(faults.no_repeats(str(subset.metadata_file or subset.image_dir), subset.num_repeats))
+            )
+        elif (place := subset.metadata_file or subset.image_dir) in seen:
             problems.append(
                 Problem(
-                    shown(subset.image_dir),
-                    "the folder is named twice in one data set; the second is ignored",
+                    shown(place),
+                    "it is named twice in one data set; the second is ignored",
                     "raise num_repeats instead",
                     "duplicate_subset",
                     "warning",
                 )
             )
         else:
-            seen.add(subset.image_dir)
+            seen.add(place)
             kept.append(subset)
     return replace(dataset, subsets=tuple(kept))
 
@@ -322,27 +354,49 @@ def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem], *, as_
     odd_case, upright = config.training.rng_order != "sd-scripts", config.dataset.exif_orientation == "apply"
     filled, masked = [], dict[Path, list[Path]]()
     for subset in dataset.subsets:
-        files = read_subset_files(
-            subset.image_dir,
-            subset.caption_extension,
-            class_tokens=subset.class_tokens,
-            enable_wildcard=subset.captions.enable_wildcard,
-            upright=upright,
-            odd_case=odd_case,
-            is_reg=subset.is_reg,
-        )
-        problems.extend(files.problems)
-        records, beside = files.records, subset.conditioning_data_dir
-        if beside:
+        if subset.metadata_file:
+            subset = _of_entries(subset, subset.metadata_file, problems, upright=upright, as_there=as_there)
+        else:
+            subset = _of_folder(subset, problems, upright=upright, odd_case=odd_case)
+        if beside := subset.conditioning_data_dir:
+            masked.setdefault(beside, []).extend((*(r.path for r in subset.records), *subset.unreadable))
             any_size = as_there and not dataset.enable_bucket
-            records = masks.with_masks(records, beside, problems, upright=upright, odd_case=odd_case, any_size=any_size)
-            masked.setdefault(beside, []).extend((*(r.path for r in files.records), *files.unreadable))
-        if records or files.unreadable:
-            squeezed = as_there and beside is not None
-            filled.append(replace(subset, mask_squeezed=squeezed, records=records, unreadable=files.unreadable))
+            records = masks.with_masks(
+                subset.records, beside, problems, upright=upright, odd_case=odd_case, any_size=any_size
+            )
+            subset = replace(subset, records=records, mask_squeezed=as_there)
+        if subset.records or subset.unreadable:
+            filled.append(subset)
     for folder, images in masked.items():
         problems.extend(masks.without_image(folder, images, odd_case=odd_case, stops=as_there))
     return replace(dataset, subsets=tuple(filled))
+
+
+def _of_folder(subset: Subset, problems: list[Problem], *, upright: bool, odd_case: bool) -> Subset:
+    files = read_subset_files(
+        subset.image_dir,
+        subset.caption_extension,
+        class_tokens=subset.class_tokens,
+        enable_wildcard=subset.captions.enable_wildcard,
+        upright=upright,
+        odd_case=odd_case,
+        is_reg=subset.is_reg,
+    )
+    problems.extend(files.problems)
+    return replace(subset, records=files.records, unreadable=files.unreadable)
+
+
+def _of_entries(subset: Subset, file: Path, problems: list[Problem], *, upright: bool, as_there: bool) -> Subset:
+    found = read_metadata(
+        file,
+        subset.keys_below,
+        separator=subset.captions.caption_separator,
+        enable_wildcard=subset.captions.enable_wildcard,
+        upright=upright,
+        as_there=as_there,
+    )
+    problems.extend(found.problems)
+    return replace(subset, records=found.records, unreadable=found.unreadable, tags=found.tags)
 
 
 def _from_file(config: TrainConfig, problems: list[Problem], *, as_there: bool, in_process: bool) -> list[Dataset]:
@@ -369,12 +423,9 @@ def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem], 
     """One Dataset a `[[datasets]]` table; what a table leaves open comes from the config."""
     for place, table in enumerate(tree.datasets, start=1):
         where = f"{shown(config.dataset.dataset_config or '')}: data set {place}"
-        if table.kind == "finetuning":
-            problems.append(_unread_kind(where))
-            continue
         get = _getter(_values(table), config)
         resolution = parse_resolution(get("resolution"), where, problems)
-        subsets = [_of_table(table, inner, config) for inner in table.subsets if inner.image_dir]
+        subsets = [_of_table(table, inner, config) for inner in table.subsets if inner.image_dir or inner.metadata_file]
         if table.kind == "controlnet":
             problems.extend(_of_masks(where, subsets, config, as_there=as_there))
         if resolution:
@@ -383,6 +434,8 @@ def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem], 
 
 def _of_table(table: DatasetTable, inner: SubsetTable, config: TrainConfig) -> Subset:
     values = {**_values(table), **_values(inner)}
+    if inner.metadata_file:
+        return _of_metadata(inner.metadata_file, inner.image_dir, _getter(values, config))
     if inner.conditioning_data_dir:  # sd-scripts has no class tokens, transparency or regularisation beside masks
         values |= {"conditioning_data_dir": Path(inner.conditioning_data_dir), "alpha_mask": False}
     return _subset(Path(inner.image_dir or ""), _getter(values, config))
@@ -409,11 +462,6 @@ def _not_built_in(tree: DatasetTree, where: str) -> Iterator[Problem]:
             if any(values.get(name, off) != off for values in said):
                 what = f"the built-in trainer cannot do {name}"
                 yield Problem(f"{where}: data set {place}", what, "train with --backend sd-scripts", "not_built_in")
-
-
-def _unread_kind(where: str) -> Problem:
-    what = "metadata files of fine-tuning data sets and ControlNet pairs are not read"
-    return Problem(where, what, "write captions as files beside the images and name their image_dir", "data_set_kind")
 
 
 def _values(table: Any) -> dict[str, Any]:

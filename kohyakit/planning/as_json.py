@@ -82,8 +82,8 @@ def _subsets(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _subset(subset: Subset) -> dict[str, Any]:
     return {
-        "folder": str(subset.image_dir),
-        "name": subset.image_dir.name,
+        "folder": str(subset.metadata_file or subset.image_dir),
+        "name": subset.name,
         "repeats": subset.num_repeats,
         "class_tokens": subset.class_tokens,
         "regularisation": subset.is_reg,
@@ -94,8 +94,11 @@ def _subset(subset: Subset) -> dict[str, Any]:
 
 
 def captions_of(subset: Subset) -> dict[str, int]:
-    """How many images of a subset have a caption file, and how many have none."""
-    found = sum(record.caption_path is not None for record in subset.records)
+    """How many images of a subset have a caption, in a file of their own or in the metadata file, and how many none."""
+    if subset.metadata_file:
+        found = sum(bool(record.caption.strip()) for record in subset.records)
+    else:
+        found = sum(record.caption_path is not None for record in subset.records)
     return {"captions_found": found, "captions_missing": len(subset.records) - found}
 
 

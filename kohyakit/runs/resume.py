@@ -311,7 +311,7 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
 
 def _subset(subset: Subset) -> dict[str, Any]:
     facts = {
-        "folder": subset.image_dir.name,
+        "folder": subset.name,
         "num_repeats": subset.num_repeats,
         "is_reg": subset.is_reg,
         "alpha_mask": subset.alpha_mask,
@@ -334,7 +334,7 @@ def _order(datasets: Iterable[Dataset]) -> str:
     for dataset in datasets:
         for entry in dataset.registered():
             record = entry.record
-            digest.update(f"{entry.subset.image_dir.name}/{record.path.name} {record.size} {entry.repeats}\n".encode())
+            digest.update(f"{entry.subset.name}/{record.path.name} {record.size} {entry.repeats}\n".encode())
     return digest.hexdigest()
 
 

@@ -77,17 +77,17 @@ def _model(config: TrainConfig, plan: Plan) -> Iterator[str]:
 
 def _images(plan: Plan) -> Iterator[str]:
     subsets = [subset for part in plan.datasets for subset in part.dataset.subsets]
-    room = min(30, max(cells(shown(subset.image_dir.name)) for subset in (*subsets, *plan.unused)))
+    room = min(30, max(cells(shown(subset.name)) for subset in (*subsets, *plan.unused)))
     for subset in subsets:
         captions = captions_of(subset)
         told = [count(captions["captions_found"], "caption")] if captions["captions_found"] else []
         if captions["captions_missing"]:
             told.append(f"{captions['captions_missing']:,} without" if told else "no captions")
         times = "reg" if subset.is_reg else f"x {subset.num_repeats}"
-        name = padded(cut(shown(subset.image_dir.name), room), room)
+        name = padded(cut(shown(subset.name), room), room)
         yield f"{name} {_column(len(subset.records), 'image', 6)} {times:<5} {', '.join(told)}".rstrip()
     for subset in plan.unused:
-        name = padded(cut(shown(subset.image_dir.name), room), room)
+        name = padded(cut(shown(subset.name), room), room)
         yield f"{name} {_column(len(subset.records), 'image', 6)} reg   0 used"
     rows = [row for part in plan.datasets for row in part.buckets]
     yield f"{count(sum(row.files for row in rows), 'image')}, {sum(row.images for row in rows):,} with repeats"

@@ -20,7 +20,7 @@ def base_model_missing(config: TrainConfig) -> Finding:
 @rule("error")
 def images_missing(config: TrainConfig) -> Finding:
     data = config.dataset
-    if own_folders(config) and data.train_data_dir is None:
+    if own_folders(config) and data.train_data_dir is None and not data.in_json:
         return "no pictures are named", "set train_data_dir to the folder that holds the <repeats>_<name> folders"
     return None
 

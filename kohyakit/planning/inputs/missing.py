@@ -16,7 +16,9 @@ from kohyakit.errors import Problem
 MODEL = "pretrained_model_name_or_path"
 _BESIDE_MODEL = ("vae", "network_weights", "resume")
 # Options whose missing file or folder another part finds; here only the cure is made to name where it lies.
-_FOUND_ELSEWHERE = ("train_data_dir", "reg_data_dir", "dataset_config", "sample_prompts")
+_FOUND_ELSEWHERE = (
+    "train_data_dir", "reg_data_dir", "dataset_config", "sample_prompts", "in_json", "conditioning_data_dir",
+)  # fmt: skip
 _MISSING = ("folder_missing", "bad_prompts", "no_such_file")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".json", ".toml", ".txt")

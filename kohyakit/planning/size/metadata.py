@@ -19,7 +19,7 @@ def metadata_bytes(datasets: list[tuple[Dataset, tuple[BucketCount, ...]]]) -> i
     for dataset, buckets in datasets:
         folders, tags = {}, {}
         for subset in dataset.subsets:
-            name = subset.image_dir.name
+            name = subset.name
             folders[name] = {"n_repeats": subset.num_repeats, "img_count": len(subset.records)}
             counts: Counter[str] = Counter()
             for record in subset.records:

@@ -88,9 +88,9 @@ def _image_count(dataset: TrainDataset, *, reg: bool) -> int:
 def _directories(subsets: Sequence[Subset]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for subset in subsets:
-        name, n = subset.image_dir.name, 2
+        name, n = subset.name, 2
         while name in found:
-            name, n = f"{subset.image_dir.name} ({n})", n + 1
+            name, n = f"{subset.name} ({n})", n + 1
         found[name] = {"n_repeats": subset.num_repeats, "img_count": len(subset.records)}
     return found
 
@@ -178,19 +178,28 @@ def _describe(subset: Subset) -> dict[str, Any]:
         "caption_prefix": captions.caption_prefix,
         "caption_suffix": captions.caption_suffix,
         "resize_interpolation": subset.resize_interpolation,
-        "image_dir": subset.image_dir.name,
-        "class_tokens": subset.class_tokens,
-        "is_reg": subset.is_reg,
+        **_place(subset),
     }
 
 
+def _place(subset: Subset) -> dict[str, Any]:
+    if subset.metadata_file is None:
+        return {"image_dir": subset.name, "class_tokens": subset.class_tokens, "is_reg": subset.is_reg}
+    folder = {"image_dir": subset.keys_below.name} if subset.keys_below else {}
+    return {**folder, "metadata_file": subset.name}
+
+
 def tag_frequency(subsets: Sequence[Subset]) -> dict[str, dict[str, int]]:
-    """Per folder how often each comma-separated tag stands in a caption, lower-cased; the folder's name counts too."""
+    """Per folder how often each comma-separated tag stands in a caption, lower-cased; the folder's name counts too.
+
+    Of a metadata file its tags alone count, as in sd-scripts.
+    """
     found: dict[str, dict[str, int]] = {}
     for subset in subsets:
-        counts = found.setdefault(subset.image_dir.name, {})
-        for record in subset.records:
-            for tag in record.caption.split(","):
+        counts = found.setdefault(subset.name, {})
+        texts = subset.tags if subset.metadata_file else [record.caption for record in subset.records]
+        for text in texts:
+            for tag in text.split(","):
                 tag = tag.strip().lower()
                 if tag:
                     counts[tag] = counts.get(tag, 0) + 1

@@ -44,7 +44,7 @@ class TrainImage:
     @property
     def key(self) -> str:
         """A name that is the same wherever the project lies."""
-        return f"{self.subset.image_dir.name}/{self.record.path.name}"
+        return f"{self.record.path.parent.name}/{self.record.path.name}"
 
 
 @dataclass(frozen=True, slots=True)
