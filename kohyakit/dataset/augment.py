@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
+
+    from kohyakit.dataset.sources.faces import FaceCrop
 
 _WILDCARD = re.compile(r"\{([^}]+)\}")
 
@@ -52,7 +55,8 @@ class ImageOptions:
 class ImageDraw:
     """What was drawn for one image; None is no change.
 
-    hue_shift: OpenCV's half degrees, -8 to 8. gamma: 0.95 to 1.05, the power of the 0..255 values.
+    resized: what it is scaled to, where that is drawn too. hue_shift: OpenCV's half degrees, -8 to 8. gamma: 0.95 to
+    1.05, the power of the 0..255 values.
     """
 
     flip: bool
@@ -60,6 +64,7 @@ class ImageDraw:
     crop_top: int
     hue_shift: float | None = None
     gamma: float | None = None
+    resized: tuple[int, int] | None = None
 
 
 def draw_image(
@@ -69,22 +74,28 @@ def draw_image(
     rng: random.Random,
     *,
     top_first: bool = False,
+    around: Callable[[random.Random], FaceCrop] | None = None,
 ) -> ImageDraw:
     """Draw flip, crop and colour for one image of `resized` pixels going into `bucket` (both width, height).
 
-    top_first: the crop's top is drawn before its left, as sd-scripts does without buckets.
+    top_first: the crop's top is drawn before its left, as sd-scripts does without buckets. around: draws the crop in
+    place of that, around a face.
     """
     flip = options.flip_aug and rng.random() < 0.5
-    trims = [have - want for have, want in zip(resized, bucket, strict=True)]
-    crops = [_crop(trim, options.random_crop, rng) for trim in (trims[::-1] if top_first else trims)]
-    left, top = crops[::-1] if top_first else crops
+    face = around(rng) if around else None
+    if face:
+        left, top = face.left, face.top
+    else:
+        trims = [have - want for have, want in zip(resized, bucket, strict=True)]
+        crops = [_crop(trim, options.random_crop, rng) for trim in (trims[::-1] if top_first else trims)]
+        left, top = crops[::-1] if top_first else crops
     hue_shift = gamma = None
     if options.color_aug and rng.random() <= 0.33:
         if rng.random() > 0.5:
             hue_shift = rng.uniform(-8, 8)
         else:
             gamma = rng.uniform(0.95, 1.05)
-    return ImageDraw(flip, left, top, hue_shift, gamma)
+    return ImageDraw(flip, left, top, hue_shift, gamma, face.resized if face else None)
 
 
 def _crop(trim: int, at_random: bool, rng: random.Random) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import faults
@@ -16,13 +16,12 @@ from kohyakit.dataset.augment import CaptionOptions, ImageOptions
 from kohyakit.dataset.buckets import BucketSettings
 from kohyakit.dataset.folders import as_shown, subset_folders
 from kohyakit.dataset.images import ImageRecord, shown
-from kohyakit.dataset.sources import masks
+from kohyakit.dataset.sources import faces, masks
+from kohyakit.dataset.sources.faces import Range, face_range
 from kohyakit.dataset.sources.metadata import read_metadata
+from kohyakit.dataset.sources.tables import PRESERVED, Tables, Values, read_tables
 from kohyakit.dataset.subset_files import read_subset_files
-from kohyakit.errors import KohyakitError, Problem
-
-if TYPE_CHECKING:
-    from kohyakit.formats.dataset_toml import DatasetTable, DatasetTree, SubsetTable
+from kohyakit.errors import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,7 @@ class Subset:
     by name. unreadable: the others. conditioning_data_dir: where its masks are. mask_squeezed: they are scaled to the
     bucket whole, whatever is cut off their image, as sd-scripts does. metadata_file: what names its images, below
     keys_below where not by their whole paths; image_dir is then that folder, or the file's. tags: those in the file.
+    preserved: what the model says of them without the LoRA is to stay (diff_output_preservation).
     """
 
     image_dir: Path
@@ -43,13 +43,14 @@ class Subset:
     captions: CaptionOptions = field(default_factory=CaptionOptions)
     augment: ImageOptions = field(default_factory=ImageOptions)
     alpha_mask: bool = False
-    face_crop_aug_range: str | None = None
+    face_crop_aug_range: Range | None = None
     resize_interpolation: str | None = None
     conditioning_data_dir: Path | None = None
     mask_squeezed: bool = False
     metadata_file: Path | None = None
     keys_below: Path | None = None
     tags: tuple[str, ...] = ()
+    preserved: bool = False
     records: tuple[ImageRecord, ...] = ()
     unreadable: tuple[Path, ...] = ()
 
@@ -73,7 +74,7 @@ class Dataset:
     """Subsets that share a resolution (width, height in pixels), a batch size and buckets.
 
     kind: what sd-scripts takes it for: dreambooth, finetuning where metadata files name its images, or controlnet
-    where masks are its control pictures.
+    where masks are its control pictures. network_multiplier: the LoRA's strength while it is trained.
     scales: without buckets, images of another size are scaled to cover the resolution.
     """
 
@@ -87,6 +88,7 @@ class Dataset:
     resize_interpolation: str | None = None
     scales: bool = True
     kind: str = "dreambooth"
+    network_multiplier: float = 1.0
     subsets: tuple[Subset, ...] = ()
 
     @property
@@ -160,6 +162,7 @@ def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
     by_sd_scripts: a checkout of sd-scripts is to train.
     """
     problems: list[Problem] = []
+    datasets: Iterable[Dataset]
     as_there = by_sd_scripts or config.training.rng_order == "sd-scripts"
     if config.dataset.dataset_config:
         datasets = _from_file(config, problems, as_there=as_there, in_process=not by_sd_scripts)
@@ -257,17 +260,22 @@ def _mask_folder(config: TrainConfig, problems: list[Problem], *, as_there: bool
     return None
 
 
-def _getter(values: dict[str, Any], config: TrainConfig) -> Get:
+def _getter(values: Values, config: TrainConfig) -> Get:
     """Options by name: the data set's own, else the config's."""
 
     def get(name: str) -> Any:
         value = values.get(name)
+        if value is None and name == "caption_extension" and config.dataset.caption_extention:
+            return config.dataset.caption_extention  # its older spelling goes first
         return config[name] if value is None and name not in _ONLY_IN_SUBSETS else value
 
     return get
 
 
-_ONLY_IN_SUBSETS = {"num_repeats", "class_tokens", "is_reg", "image_dir", "batch_size", "conditioning_data_dir"}
+_ONLY_IN_SUBSETS = {
+    "num_repeats", "class_tokens", "is_reg", "image_dir", "batch_size", "conditioning_data_dir", "network_multiplier",
+    "custom_attributes",
+}  # fmt: skip
 
 
 def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get, kind: str = "dreambooth") -> Dataset:
@@ -281,6 +289,7 @@ def _dataset(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get, k
         get("bucket_no_upscale"),
         get("resize_interpolation"),
         kind=kind,
+        network_multiplier=1.0 if (strength := get("network_multiplier")) is None else strength,
         subsets=tuple(subsets),
     )
 
@@ -295,14 +304,19 @@ def _subset(folder: Path, get: Get) -> Subset:
         get("dataset_repeats") if repeats is None else repeats,
         get("class_tokens"),
         bool(get("is_reg")),
-        get("caption_extention") or get("caption_extension"),
+        _dotted(get("caption_extension")),
         options(CaptionOptions),
         options(ImageOptions),
         get("alpha_mask"),
-        get("face_crop_aug_range"),
+        face_range(get("face_crop_aug_range")),
         get("resize_interpolation"),
-        get("conditioning_data_dir"),
+        Path(beside) if (beside := get("conditioning_data_dir")) else None,
+        preserved=bool((get("custom_attributes") or {}).get(PRESERVED)),
     )
+
+
+def _dotted(extension: str) -> str:
+    return f".{extension}" if extension and not extension.startswith(".") else extension
 
 
 def parse_resolution(value: Any, where: str, problems: list[Problem]) -> tuple[int, int] | None:
@@ -365,11 +379,24 @@ def _fill(dataset: Dataset, config: TrainConfig, problems: list[Problem], *, as_
                 subset.records, beside, problems, upright=upright, odd_case=odd_case, any_size=any_size
             )
             subset = replace(subset, records=records, mask_squeezed=as_there)
+        if subset.face_crop_aug_range:
+            subset = _of_faces(subset, dataset, config, problems, as_there=as_there)
         if subset.records or subset.unreadable:
             filled.append(subset)
     for folder, images in masked.items():
         problems.extend(masks.without_image(folder, images, odd_case=odd_case, stops=as_there))
     return replace(dataset, subsets=tuple(filled))
+
+
+def _of_faces(
+    subset: Subset, dataset: Dataset, config: TrainConfig, problems: list[Problem], *, as_there: bool
+) -> Subset:
+    """Without face_crop_aug_range where it does not act."""
+    cached = config.dataset.cache_latents or config.dataset.cache_latents_to_disk
+    ignored_for = "enable_bucket" if dataset.enable_bucket else "cache_latents" if cached else ""
+    found = faces.told(subset.records, shown(subset.name), ignored_for=ignored_for, stops=as_there)
+    problems += [problem for problem in found if problem not in problems]
+    return replace(subset, face_crop_aug_range=None) if ignored_for else subset
 
 
 def _of_folder(subset: Subset, problems: list[Problem], *, upright: bool, odd_case: bool) -> Subset:
@@ -399,72 +426,31 @@ def _of_entries(subset: Subset, file: Path, problems: list[Problem], *, upright:
     return replace(subset, records=found.records, unreadable=found.unreadable, tags=found.tags)
 
 
-def _from_file(config: TrainConfig, problems: list[Problem], *, as_there: bool, in_process: bool) -> list[Dataset]:
-    """The data sets of a `dataset_config` file; train_data_dir and reg_data_dir are then not used."""
-    from kohyakit.formats import dataset_toml
-
-    named = config.dataset.dataset_config or ""
-    for option in ("train_data_dir", "reg_data_dir"):
-        if config[option]:
-            what = "it is not used, because dataset_config is set"
-            problems.append(Problem(option, what, "remove one of the two", "folder_beside_dataset_config", "warning"))
-    try:
-        tree = dataset_toml.read(named)
-    except KohyakitError as error:
-        problems.extend(error.problems)
-        return []
-    problems.extend(tree.problems)
-    if in_process:
-        problems.extend(_not_built_in(tree, shown(named)))
-    return list(_from_tree(tree, config, problems, as_there=as_there))
-
-
-def _from_tree(tree: DatasetTree, config: TrainConfig, problems: list[Problem], *, as_there: bool) -> Iterator[Dataset]:
-    """One Dataset a `[[datasets]]` table; what a table leaves open comes from the config."""
-    for place, table in enumerate(tree.datasets, start=1):
-        where = f"{shown(config.dataset.dataset_config or '')}: data set {place}"
-        get = _getter(_values(table), config)
-        resolution = parse_resolution(get("resolution"), where, problems)
-        subsets = [_of_table(table, inner, config) for inner in table.subsets if inner.image_dir or inner.metadata_file]
-        if table.kind == "controlnet":
-            problems.extend(_of_masks(where, subsets, config, as_there=as_there))
+def _from_file(config: TrainConfig, problems: list[Problem], *, as_there: bool, in_process: bool) -> Iterator[Dataset]:
+    """The data sets of a `dataset_config` file; what a table leaves open comes from the config."""
+    for tables in read_tables(config, problems, as_there=as_there):
+        get = _getter(tables.values, config)
+        if in_process:
+            problems.extend(_not_built_in(tables))
+        resolution = parse_resolution(get("resolution"), tables.where, problems)
+        subsets = [_of_table(values, config) for values in tables.subsets]
         if resolution:
-            yield _dataset(resolution, subsets, get, table.kind)
+            dataset = _dataset(resolution, subsets, get, tables.kind)
+            yield replace(dataset, network_multiplier=1.0) if as_there else dataset
 
 
-def _of_table(table: DatasetTable, inner: SubsetTable, config: TrainConfig) -> Subset:
-    values = {**_values(table), **_values(inner)}
-    if inner.metadata_file:
-        return _of_metadata(inner.metadata_file, inner.image_dir, _getter(values, config))
-    if inner.conditioning_data_dir:  # sd-scripts has no class tokens, transparency or regularisation beside masks
-        values |= {"conditioning_data_dir": Path(inner.conditioning_data_dir), "alpha_mask": False}
-    return _subset(Path(inner.image_dir or ""), _getter(values, config))
-
-
-def _of_masks(where: str, subsets: list[Subset], config: TrainConfig, *, as_there: bool) -> Iterator[Problem]:
-    """What does not go with conditioning_data_dir."""
-    if not config.noise_loss.masked_loss:
-        what = "conditioning_data_dir holds masks, which only masked_loss looks at"
-        yield Problem(where, what, "set masked_loss to true", "masks_without_masked_loss")
-    if as_there and any(subset.augment.random_crop for subset in subsets):
-        what = "sd-scripts does not cut at random where conditioning_data_dir is set"
-        yield Problem(where, what, "set random_crop to false", "masks_random_crop")
+def _of_table(values: Values, config: TrainConfig) -> Subset:
+    if values.get("metadata_file"):
+        return _of_metadata(values["metadata_file"], values.get("image_dir"), _getter(values, config))
+    return _subset(Path(values["image_dir"]), _getter(values, config))
 
 
 # Options of a dataset_config that change the result and that the built-in trainer has no code for, and what is off.
-_NOT_BUILT_IN = {"face_crop_aug_range": None, "network_multiplier": 1, "validation_split": 0}
+_NOT_BUILT_IN = {"validation_split": 0}
 
 
-def _not_built_in(tree: DatasetTree, where: str) -> Iterator[Problem]:
-    for place, table in enumerate(tree.datasets, start=1):
-        said = [_values(table), *map(_values, table.subsets)]
-        for name, off in _NOT_BUILT_IN.items():
-            if any(values.get(name, off) != off for values in said):
-                what = f"the built-in trainer cannot do {name}"
-                yield Problem(f"{where}: data set {place}", what, "train with --backend sd-scripts", "not_built_in")
-
-
-def _values(table: Any) -> dict[str, Any]:
-    """The options that a table sets."""
-    found = {f.name: getattr(table, f.name) for f in fields(table)}
-    return {name: value for name, value in found.items() if value is not None and name not in ("kind", "subsets")}
+def _not_built_in(tables: Tables) -> Iterator[Problem]:
+    for name, off in _NOT_BUILT_IN.items():
+        if any(values.get(name, off) != off for values in (tables.values, *tables.subsets)):
+            what = f"the built-in trainer cannot do {name}"
+            yield Problem(tables.where, what, "train with --backend sd-scripts", "not_built_in")

@@ -13,8 +13,8 @@ DATASET_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "The folder itself, whatever its name: the repeats stand in num_repeats here.",
         ),
         "metadata_file": (
-            "Metadata JSON with the captions of this subset, in place of caption files.",
-            "Leave it out.",
+            "Metadata JSON or JSONL that names the pictures of this subset, with captions and tags in place of files.",
+            "Leave it out for folders with caption files.",
         ),
         "is_reg": (
             "These are regularisation pictures: the class in general, to keep the model from forgetting it.",
@@ -33,6 +33,9 @@ DATASET_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Smaller for the data set with the larger resolution.",
         ),
         "network_multiplier": ("Strength of the LoRA while this data set is trained.", "1; -1 for slider LoRAs."),
-        "custom_attributes": ("Attributes of your own for a subset; sd-scripts hands them on and reads none.", "None."),
+        "custom_attributes": (
+            "A table of which diff_output_preservation alone is read: true trains towards the model's own answers.",
+            "{ diff_output_preservation = true } for a subset whose class word must keep its meaning.",
+        ),
     }
 )

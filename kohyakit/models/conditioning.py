@@ -31,6 +31,11 @@ class Conditioning(NamedTuple):
         sizes = None if self.sizes is None else self.sizes.to(device)
         return Conditioning(self.states.to(device, dtype), pooled, sizes)
 
+    def of(self, places: Sequence[int]) -> Conditioning:
+        """Of these images of the batch."""
+        rows = list(places)
+        return Conditioning(self.states[rows], *(None if part is None else part[rows] for part in self[1:]))
+
 
 class Tokens(NamedTuple):
     """input_ids: [batch, chunks, 77] int64. weights: the same shape, float32, or None for plain prompts."""

@@ -7,6 +7,7 @@ container only (`Network`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -31,6 +32,20 @@ class Draw:
     kind: str = "uniform"
     std: float = 1.0
     kept: bool = True
+
+
+@contextmanager
+def at_strength(network: Any, multiplier: float | None) -> Iterator[None]:
+    """Every layer of a network at this strength, and afterwards as before. None of either: nothing changes."""
+    modules: Iterable[Any] = network.modules() if isinstance(network, nn.Module) and multiplier is not None else ()
+    before = [(layer, layer.multiplier) for layer in modules if hasattr(layer, "multiplier")]
+    try:
+        for layer, _ in before:
+            layer.multiplier = multiplier
+        yield
+    finally:
+        for layer, was in before:
+            layer.multiplier = was
 
 
 class Adapter(nn.Module):

@@ -11,7 +11,8 @@ from kohyakit.config.rules.reading import relative_step
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket, CannotPlace, Placement, rounded_min_max, select_bucket
 from kohyakit.dataset.images import ImageRecord
-from kohyakit.dataset.layout import Dataset
+from kohyakit.dataset.layout import Dataset, Registered
+from kohyakit.dataset.sources.faces import face_in
 from kohyakit.planning.plan import BucketCount, DatasetPlan, LearningRates, Length, PlacedImage
 
 
@@ -44,7 +45,7 @@ def fill_buckets(dataset: Dataset) -> Filling:
     members: dict[Bucket, list[int]] = {}
     misfits = []
     for registered in dataset.registered():
-        size, cut = registered.record.size, registered.subset.augment.random_crop
+        size, cut = registered.record.size, _may_be_cut(registered)
         if (size, cut) not in places:
             try:
                 places[size, cut] = select_bucket(size, settings, random_crop=cut)
@@ -58,6 +59,13 @@ def fill_buckets(dataset: Dataset) -> Filling:
         images.append(PlacedImage(registered.record, registered.subset, place, registered.repeats))
     buckets = (_count(bucket, members[bucket], images, max(1, dataset.batch_size)) for bucket in sorted(members))
     return Filling(DatasetPlan(dataset, tuple(buckets), tuple(images)), tuple(misfits))
+
+
+def _may_be_cut(image: Registered) -> bool:
+    """Whether something says where an image is cut that is not scaled."""
+    subset = image.subset
+    faced = subset.face_crop_aug_range is not None and face_in(image.record.path.stem) is not None
+    return subset.augment.random_crop or faced
 
 
 def _count(bucket: Bucket, members: list[int], images: list[PlacedImage], batch: int) -> BucketCount:

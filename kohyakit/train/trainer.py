@@ -17,6 +17,7 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem, RunError
 from kohyakit.formats.weights.state_folder import Position, StateFolder
 from kohyakit.models.conditioning import Conditioning
+from kohyakit.networks.base import at_strength
 from kohyakit.planning.plan import Plan
 from kohyakit.runs.resume import group_settings, made_with
 from kohyakit.runs.run import Run
@@ -217,8 +218,9 @@ class Trainer:
 
     def _train_batch(self, batch: Batch, number: int, *, synced: bool) -> None:
         """One micro-batch: loss, backward, and where `synced` an optimizer step; then tell the callbacks."""
-        loss = self._loss(batch).mean()
-        self.accelerator.backward(loss / self.plan.length.accumulation)
+        with at_strength(self.parts.trained, self.parts.datasets[batch.dataset].source.network_multiplier):
+            loss = self._loss(batch).mean()
+            self.accelerator.backward(loss / self.plan.length.accumulation)
         value = loss.item()  # after backward: to read it waits for the GPU, which would then idle meanwhile
         if self.processes.any(not math.isfinite(value)):
             raise self._not_finite(f"the loss is {value}", batch)
@@ -249,7 +251,7 @@ class Trainer:
         noisy = process.add_noise(latents, perturbed(noise, noise_loss, stream), timesteps)
         with self.accelerator.autocast():
             prediction = parts.model.family.predict(parts.model, noisy, timesteps, told)
-        target = process.target(latents, noise, timesteps)
+        target = self._preserved(process.target(latents, noise, timesteps), batch, told, noisy, timesteps)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         losses = batch_loss(
             prediction.float(), target.float(), timesteps, weights, noise_loss, process.alphas_cumprod,
@@ -257,6 +259,18 @@ class Trainer:
         )  # fmt: skip
         self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
         return losses
+
+    def _preserved(self, target: Tensor, batch: Batch, told: Conditioning, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The target, which of images with diff_output_preservation is what the model answers without the network."""
+        places = [i for i, example in enumerate(batch.examples) if example.image.subset.preserved]
+        if not places:
+            return target
+        model = self.parts.model
+        with at_strength(self.parts.trained, 0.0), torch.no_grad(), self.accelerator.autocast():
+            answers = model.family.predict(model, noisy[places], timesteps[places], told.of(places))
+        target = target.clone()  # of a noise prediction it is the noise itself
+        target[places] = answers.to(target.dtype)
+        return target
 
     def _tell(self, batch: Batch, tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> None:
         """tensors: as `Seen` has them."""

@@ -232,15 +232,11 @@ def test_what_a_dataset_config_asks_for_and_the_trainer_cannot_do_is_refused(pic
         file.write_text(text + subset, encoding="utf-8")
         return [str(p) for p in scan(config(dataset_config=file), **backend).problems if p.name == "not_built_in"]
 
-    for subset, dataset, name in (
-        ("face_crop_aug_range = [2.0, 4.0]", "", "face_crop_aug_range"),
-        ("", "validation_split = 0.2", "validation_split"),
-        ("", "network_multiplier = 0.5", "network_multiplier"),
-    ):
+    for subset, dataset, name in (("", "validation_split = 0.2", "validation_split"),):
         (told,) = found(subset, dataset)
         assert f"data.toml: data set 1: the built-in trainer cannot do {name}" in told
         assert found(subset, dataset, by_sd_scripts=True) == []
-    assert found("alpha_mask = true", "validation_split = 0.0\nnetwork_multiplier = 1.0") == []
+    assert found("alpha_mask = true", "validation_split = 0.0\nnetwork_multiplier = 0.5") == []
     assert found("resize_interpolation = 'nearest'", "resize_interpolation = 'cubic'") == []
     (dataset,) = scan(config(dataset_config=file)).datasets
     assert (dataset.resize_interpolation, dataset.subsets[0].resize_interpolation) == ("cubic", "nearest")

@@ -19,7 +19,7 @@ _OTHER_BACKEND = "train with --backend sd-scripts"
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
     "base_weights", "dataset_class",
-    "debug_dataset", "face_crop_aug_range", "fp8_base", "fp8_base_unet",
+    "debug_dataset", "fp8_base", "fp8_base_unet",
     "resume_from_huggingface", "validation_split",
 )  # fmt: skip
 # What sd-scripts needs to find its place again after an interruption.

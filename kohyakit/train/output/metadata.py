@@ -14,6 +14,7 @@ from kohyakit.config.rules.reading import resolution
 from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Subset
+from kohyakit.dataset.sources.faces import face_range
 from kohyakit.registry.families import MODELS, Record
 from kohyakit.train.step.batches import TrainDataset
 
@@ -34,7 +35,7 @@ _AS_WRITTEN = (
     "mixed_precision", "full_fp16", "v2", "clip_skip", "max_token_length", "cache_latents", "lowram", "noise_offset",
     "multires_noise_iterations", "multires_noise_discount", "adaptive_noise_scale", "zero_terminal_snr",
     "training_comment", "max_grad_norm", "caption_dropout_rate", "caption_dropout_every_n_epochs",
-    "caption_tag_dropout_rate", "face_crop_aug_range", "prior_loss_weight", "min_snr_gamma", "scale_weight_norms",
+    "caption_tag_dropout_rate", "prior_loss_weight", "min_snr_gamma", "scale_weight_norms",
     "ip_noise_gamma", "debiased_estimation_loss", "noise_offset_random_strength", "ip_noise_gamma_random_strength",
     "loss_type", "huber_schedule", "huber_scale", "huber_c", "fp8_base", "fp8_base_unet", "validation_seed",
     "validation_split", "max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps",
@@ -57,6 +58,7 @@ def training_metadata(
     facts go before what was written; ss_total_batch_size is kept where there is one batch size only.
     """
     found: dict[str, Any] = {f"ss_{_RENAMED.get(name, name)}": config[name] for name in _AS_WRITTEN}
+    found["ss_face_crop_aug_range"] = face_range(config.dataset.face_crop_aug_range)
     found["ss_text_encoder_lr"] = next(iter(config.optimizer.text_encoder_lr or ()), None)  # networks.lora's own choice
     found["ss_cache_latents"] = config.dataset.cache_latents or config.dataset.cache_latents_to_disk
     found["ss_base_model_version"] = _base(config).version

@@ -23,6 +23,7 @@ from kohyakit.errors import Problem, RunError
 from kohyakit.files import in_place_of, is_link
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.models.base import Model
+from kohyakit.networks.base import at_strength
 from kohyakit.train.out_of_memory import is_out_of_memory
 from kohyakit.train.step.placing import brought
 
@@ -94,7 +95,7 @@ def draw_samples(
                 folder.mkdir(parents=True, exist_ok=True)
                 chosen = prompt.sampler or sampler
                 seed = _seed(prompt.seed)
-                with _strength(network, prompt.network_multiplier):
+                with at_strength(network, prompt.network_multiplier):
                     image = _decode(model, sample_latents(model, prompt, chosen, asked))
                 now = time.localtime()
                 name = _file_name(drawing, index, now, prompt.seed)
@@ -138,23 +139,6 @@ def _as_found(model: Model) -> Iterator[None]:
         torch.cuda.empty_cache()  # decoding takes more than a step, in other sizes
         for module, was in zip(modules, training, strict=True):
             module.training = was
-
-
-@contextmanager
-def _strength(network: nn.Module | None, multiplier: float | None) -> Iterator[None]:
-    """Every layer of the network at this strength, and afterwards as before."""
-    if network is None or multiplier is None:
-        yield
-        return
-    layers: list[Any] = [layer for layer in network.modules() if hasattr(layer, "multiplier")]
-    before = [(layer, layer.multiplier) for layer in layers]
-    try:
-        for layer, _ in before:
-            layer.multiplier = multiplier
-        yield
-    finally:
-        for layer, was in before:
-            layer.multiplier = was
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -17,12 +17,15 @@ from kohyakit.dataset.buckets import Bucket, Placement, interpolation
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.layout import Subset
 from kohyakit.dataset.sizes import size_condition
+from kohyakit.dataset.sources.faces import FaceCrop, crop_around, face_in
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.planning.plan import DatasetPlan
 from kohyakit.train.step import masks
 from kohyakit.train.step.rng import BatchSlot
 
 if TYPE_CHECKING:
+    import random
+
     import numpy as np
 
 
@@ -40,6 +43,15 @@ class TrainImage:
     def by_alpha(self) -> bool:
         """Whether its transparency is its mask."""
         return self.subset.alpha_mask and self.record.mask is None
+
+    def crop_around(self, bucket: tuple[int, int]) -> Callable[[random.Random], FaceCrop] | None:
+        """What draws its crop, where that goes around a face."""
+        limits = self.subset.face_crop_aug_range
+        face = face_in(self.record.path.stem) if limits else None
+        if limits is None or face is None:
+            return None
+        at_random, size = self.subset.augment.random_crop, self.record.size
+        return lambda rng: crop_around(face, size, bucket, limits, rng, at_random=at_random)
 
     @property
     def key(self) -> str:
@@ -120,7 +132,9 @@ def draw_batch(
         placement = image.placement
         size = (placement.bucket.width, placement.bucket.height)
         top_first = not dataset.source.enable_bucket
-        draw = draw_image(image.subset.augment, placement.resized, size, stream, top_first=top_first)
+        draw = draw_image(
+            image.subset.augment, placement.resized, size, stream, top_first=top_first, around=image.crop_around(size)
+        )
         # sd-scripts does not tell a data set with control pictures which epoch and step it is
         epoch, told, most = (0, 0, 0) if image.subset.mask_squeezed else (slot.epoch, step, max_train_steps)
         caption = process_caption(
@@ -205,7 +219,9 @@ def _squeezed(pixels: np.ndarray, image: TrainImage, how: str | None) -> np.ndar
 
 def fitted(pixels: np.ndarray, image: TrainImage, draw: ImageDraw, resize_interpolation: str | None) -> np.ndarray:
     """Pixels of the image's own size, scaled and cropped as drawn."""
-    pixels = resize(pixels, image.placement.resized, image.subset.resize_interpolation or resize_interpolation)
+    pixels = resize(
+        pixels, draw.resized or image.placement.resized, image.subset.resize_interpolation or resize_interpolation
+    )
     bucket = image.placement.bucket
     return pixels[draw.crop_top : draw.crop_top + bucket.height, draw.crop_left : draw.crop_left + bucket.width]
 
