@@ -9,6 +9,7 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import scan
 from kohyakit.planning.decoding import decoded
+from kohyakit.runs.resume import made_with
 
 pytest.importorskip("PIL.Image")
 
@@ -70,7 +71,7 @@ def test_every_fault_of_masks_is_told_at_once(project: Path, picture) -> None:
     assert "masks: 1 of 3 images have no mask in it: a.png; " in told["mask_missing"]
     assert "2_dog/b.png: its mask " in told["bad_mask"]
     assert "masks/c.png is 64x80 pixels and the image 80x64" in told["mask_size"]
-    assert "1 masks in it belong to no image: d.png" in told["mask_unused"]
+    assert "1 mask in it without an image: d.png" in told["mask_unused"]
     severities = dict((name, severity) for severity, name in named(found))
     assert severities == {"mask_missing": "error", "bad_mask": "error", "mask_size": "error", "mask_unused": "warning"}
     as_there = scan(config(dataset_config=tables(project), masked_loss=True, rng_order="sd-scripts"))
@@ -110,3 +111,15 @@ def test_a_missing_folder_of_masks_is_told_once(project: Path, picture) -> None:
     found = scan(config(train_data_dir=project / "img", **nowhere))
     assert [p.name for p in found.problems if p.severity == "error"] == ["folder_missing"]
     assert "nowhere: the folder does not exist; correct conditioning_data_dir" in str(found.problems[0])
+
+
+def test_a_mask_that_was_painted_over_is_another_training_on_resume(project: Path, picture) -> None:
+    asked = config(train_data_dir=project / "img", conditioning_data_dir=project / "masks", masked_loss=True)
+
+    def made() -> dict:
+        return made_with(asked, scan(asked).datasets, images="", captions="", seed=1)
+
+    before = made()
+    assert made() == before
+    picture("masks/b.png", (80, 64), orientation=2)
+    assert made() != before

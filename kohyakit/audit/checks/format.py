@@ -61,7 +61,7 @@ def _frames(row: Any) -> Iterable[Issue]:
 def _channels(row: Any) -> Iterable[Issue]:
     mode = row.mode or ""
     if row.alpha:
-        detail = "has transparency; the trainer drops it, and what lies hidden under it is trained"
+        detail = "has transparency; without alpha_mask it is dropped, and what lies hidden under it is trained"
         yield Issue(row.path, "alpha", "warning", detail, "put it on a background of your choice: kohyakit repair")
     if mode in ("CMYK", "YCCK", "LAB", "HSV"):
         detail = f"holds {mode} colours for print; the trainer turns them into RGB without the profile, and they shift"

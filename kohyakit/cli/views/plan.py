@@ -83,6 +83,8 @@ def _images(plan: Plan) -> Iterator[str]:
         told = [count(captions["captions_found"], "caption")] if captions["captions_found"] else []
         if captions["captions_missing"]:
             told.append(f"{captions['captions_missing']:,} without" if told else "no captions")
+        if subset.alpha_mask or any(record.mask for record in subset.records):
+            told.append("transparency as a mask" if subset.alpha_mask else "masks")
         times = "reg" if subset.is_reg else f"x {subset.num_repeats}"
         name = padded(cut(shown(subset.name), room), room)
         yield f"{name} {_column(len(subset.records), 'image', 6)} {times:<5} {', '.join(told)}".rstrip()

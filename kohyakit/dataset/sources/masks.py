@@ -13,6 +13,7 @@ from pathlib import Path
 from kohyakit.dataset.folders import listed
 from kohyakit.dataset.images import BadImage, ImageRecord, read_record, shown
 from kohyakit.errors import Problem
+from kohyakit.words import count
 
 _NAMED = 3  # files that one sentence names
 
@@ -60,7 +61,7 @@ def without_image(folder: Path, images: Iterable[Path], *, odd_case: bool, stops
     used = {path.stem for path in images}
     extra = [name for stem, name in (_by_stem(folder, odd_case, []) or {}).items() if stem not in used]
     if extra:
-        what = f"{len(extra)} masks in it belong to no image: {_named(extra)}"
+        what = f"{count(len(extra), 'mask')} in it without an image: {_named(extra)}"
         severity = "error" if stops else "warning"
         yield Problem(shown(folder), what, "take them out, or give them their image's name", "mask_unused", severity)
 

@@ -33,7 +33,7 @@ def read_tables(config: TrainConfig, problems: list[Problem], *, as_there: bool)
     from kohyakit.formats import dataset_toml
 
     named = config.dataset.dataset_config or ""
-    for option in ("train_data_dir", "reg_data_dir"):
+    for option in ("train_data_dir", "reg_data_dir", "in_json", "conditioning_data_dir"):
         if config[option]:
             what = "it is not used, because dataset_config is set"
             problems.append(Problem(option, what, "remove one of the two", "folder_beside_dataset_config", "warning"))
