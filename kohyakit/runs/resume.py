@@ -302,7 +302,7 @@ def _changed_datasets(before: Any, now: list[dict[str, Any]]) -> Iterator[str]:
 def _dataset(dataset: Dataset) -> dict[str, Any]:
     width, height = dataset.resolution
     facts = {"resolution": f"{width}x{height}", "train_batch_size": dataset.batch_size}
-    facts |= {"enable_bucket": dataset.enable_bucket}
+    facts |= {"enable_bucket": dataset.enable_bucket, "network_multiplier": dataset.network_multiplier}
     if dataset.enable_bucket:
         facts |= {name: getattr(dataset, name) for name in
                   ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")}  # fmt: skip
@@ -316,6 +316,8 @@ def _subset(subset: Subset) -> dict[str, Any]:
         "is_reg": subset.is_reg,
         "alpha_mask": subset.alpha_mask,
         "masks": _masks(subset),
+        "diff_output_preservation": subset.preserved,
+        "face_crop_aug_range": list(subset.face_crop_aug_range or ()),
     }
     return {**facts, "class_tokens": subset.class_tokens, **asdict(subset.captions), **asdict(subset.augment)}
 
