@@ -100,6 +100,11 @@ def test_where_masks_are_not_looked_at_that_is_said(project: Path) -> None:
     assert named(scan(config(**folders, masked_loss=True), by_sd_scripts=True)) == [("warning", "masks_not_read")]
     without = scan(config(dataset_config=tables(project)))
     assert named(without) == [("error", "masks_without_masked_loss")]
+    alone = Path(tables(project))
+    lines = alone.read_text(encoding="utf-8").splitlines()
+    alone.write_text("\n".join(x for x in lines if "conditioning" not in x), encoding="utf-8")
+    assert named(scan(config(dataset_config=alone, masked_loss=True))) == [("warning", "mask_without_source")]
+    assert named(scan(config(dataset_config=alone, masked_loss=True, alpha_mask=True))) == []
     cut = {"dataset_config": tables(project, "random_crop = true"), "masked_loss": True}
     assert named(scan(config(**cut))) == []
     assert named(scan(config(**cut, rng_order="sd-scripts"))) == [("error", "masks_random_crop")]

@@ -107,7 +107,8 @@ def test_a_name_without_extension_is_found_here_and_stops_sd_scripts(written, tm
 def test_every_fault_of_the_entries_is_told_at_once(written, picture, tmp_path: Path) -> None:
     entries = {
         "good.png": {"caption": "x", "image_size": [80, 64]}, "gone.png": {"caption": "x"}, "silent.png": {},
-        "odd.png": {"caption": ["x"]}, "list.png": [], "size.png": {"caption": "x", "image_size": [160, 64]},
+        "odd.png": {"caption": ["x"]}, "list.png": [], "half.png": {"tags": "\ud83d"},
+        "size.png": {"caption": "x", "image_size": [160, 64]},
         "hurt.png": {"caption": "x"},
     }  # fmt: skip
     file = written(entries, missing=("gone.png",))
@@ -115,8 +116,10 @@ def test_every_fault_of_the_entries_is_told_at_once(written, picture, tmp_path: 
     found = scan(config(train_data_dir=tmp_path / "photos", in_json=file))
     told = {problem.name: problem for problem in found.problems}
     assert set(told) == {"bad_metadata", "metadata_image_missing", "missing_caption", "image_size", "undecodable"}
-    assert "meta.json: 2 of 7 entries hold no caption or tags as text: list.png, odd.png" in str(told["bad_metadata"])
-    assert "1 of 7 entries name an image that is not there: gone.png" in str(told["metadata_image_missing"])
+    assert "meta.json: 3 of 8 entries hold no caption or tags as text: list.png, half.png, odd.png" in str(
+        told["bad_metadata"]
+    )
+    assert "1 of 8 entries name an image that is not there: gone.png" in str(told["metadata_image_missing"])
     assert told["undecodable"].where.endswith("hurt.png")
     assert "their own size is taken: size.png" in str(told["image_size"])
     assert [told[name].severity for name in ("missing_caption", "image_size")] == ["warning", "warning"]

@@ -26,7 +26,7 @@ _CHANGES_RESULT = (
 _NOT_NEEDED = ("initial_epoch", "initial_step", "skip_until_initial_step")
 # Parameters about speed, memory or uploads: a training without them gives the same LoRA.
 _CHANGES_COMFORT = (
-    "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "huggingface_repo_id",
+    "cache_info", "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "huggingface_repo_id",
     "mem_eff_attn", "save_state_to_huggingface", "torch_compile", "xformers",
 )  # fmt: skip
 SCRIPTS = tuple(dict.fromkeys(MODELS[name].scripts["lora"] for name in trained_here()))

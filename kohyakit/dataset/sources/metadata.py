@@ -105,7 +105,7 @@ class _Found:
         """Caption and tags of an entry; None for one that holds something else."""
         if isinstance(entry, Mapping):
             caption, tags = entry.get("caption"), entry.get("tags")
-            if all(text is None or isinstance(text, str) for text in (caption, tags)):
+            if all(map(_is_text, (caption, tags))):
                 return caption or "", tags
         self._bad.append(key)
         return None
@@ -176,6 +176,11 @@ _ENDINGS = (*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
 _ENTRY = 'write {"caption": "…", "tags": "…"}'
 _FOLDER = "set train_data_dir, or image_dir of the subset, to the folder of the images"
 _NAMES = "write the name with its extension, and set the folder of the images right"
+
+
+def _is_text(value: Any) -> bool:
+    """Nothing, or text that can be written down; half a sign, as JSON's escapes can give, cannot."""
+    return value is None or (isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value))
 
 
 def _is_size(value: Any) -> bool:

@@ -46,6 +46,13 @@ def read_tables(config: TrainConfig, problems: list[Problem], *, as_there: bool)
     found = tuple(_tables(tree, shown(named), as_there))
     for tables in found:
         problems.extend(_not_together(tables, config, as_there))
+    masked = [
+        t.kind == "controlnet" or any(s.get("alpha_mask", config.dataset.alpha_mask) for s in t.subsets) for t in found
+    ]
+    if config.noise_loss.masked_loss and not any(masked):
+        what = "masked_loss is on, but no subset of it has masks, so the whole picture counts"
+        cure = "name conditioning_data_dir in every subset of a data set, or set alpha_mask"
+        problems.append(Problem(shown(named), what, cure, "mask_without_source", "warning"))
     return found
 
 
