@@ -11,8 +11,9 @@ from kohyakit.config.rules.reading import relative_step
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.buckets import Bucket, CannotPlace, Placement, rounded_min_max, select_bucket
 from kohyakit.dataset.images import ImageRecord
-from kohyakit.dataset.layout import Dataset, Registered
+from kohyakit.dataset.layout import Dataset
 from kohyakit.dataset.sources.faces import face_in
+from kohyakit.dataset.subsets import Registered
 from kohyakit.planning.plan import BucketCount, DatasetPlan, LearningRates, Length, PlacedImage
 
 

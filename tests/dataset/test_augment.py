@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from kohyakit.config.read import read_values
 from kohyakit.dataset.augment import CaptionOptions, ImageOptions, draw_image, process_caption
 from kohyakit.dataset.buckets import select_bucket
-from kohyakit.dataset.layout import Registered, scan
+from kohyakit.dataset.layout import scan
+from kohyakit.dataset.subsets import Registered
 
 
 @pytest.mark.shared

@@ -15,7 +15,8 @@ PAGE = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
 # Where check's findings are made; rules about settings alone are not listed.
 PLACES = (
     "planning/**/*.py", "dataset/layout.py", "dataset/folders.py", "dataset/subset_files.py", "dataset/faults.py",
-    "dataset/sources/*.py",    "formats/prompt_lines.py", "formats/weights/state_folder.py", "runs/resume.py",
+    "dataset/sources/*.py", "dataset/subsets.py", "formats/prompt_lines.py", "formats/weights/state_folder.py",
+    "runs/resume.py",
 )  # fmt: skip
 OLD = ("images_beside_folders", "nested_folder", "image_unreadable", "image_truncated", "format_not_read",
        "below_resolution", "caption_blank", "captions_missing")  # fmt: skip
