@@ -22,36 +22,56 @@ from typing import BinaryIO
 from kohyakit.words import size
 
 TEXT_LIMIT = 8 << 20  # bytes; captions, presets and prompts are a thousandth of it
+_STEP = 1 << 16  # bytes asked for at a time of a file that is longer than it says
 
 
 @contextlib.contextmanager
 def open_regular(path: Path | str) -> Iterator[BinaryIO]:
     """A file to read from its start. Raises OSError for a pipe, a device or a folder, without waiting on it."""
-    try:
-        about = os.stat(path)
-    except ValueError as error:  # a NUL or half a character in a name
-        raise OSError(errno.EINVAL, "no file can have that name") from error
-    _must_be_regular(about, path)
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    handle, _ = _open_regular(path)
     with open(handle, "rb") as file:
-        _must_be_regular(os.fstat(handle), path)  # it may have been exchanged meanwhile
         yield file
 
 
 def read_bytes(path: Path | str, most: int = TEXT_LIMIT) -> bytes:
     """All of a regular file. Raises OSError for anything else, and for one of more than `most` bytes."""
-    with open_regular(path) as file:
-        large = os.fstat(file.fileno()).st_size > most
-        data = b"" if large else file.read(most + 1)  # files of the system say 0 and go on for ever
-    if large or len(data) > most:
+    handle, length = _open_regular(path)
+    try:
+        parts: list[bytes] = []
+        left = most + 1 if length <= most else 0
+        ask = length + 1  # files of the system say 0 and go on for ever
+        while left and (part := os.read(handle, min(left, ask))):
+            parts.append(part)
+            left -= len(part)
+            ask = max(ask - len(part), _STEP)
+    finally:
+        os.close(handle)
+    if not left:
         raise OSError(errno.EFBIG, f"it has more than {size(most)}", str(path))
-    return data
+    return b"".join(parts)
 
 
 def read_text(path: Path | str, most: int = TEXT_LIMIT, *, encoding: str = "utf-8", errors: str = "strict") -> str:
     """read_bytes as text with line ends as \\n. Raises OSError, and UnicodeDecodeError for what is not that text."""
     text = read_bytes(path, most).decode(encoding, errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _open_regular(path: Path | str) -> tuple[int, int]:
+    """(handle, length in bytes); see open_regular."""
+    try:
+        about = os.stat(path)
+    except ValueError as error:  # a NUL or half a character in a name
+        raise OSError(errno.EINVAL, "no file can have that name") from error
+    _must_be_regular(about, path)
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        about = os.fstat(handle)  # it may have been exchanged meanwhile
+        _must_be_regular(about, path)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle, about.st_size
 
 
 def _must_be_regular(about: os.stat_result, path: Path | str) -> None:
@@ -110,7 +130,9 @@ def in_place_of(path: Path, draft: Path | None = None) -> Iterator[Path]:
             fresh.unlink(missing_ok=True)  # of a program that died; and nothing is written through a link that waits
         yield fresh
         with contextlib.suppress(OSError):
-            os.chmod(fresh, stat.S_IMODE(os.stat(path).st_mode))
+            rights = stat.S_IMODE(os.stat(path).st_mode)
+            if rights != stat.S_IMODE(os.stat(fresh).st_mode):  # to ask is cheaper than to set
+                os.chmod(fresh, rights)
         _again_on_windows(lambda: os.replace(fresh, path))
     except BaseException:  # an interruption too leaves no half file
         with contextlib.suppress(OSError, ValueError):

@@ -129,7 +129,7 @@ def find_change(folder: Path, step: str = "") -> tuple[int, Change]:
         raise DatasetError(Problem(str(folder), "has no history of captions", cure, "no_history"))
     numbered = list(enumerate(changes, 1))
     if not step:
-        standing = edit.undoable(folder)
+        standing = edit.standing(changes)
         if not standing:
             raise DatasetError(Problem(str(folder), "has no change that stands", "see `kohyakit captions history`"))
         numbered = [(number, change) for number, change in numbered if change.id == standing[0].id]

@@ -35,7 +35,8 @@ class Caption:
     @classmethod
     def parse(cls, text: str, separator: str = ",") -> Caption:
         parts = (part.strip() for part in text.split(separator))
-        return cls(tuple(part for part in parts if _is_visible(part)), separator)
+        plain = text.isascii() and text.isprintable()  # then all that is no blank can be seen
+        return cls(tuple(part for part in parts if part and (plain or _is_visible(part))), separator)
 
     def render(self) -> str:
         joint = f"{self.separator} " if self.separator.strip() else self.separator
@@ -105,17 +106,17 @@ def misspelt(images: Iterable[str], names: Collection[str], extension: str) -> d
     images, names: of one folder. Only images without a caption and captions without an image, where the two are the
     only ones that could mean each other.
     """
-    images = list(images)
-    exact = {image: {name for name in caption_names(image, extension) if name in names} for image in images}
-    taken = set().union(*exact.values()) | {os.path.splitext(image)[0] + extension for image in images}
+    own = {image: caption_names(image, extension) for image in images}
+    taken = {name for mine in own.values() for name in mine if name in names} | {mine[0] for mine in own.values()}
     free: dict[str, list[str]] = {}
     for name in names:
-        stem, ending = os.path.splitext(name)
-        if ending.lower() == extension.lower() and name not in taken:
-            free.setdefault(_key(stem), []).append(name)
+        if name not in taken and name.lower().endswith(extension.lower()):
+            stem, ending = os.path.splitext(name)
+            if ending.lower() == extension.lower():
+                free.setdefault(_key(stem), []).append(name)
     alone: dict[str, list[str]] = {}
-    for image in images if free else ():
-        if not exact[image]:
+    for image in own if free else ():
+        if not any(name in names for name in own[image]):
             alone.setdefault(_key(os.path.splitext(image)[0]), []).append(image)
     return {
         mine[0]: (free[key][0], _difference(os.path.splitext(mine[0])[0] + extension, free[key][0]))

@@ -102,27 +102,25 @@ def statistics(folder: Path, files: Iterable[CaptionFile], *, top: int = 30) -> 
 
 
 def _count(seen: _Seen, folder: Path, batch: list[CaptionFile]) -> None:
-    kept: list[tuple[CaptionFile, str, int]] = []
+    kept: list[tuple[CaptionFile, Home, str, int]] = []
     for file in batch:
-        subset = home_of(file, folder, seen.homes).subset
+        home = home_of(file, folder, seen.homes)
         lines = [line.strip() for line in file.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
         if file.problem:
             seen.unreadable += 1
         elif has_words(lines[0]):
-            kept.append((file, lines[0], sum(map(has_words, lines))))
+            kept.append((file, home, lines[0], sum(map(has_words, lines))))
         else:
-            seen.without[subset] = seen.without.get(subset, 0) + 1
-    tokens = count_tokens_of([line for _, line, _ in kept])
-    for (file, first, count), many in zip(kept, tokens, strict=True):
-        _add(seen, folder, file, first, count, many)
+            seen.without[home.subset] = seen.without.get(home.subset, 0) + 1
+    tokens = count_tokens_of([line for _, _, line, _ in kept])
+    for (file, home, first, count), many in zip(kept, tokens, strict=True):
+        _add(seen, home, os.path.basename(file.path), first, count, many)
 
 
-def _add(seen: _Seen, folder: Path, file: CaptionFile, line: str, lines: int, tokens: int) -> None:
+def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int) -> None:
     number = len(seen.words["path"])
     tags = Caption.parse(line).tags
     ids = [seen.tags.setdefault(tag, len(seen.tags)) for tag in dict.fromkeys(tags)]
-    home = home_of(file, folder, seen.homes)
-    name = os.path.basename(file.path)
     seen.words["path"].append(name if home.subset == "." else f"{home.subset}/{name}")
     seen.words["subset"].append(home.subset)
     seen.words["cut"].append(cut_off(line) if tokens > CHUNK else "")

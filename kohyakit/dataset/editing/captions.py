@@ -23,7 +23,7 @@ from kohyakit.dataset.captions.caption import Caption, has_words
 from kohyakit.dataset.captions.pairing import commonest, pair_folder
 from kohyakit.dataset.editing import journal
 from kohyakit.dataset.editing.encoding import fault_of
-from kohyakit.dataset.editing.journal import JOURNAL, Change, Edit, history, text_of, undoable
+from kohyakit.dataset.editing.journal import JOURNAL, Change, Edit, history, standing, text_of, undoable
 from kohyakit.dataset.images import shown
 from kohyakit.dataset.walk import Folder, list_folder
 from kohyakit.errors import DatasetError, Problem
@@ -32,7 +32,7 @@ from kohyakit.files import held, is_link, read_bytes, write_bytes
 __all__ = [
     "EXTENSIONS", "JOURNAL", "CaptionFile", "Change", "Edit", "add_tag", "apply", "by_line", "caption_files",
     "each_caption_file", "each_line", "history", "lines_of", "prefix", "proposed", "ready", "remove_tag",
-    "replace_tag", "replace_text", "rewritten", "suffix", "undo", "undoable",
+    "replace_tag", "replace_text", "rewritten", "standing", "suffix", "undo", "undoable",
 ]  # fmt: skip
 
 EXTENSIONS = (".txt", ".caption")

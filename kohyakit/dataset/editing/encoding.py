@@ -46,7 +46,7 @@ _COMMON_HANGUL = frozenset(
     "초최추춤치친카커코크키타탁태터테토통투트특파판팔패편평포표푸풍프피필하학한할함합항해햇행향허현형호화환활황회후흐흑흰희히힌양이"
     "강아지고양말새곰늑대옷입치마바지머리카락얼굴"
 )
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")
+_CONTROL, _CONTROL_BYTE = re.compile("[\x00-\x08\x0e-\x1f]"), re.compile(b"[\x00-\x08\x0e-\x1f]")
 _PLAIN_SIGNS = frozenset("“”‘’–—…•€°´«»¿¡·№、。，「」『』（）！？：；・～ー《》【】")
 
 
@@ -64,6 +64,8 @@ class Encoding:
 
 def fault_of(data: bytes) -> str:
     """Why a caption's bytes are no UTF-8 text and what to do, "" when they are; UTF-8's byte order mark is no fault."""
+    if data.isascii() and _CONTROL_BYTE.search(data) is None:
+        return ""
     found = encoding_of(data)
     by_hand = "save it as UTF-8 with a text editor"
     if found is None:

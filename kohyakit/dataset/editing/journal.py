@@ -19,6 +19,7 @@ from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import append_line, is_link, open_regular, read_bytes, refuse_links
 
 JOURNAL = Path(".kohyakit") / "captions.jsonl"
+_SEP = os.fsencode(os.sep)
 _LONGEST = 255  # bytes of a file's name, on every system in use
 _LIMIT = 1 << 30  # bytes; a change of a thousand captions takes 500 kB
 # What a stranger's journal could have put back in a folder of photos and that no editor of captions writes.
@@ -82,7 +83,11 @@ def history(folder: Path) -> tuple[Change, ...]:
 
 def undoable(folder: Path) -> tuple[Change, ...]:
     """Changes that stand, newest first: not undone, or undone and done again, or undone in part."""
-    changes = history(folder)
+    return standing(history(folder))
+
+
+def standing(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Those of a whole history that stand, newest first (see undoable)."""
     gone: set[str] = set()
     for change in reversed(changes):
         if change.undoes and not change.cut and change.id not in gone:
@@ -181,7 +186,7 @@ def _parse(folder: Path, data: dict[str, Any]) -> Change:
         raise ValueError("a journal that points out of its folder")
     for edit in edits:
         name = os.fsencode(edit.path)  # which itself raises for half a character
-        if b"\0" in name or max(map(len, name.split(os.fsencode(os.sep)))) > _LONGEST or len(name) > 16 * _LONGEST:
+        if b"\0" in name or max(map(len, name.split(_SEP))) > _LONGEST or len(name) > 16 * _LONGEST:
             raise ValueError("a name that no file can have")
         parts = edit.path.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or edit.path.suffix.lower() in _NEVER_CAPTIONS:
