@@ -1,13 +1,10 @@
-"""What a captioner is, and what becomes of its words: kept tokens, trigger, prefix, modes, and no loops."""
+"""What a captioner is, and what is left of its words: no marks of a chat, no loops."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
-
-from kohyakit.dataset.captions.caption import Caption
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,49 +19,6 @@ class Captioner(Protocol):
     def caption(self, pictures: Sequence[Image]) -> list[str]:
         """A caption for each picture (RGB, upright), tags separated by `, ` or a sentence."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What becomes of a model's words.
-
-    mode: skip leaves captions that are there; overwrite replaces them; append and prepend add what is new to them.
-    trigger: a word or tag that stands first in every caption. keep_tokens: so many tags of the old caption stay in
-    front, also when it is overwritten. prefix, suffix: put around what the model says, as they are written.
-    """
-
-    mode: str = "skip"
-    trigger: str = ""
-    keep_tokens: int = 0
-    prefix: str = ""
-    suffix: str = ""
-
-
-def compose(old: str, said: str, rules: Rules) -> str:
-    """The caption that a picture gets. Tags that are there already are not written twice."""
-    fresh = _tags(", ".join(part for part in (rules.prefix.strip(" ,"), said, rules.suffix.strip(" ,")) if part))
-    before = _tags(old)
-    kept = before[: rules.keep_tokens]
-    if rules.mode == "append":
-        tags = [*before, *fresh]
-    elif rules.mode == "prepend":
-        tags = [*kept, *fresh, *before]
-    else:
-        tags = [*kept, *fresh]
-    first = [rules.trigger.strip()] if rules.trigger.strip() else []
-    return ", ".join(_once([*first, *tags]))
-
-
-def _tags(text: str) -> list[str]:
-    return list(Caption.parse(text).tags)
-
-
-def _once(tags: Iterable[str]) -> list[str]:
-    """Each tag at its first place, without regard to case."""
-    found: dict[str, str] = {}
-    for tag in tags:
-        found.setdefault(tag.lower(), tag)
-    return list(found.values())
 
 
 _LEAST_LOOP = 3  # a phrase said so often in a row is a loop

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kohyakit.captioning.base import Captioner, Rules, compose, tidy
+from kohyakit.captioning.base import Captioner, tidy
+from kohyakit.dataset.captions.compose import Rules, compose
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.dataset.editing.captions import CaptionFile, Edit
 from kohyakit.errors import Problem

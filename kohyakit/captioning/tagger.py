@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohyakit.captioning.place import find
+from kohyakit.dataset.captions.compose import spelt as as_written
 from kohyakit.errors import ConfigError, MissingExtra, Problem
 
 if TYPE_CHECKING:
@@ -57,30 +58,6 @@ KINDS: dict[str, Kind] = {
     ),
 }  # fmt: skip
 
-# Faces drawn with signs keep their underscores, as the field writes them.
-KAOMOJI = frozenset(
-    [
-        "0_0",
-        "(o)_(o)",
-        "+_+",
-        "+_-",
-        "._.",
-        "<o>_<o>",
-        "<|>_<|>",
-        "=_=",
-        ">_<",
-        "3_3",
-        "6_9",
-        ">_o",
-        "@_@",
-        "^_^",
-        "o_o",
-        "u_u",
-        "x_x",
-        "|_|",
-        "||_||",
-    ]
-)
 _CATEGORIES = {"0": "general", "4": "character", "9": "rating", "1": "artist", "3": "copyright", "5": "meta"}
 RATING, CHARACTER = "rating", "character"
 
@@ -182,7 +159,7 @@ def _threshold(category: str, kind: Kind, rules: TagRules) -> float:
 
 
 def _written(names: Sequence[str], rules: TagRules) -> list[str]:
-    spelt = [name if rules.keep_underscores or name in KAOMOJI else name.replace("_", " ") for name in names]
+    spelt = [name if rules.keep_underscores else as_written(name) for name in names]
     unwanted = {name.lower() for name in rules.undesired} | {name.lower().replace("_", " ") for name in rules.undesired}
     return [rules.replacements.get(name, name) for name in spelt if name.lower() not in unwanted]
 

@@ -55,10 +55,10 @@ def caption(folder: Path, name: str, place: str | None, dry_run: bool, **asked: 
     Every change stands in the caption history (`.kohyakit/captions.jsonl`) and can be undone. Ctrl-C keeps what is
     done; the same command goes on where it stopped. Code that lies beside a model never runs.
     """
-    from kohyakit.captioning.base import Rules
     from kohyakit.captioning.choose import choose
     from kohyakit.captioning.run import caption_folder, due
     from kohyakit.cli.views.caption import progress, show
+    from kohyakit.dataset.captions.compose import Rules
     from kohyakit.dataset.editing.captions import ready
 
     rules = Rules(asked["mode"], asked["trigger"], asked["keep_tokens"], asked["prefix"], asked["suffix"])

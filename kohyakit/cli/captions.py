@@ -231,6 +231,38 @@ def encode(folder: Path, source: str, mark: bool, newlines: str | None, **asked:
            **asked)  # fmt: skip
 
 
+@captions.command("import")
+@_DIR
+@click.option("--from", "sources", multiple=True, type=click.Choice(["json", "xmp", "iptc", "exif", "text"]),
+              help="Where to look, in this order; repeatable; not given, everywhere.")  # fmt: skip
+@click.option("--metadata", type=_FILE, help="One JSON for all pictures: sd-scripts' in_json, or JSON lines.")
+@click.option("--key", "keys", multiple=True, metavar="NAME", help="In JSON, in place of caption, tags …; repeatable.")
+@click.option("--mode", type=click.Choice(["skip", "overwrite", "append", "prepend"]), default="skip",
+              show_default=True, help="What becomes of captions that are there.")  # fmt: skip
+@click.option("--keep-underscores", "underscores", is_flag=True, help="In a booru's tags.")
+@_changing
+def import_(folder: Path, metadata: Path | None, keys: tuple[str, ...], underscores: bool, **asked: Any) -> None:
+    """Write captions from what pictures, and JSON or XMP beside them, say.
+
+    \b
+        kohyakit captions import img --dry-run
+        kohyakit captions import img --metadata meta_cap.json --mode append
+        kohyakit captions import img --from text
+
+    The first place that says something counts: JSON beside the picture (photo.jpg.json, photo.json), XMP, IPTC, EXIF,
+    PNG texts (of A1111 and Forge the prompt). A workflow of ComfyUI is no caption and is named.
+    """
+    from kohyakit.cli.views.captions import settle, show_taken
+    from kohyakit.dataset.metadata.sidecars import Reading, read_metadata
+    from kohyakit.dataset.metadata.take import SOURCES, Asked, preview_import
+
+    in_one, mode, given = read_metadata(metadata) if metadata else None, asked.pop("mode"), asked.pop("sources")
+    sources = given or (() if in_one else SOURCES)
+    wanted = Asked(sources, mode, in_one, Reading(keys, underscores))
+    what = f"imported from {', '.join([*([metadata.name] if metadata else ()), *sources])}"
+    settle(folder, what, lambda files: show_taken(preview_import(folder, files, wanted)), **asked)
+
+
 @captions.command()
 @_DIR
 @_JSON

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kohyakit.captioning.base import Rules, compose, tidy
+from kohyakit.captioning.base import tidy
+from kohyakit.dataset.captions.compose import Rules, compose
 
 
 @pytest.mark.parametrize(

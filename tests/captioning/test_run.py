@@ -15,10 +15,10 @@ pytest.importorskip("onnxruntime")
 from click.testing import CliRunner
 from PIL import Image
 
-from kohyakit.captioning.base import Rules
 from kohyakit.captioning.run import caption_folder, due
 from kohyakit.captioning.tagger import Tagger
 from kohyakit.cli import group
+from kohyakit.dataset.captions.compose import Rules
 from kohyakit.dataset.editing import captions as edit
 from kohyakit.errors import DatasetError
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kohyakit.dataset.captions.bulk import Preview
     from kohyakit.dataset.captions.statistics import Statistics
     from kohyakit.dataset.editing.captions import CaptionFile, Change, Edit
+    from kohyakit.dataset.metadata.take import Taken
 
 _MOST = 10  # problems shown one by one
 
@@ -110,6 +111,21 @@ def settle(
     _show_problems(problems)
     if problems:
         sys.exit(1)
+
+
+def show_taken(taken: Taken) -> Preview:
+    """Where captions were found, and what was left."""
+    by = sorted(taken.by.items(), key=lambda one: (-one[1], one[0]))
+    found = [f"{many:,} from {source}" for source, many in by]
+    click.echo(f"{count(sum(taken.by.values()), 'caption')} found" + (f": {', '.join(found)}" if found else ""))
+    if taken.kept:
+        click.echo(f"there already, and left: {count(taken.kept, 'caption')} (--mode says otherwise)")
+    if taken.silent:
+        click.echo(f"{count(taken.silent, 'picture')} of which nothing is said")
+    if taken.unknown:
+        few = ", ".join(taken.unknown[:3]) + (f" and {len(taken.unknown) - 3:,} more" if taken.unknown[3:] else "")
+        click.echo(f"{count(len(taken.unknown), 'name')} in the file that no picture was asked for: {few}", err=True)
+    return taken.preview
 
 
 def _show_preview(seen: Preview, folder: Path, most: int) -> None:

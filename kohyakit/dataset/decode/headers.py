@@ -178,7 +178,7 @@ def _png(file: BinaryIO, head: bytes, length: int) -> Header:
     if depth not in _PNG_DEPTHS.get(colour, ()) or zlib.crc32(head[12:29]) != struct.unpack_from(">I", head, 29)[0]:
         raise BadImage("its PNG header is damaged")
     exif, xmp, profile, palette, whole = b"", b"", False, 0, False
-    for kind, at, size in _png_chunks(file, length):
+    for kind, at, size in png_chunks(file, length):
         if kind == b"eXIf":
             exif = _read(file, at, size)
         elif kind == b"iTXt":
@@ -209,7 +209,7 @@ def _png_xmp(body: bytes) -> bytes:
         return b""
 
 
-def _png_chunks(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int, int]]:
     """(kind, where its body begins, size) of every whole chunk; of a long row of equal IDATs only some."""
     position = 8
     while position + 12 <= length:
