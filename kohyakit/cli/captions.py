@@ -260,7 +260,36 @@ def import_(folder: Path, metadata: Path | None, keys: tuple[str, ...], undersco
     sources = given or (() if in_one else SOURCES)
     wanted = Asked(sources, mode, in_one, Reading(keys, underscores))
     what = f"imported from {', '.join([*([metadata.name] if metadata else ()), *sources])}"
-    settle(folder, what, lambda files: show_taken(preview_import(folder, files, wanted)), **asked)
+    settle(folder, what, lambda files: show_taken(preview_import(folder, files, wanted)), pictures=True, **asked)
+
+
+@captions.command("export")
+@_DIR
+@click.option("--to", "ways", multiple=True, type=click.Choice(["json", "metadata", "text", "exif", "xmp"]),
+              help="JSON beside each picture, one JSON for all, or into pictures; repeatable.")  # fmt: skip
+@click.option("--out", type=_FILE, help="Where `metadata` is written.")
+@click.option("--take-back", is_flag=True, help="Take out again what was last put into pictures, to the byte.")
+@_changing
+def export(folder: Path, ways: tuple[str, ...], out: Path | None, take_back: bool, **asked: Any) -> None:
+    """Give captions to other programs; caption files stay as they are.
+
+    \b
+        kohyakit captions export img --to metadata --out meta_cap.json
+        kohyakit captions export img --to json
+        kohyakit captions export img --to text --to exif
+        kohyakit captions export img --take-back
+
+    json is photo.jpg.json (taken back by `captions undo`), metadata what sd-scripts reads as in_json. text puts a
+    caption into a PNG as Description, exif into a JPEG as ImageDescription, xmp into both with its tags as subjects:
+    only metadata are exchanged, no pixel is encoded anew. A training then sees other files, though.
+    """
+    from kohyakit.cli.views import captions_export as view
+
+    view.check(ways, out, take_back=take_back)
+    if take_back:
+        view.take_back(folder)
+    else:
+        view.export(folder, tuple(dict.fromkeys(ways)), out, **asked)
 
 
 @captions.command()

@@ -26,13 +26,14 @@ _MOST = 10  # problems shown one by one
 
 
 def meant(
-    folder: Path, subsets: Sequence[str], files: Sequence[str], where: str, finding: str | None, extension: str | None
-) -> Iterator[CaptionFile]:
-    """The captions that the options choose."""
+    folder: Path, subsets: Sequence[str], files: Sequence[str], where: str, finding: str | None, extension: str | None,
+    *, pictures: bool = False,
+) -> Iterator[CaptionFile]:  # fmt: skip
+    """The captions that the options choose; pictures: once for each picture (see choose.chosen)."""
     from kohyakit.dataset.captions.choose import Selection, chosen
 
     paths = _named_by_audit(folder, finding, extension) if finding else None
-    return chosen(folder, Selection(tuple(subsets), tuple(files), where, paths), extension)
+    return chosen(folder, Selection(tuple(subsets), tuple(files), where, paths), extension, pictures=pictures)
 
 
 def without_shown(asked: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def settle(
                    f"Take it back with: kohyakit captions undo {_quoted(folder)}")  # fmt: skip
     else:
         click.echo(f"No caption of {seen.looked} changes.")
-    _show_problems(problems)
+    show_problems(problems)
     if problems:
         sys.exit(1)
 
@@ -145,7 +146,7 @@ def _show_edit(one: Edit, folder: Path, *, back: bool = False) -> None:
         click.echo(click.style(f"  {sign} {words}", fg=colour))
 
 
-def _show_problems(problems: Sequence[Problem]) -> None:
+def show_problems(problems: Sequence[Problem]) -> None:
     for problem in problems[:_MOST]:
         click.echo(f"{click.style('left as it is', fg='yellow')}: {problem}", err=True)
     if len(problems) > _MOST:
@@ -198,7 +199,7 @@ def show_undone(number: int, change: Change, undone: Change, problems: Sequence[
         click.echo(f"Step {number} taken back ({shown(change.what)}): {count(len(undone.edits), 'caption')} as before.")
     elif not problems:
         click.echo(f"Step {number} ({shown(change.what)}) is taken back already.")
-    _show_problems(problems)
+    show_problems(problems)
     if problems:
         sys.exit(1)
 

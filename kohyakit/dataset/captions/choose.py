@@ -27,8 +27,11 @@ class Selection:
     paths: Collection[str] | None = None
 
 
-def chosen(folder: Path, selection: Selection, extension: str | None = None) -> Iterator[CaptionFile]:
-    """The caption files that are meant, one after the other; each once, where two pictures share it.
+def chosen(
+    folder: Path, selection: Selection, extension: str | None = None, *, pictures: bool = False
+) -> Iterator[CaptionFile]:
+    """The caption files that are meant, one after the other; each once, where two pictures share it. pictures: once
+    for each of the two.
 
     Raises ConfigError for an expression that cannot be read, DatasetError for a folder or a subset that is not there.
     """
@@ -43,8 +46,9 @@ def chosen(folder: Path, selection: Selection, extension: str | None = None) -> 
             unknown -= mine
             if not mine:
                 continue
-        if _is_file(file, home.subset, selection) and (path := os.fspath(file.path)) not in seen:
-            seen.add(path)
+        if _is_file(file, home.subset, selection) and (pictures or (path := os.fspath(file.path)) not in seen):
+            if not pictures:
+                seen.add(path)
             if fits is None or (not file.problem and fits(file.text)):
                 yield file
     if unknown:

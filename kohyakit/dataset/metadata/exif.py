@@ -42,6 +42,8 @@ def with_description(exif: bytes, text: str) -> bytes:
     """
     exif = exif or b"II*\0\x08\0\0\0\0\0\0\0\0\0"
     order, start = _order(exif), _first(exif)
+    if _values(exif).get(DESCRIPTION) == text.encode("utf-8") + b"\0":
+        return exif
     words = text.encode("utf-8") + b"\0"
     try:
         (count,) = struct.unpack_from(order + "H", exif, start)

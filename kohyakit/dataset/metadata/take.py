@@ -56,13 +56,19 @@ class Taken:
 
 
 def preview_import(folder: Path, files: Iterable[CaptionFile], asked: Asked) -> Taken:
-    """What an import would write; nothing is written. A picture whose metadata cannot be read is left and named."""
+    """What an import would write; nothing is written. A picture whose metadata cannot be read is left and named.
+
+    files: one for each picture; of two that share a caption file the first that says something counts.
+    """
     edits: list[Edit] = []
+    written: set[Path] = set()
     left: list[Problem] = []
     by: Counter[str] = Counter()
     looked = kept = silent = 0
     for file in files:
         looked += 1
+        if file.path in written:
+            continue
         if file.problem:
             left.append(Problem(file.path.name, file.problem, severity="warning"))
         elif asked.mode == "skip" and has_words(file.text):
@@ -75,6 +81,7 @@ def preview_import(folder: Path, files: Iterable[CaptionFile], asked: Asked) -> 
                 left.append(problem)
             elif said and (made := edit.rewritten(file, _composed(file.text, said.text, asked.mode))) is not None:
                 edits.append(made)
+                written.add(file.path)
     unknown = tuple(asked.metadata.untaken()) if asked.metadata is not None else ()
     return Taken(Preview(tuple(edits), looked, tuple(left)), +by, kept, silent, unknown)
 

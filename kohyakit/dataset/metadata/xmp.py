@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from kohyakit.dataset.metadata.told import Told, Unfit, line, told
+from kohyakit.dataset.metadata.told import Told, Unfit, told
 
 _DC, _RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _OURS = re.compile(r"\s*<dc:(description|subject)\b[^>]*?(?:/>|>.*?</dc:\1\s*>)", re.DOTALL)
+_SHELL = '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">'
 _NEW = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF>'
     "</x:xmpmeta>"
@@ -40,17 +41,18 @@ def packet_with(packet: bytes, caption: str, tags: Iterable[str]) -> bytes:
     """
     tags = tuple(tags)
     text = _text(packet).rstrip("\0") if packet.strip(b"\0 \r\n\t") else _NEW
-    _parsed(text)
-    head, end, tail = _OURS.sub("", text).rpartition("</rdf:RDF>")
+    if said(text.encode("utf-8")) == told(caption, tags):
+        return packet
+    head, end, tail = _OURS.sub("", text).replace(_SHELL + "</rdf:Description>", "").rpartition("</rdf:RDF>")
     items = "".join(f"<rdf:li>{escape(tag)}</rdf:li>" for tag in tags)
     ours = (
-        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><rdf:Alt>'
+        f"{_SHELL}<dc:description><rdf:Alt>"
         f'<rdf:li xml:lang="x-default">{escape(caption)}</rdf:li></rdf:Alt></dc:description>'
         + (f"<dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject>" if tags else "")
         + "</rdf:Description>"
     )
     made = (head + ours + end + tail).encode("utf-8")
-    if not end or said(made) != Told(line(caption), tags):
+    if not end or said(made) != told(caption, tags):
         raise Unfit("has XMP that is written in an unusual way")
     return made
 
