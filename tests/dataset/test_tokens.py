@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tokenizers")
 
-from kohyakit.dataset.captions.tokens import BOS, EOS, chunks, count_tokens, encode, parse_weights, weighted_chunks
+from kohyakit.dataset.captions.tokens import (
+    BOS,
+    EOS,
+    chunks,
+    count_tokens,
+    count_tokens_of,
+    encode,
+    parse_weights,
+    weighted_chunks,
+)
 
 
 @pytest.mark.shared
@@ -81,3 +93,67 @@ def test_any_text_has_ids_and_weights_in_step(text: str) -> None:
     ids, weights = weighted_chunks(text, 150)
     assert [len(row) for row in ids] == [len(row) for row in weights] == [77, 77]
     assert all(0 <= token <= EOS for row in ids for token in row)
+
+
+ODD = [
+    "'s", "'T", "'ll", "don't", "O'Brien's", "3.14", "1st", "²", "½", "Ⅷ", "①", "٣", "_", "__init__",
+    "-", "--", "…", "“", "”", "’", "„", "&amp;", "&lt;3", "&eacute;", "<b>", "</b>", "\\(", ":)", ">_<",
+    "[b]", "(a:1.2)", "{c}", "~", "|", "@user", "#tag", "100%", "café", "cafe\u0301", "naïve",
+    "Ångström", "ÀÉ", "ﬁne", "ß", "ẞ", "İstanbul", "ısı", "ΟΔΟΣ", "Москва", "ё", "שלום", "مرحبا", "日本語",
+    "猫", "한국어", "ไทย", "हिन्दी", "👍🏽", "👩\u200d👧", "🇩🇪", "☃", "♥\ufe0f", "→", "𝔘𝔫𝔦", "Ｆｌ", "ⓐ", "\u200b",
+    "\u200d", "\ufeff", "\xad", "\xa0", "\u3000", "\t", "\n", "\r\n", "  ", "Ã©", "â€™", "ï¿½", "\ufffd",
+    "\x07", "\x85", "xxxxxxxxxxxxxxxxxxxx", "\u0345", "aAbBcC", "SKS", "masterpiece", "ohwx", "photo",
+    "of", "a", "gargoyle", ",", ",,", ".", "!", "?!", "/", "http://x.y/z?q=1&r=2", "C:\\img", "a_b-c.d",
+    "¿qué?", "«»", "archway",
+]  # fmt: skip
+
+
+def _published(texts: list[str]) -> list[list[int]]:
+    """CLIP's tokenizer as it was published (a byte's sign, the cheapest merge first), in plain Python."""
+    regex, ftfy = pytest.importorskip("regex"), pytest.importorskip("ftfy")
+    from kohyakit.resources import clip_vocabulary
+
+    ids = json.loads((clip_vocabulary() / "vocab.json").read_text(encoding="utf-8"))
+    merges = (clip_vocabulary() / "merges.txt").read_text(encoding="utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
+    ranks = {tuple(merge.split()): rank for rank, merge in enumerate(merges)}
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    sign = {byte: chr(byte) for byte in shown} | {byte: chr(256 + at) for at, byte in enumerate(hidden)}
+    pattern = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+    known: dict[str, list[int]] = {}
+
+    def of_word(word: str) -> list[int]:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            pairs = list(pairwise(parts))
+            first = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+            if first not in ranks:
+                break
+            joined, at = [], 0
+            while at < len(parts):
+                both = tuple(parts[at : at + 2]) == first
+                joined.append("".join(first) if both else parts[at])
+                at += 2 if both else 1
+            parts = joined
+        return [ids[part] for part in parts]
+
+    found = []
+    for text in texts:
+        clean = regex.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
+        words = ("".join(sign[byte] for byte in word.encode()) for word in pattern.findall(clean))
+        found.append([one for word in words for one in known.setdefault(word, of_word(word))])
+    return found
+
+
+def test_ten_thousand_odd_strings_have_the_published_tokens() -> None:
+    rng = random.Random(0)
+    signs = [chr(code) for code in range(32, 0x1FAFF) if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Co")]
+    texts = [
+        "".join(rng.choices(signs, k=rng.randint(1, 20)))
+        if number % 4 == 0
+        else rng.choice(["", " ", ", "]).join(rng.choices(ODD, k=rng.randint(1, 8)))
+        for number in range(10_000)
+    ]
+    expected = _published(texts)
+    assert [text for text, ids in zip(texts, expected, strict=True) if encode(text) != ids] == []
+    assert count_tokens_of(texts) == [len(ids) for ids in expected]

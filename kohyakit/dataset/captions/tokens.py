@@ -19,7 +19,8 @@ CHUNK = 75
 # Text that ftfy leaves as it is: printable ASCII without an ampersand.
 _PLAIN = re.compile(r"[\t\n\r !-%'-~]*")
 _SPACE = re.compile(r"\s+")
-_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# CLIP's pattern disregards case, by which the Greek mark U+0345 is neither a letter nor anything else: it is dropped.
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}" "\u0345" r"]+"
 
 _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")  # the same for small ASCII letters
 
