@@ -112,9 +112,32 @@ def test_facts_say_what_a_training_makes_of_it(found: Statistics) -> None:
     said = "\n".join(facts(found))
     assert "Every caption begins with 'sks'. With shuffle_caption, keep_tokens = 1" in said
     assert "10_dog: every picture has a caption, so 'dog' of the folder's name is not trained." in said
+    assert "2 of 3 captions say it themselves." in said
+    assert "shuffle_caption changes the order of what stands behind it in 4 of 5 captions; the others" in said
+    assert "In 1 of them, longer than 75 tokens, it also changes each time what is cut off." in said
     assert "3_town: 2 of 4 pictures are trained as 'town'." in said
     assert "1 captions have more than one line" in said
     assert "1 above 75, 0 above 150, 0 above 225" in said
+
+
+def test_facts_of_sentences(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"5_city/a.txt": "a view of the Old city", "5_city/b.txt": "the alley, of a city", "2_dog/c.txt": None},
+    )
+    said = facts(found := statistics(tmp_path, chosen(tmp_path, Selection())))
+    assert found.words == ("a", "of", "the", "city")
+    assert "Every caption says: a, of, the, city. What all share is learnt as the thing itself." in said
+    assert (
+        "Captions do not begin alike: 1 of 2 with 'a view of the Old city'. keep_tokens = 1 keeps in front what each "
+        "begins with."
+    ) in said
+    assert "shuffle_caption changes the order of what stands between commas in 1 of 2 captions; the others" in said[1]
+    assert "2_dog: all pictures are trained as 'dog'." in said
+    assert said[-1].endswith("'city' of the folder's name is not trained. 2 of 2 captions say it themselves.")
+    (tmp_path / "5_city/b.txt").write_text("the alley of a city")
+    said = facts(statistics(tmp_path, chosen(tmp_path, Selection())))
+    assert "shuffle_caption would change nothing: no caption has two parts of what stands between commas." in said
 
 
 def test_pages_and_files(found: Statistics, tmp_path: Path) -> None:

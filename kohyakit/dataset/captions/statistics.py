@@ -6,6 +6,7 @@ The first line of a caption counts, as in a training without wildcards; tags are
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOMS = (75, 150, 225)  # tokens that fit, by max_token_length
+_WORD = re.compile(r"\w[\w'-]*")
 _BATCH = 2048  # captions whose text is held at once
 _NUMBERS = ("repeats", "tokens", "tags", "characters", "lines")
 _SHOWN = 120  # characters of a caption in the frame of those that equal each other
@@ -37,6 +39,7 @@ class Statistics:
     only_in. pairs: a, b, images, share (of the rarer one's). together: a square table of the commonest tags.
     alike: tag, images, other, other_images, how. same: caption, images, subsets, paths. subsets: one row a folder.
     without, unreadable: pictures without words, and captions that cannot be read. lead: tags that all begin with.
+    words: those that every caption says, in small letters.
     """
 
     captions: pd.DataFrame
@@ -49,6 +52,7 @@ class Statistics:
     without: int
     unreadable: int
     lead: tuple[str, ...]
+    words: tuple[str, ...]
 
     def frames(self) -> dict[str, pd.DataFrame]:
         return {name: getattr(self, name) for name in ("tags", "pairs", "alike", "same", "subsets", "captions")}
@@ -56,7 +60,8 @@ class Statistics:
     def to_dict(self) -> dict[str, Any]:
         """Of plain values, for JSON."""
         tables = {name: frame.to_dict("records") for name, frame in self.frames().items()}
-        counts = {"without": self.without, "unreadable": self.unreadable, "lead": list(self.lead)}
+        counts = {"without": self.without, "unreadable": self.unreadable, "lead": list(self.lead),
+                  "words": list(self.words)}  # fmt: skip
         return {**counts, "facts": facts(self), **tables, "together": self.together.to_dict()}
 
 
@@ -71,6 +76,8 @@ class _Seen:
     texts: dict[bytes, array[int]] = field(default_factory=dict)
     first: array[int] = field(default_factory=lambda: array("i"))
     lead: tuple[str, ...] | None = None
+    common: tuple[str, ...] | None = None  # words that every caption said so far
+    said: dict[str, int] = field(default_factory=dict)  # captions that say the class of their folder
     homes: dict[str, Home] = field(default_factory=dict)
     without: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
@@ -97,7 +104,7 @@ def statistics(folder: Path, files: Iterable[CaptionFile], *, top: int = 30) -> 
         captions, tags, pairs, together,
         pd.DataFrame(alike, columns=["tag", "images", "other", "other_images", "how"]),
         _same(folder, seen, captions), _subset_frame(seen, captions),
-        sum(seen.without.values()), seen.unreadable, seen.lead or (),
+        sum(seen.without.values()), seen.unreadable, seen.lead or (), seen.common or (),
     )  # fmt: skip
 
 
@@ -131,6 +138,14 @@ def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int)
     seen.first.append(ids[0] if ids else -1)
     seen.texts.setdefault(blake2b(line.encode("utf-8"), digest_size=12).digest(), array("i")).append(number)
     seen.lead = tags if seen.lead is None else tags[: shared(seen.lead, tags)]
+    low = line.lower()
+    if home.subject and home.subject.lower() in low:
+        seen.said[home.subset] = seen.said.get(home.subset, 0) + 1
+    if seen.common is None:
+        seen.common = tuple(dict.fromkeys(_WORD.findall(low)))
+    elif seen.common:
+        here = set(_WORD.findall(low))
+        seen.common = tuple(word for word in seen.common if word in here)
 
 
 def _entries(seen: _Seen) -> tuple[Any, Any]:
@@ -226,7 +241,9 @@ def _first_line(path: Path) -> str:
 
 
 def _subset_frame(seen: _Seen, captions: pd.DataFrame) -> pd.DataFrame:
-    """Per folder: class (what stands behind its repeats), captions, those without, and tokens against what fits."""
+    """Per folder: class (what stands behind its repeats), captions, those without, those that say the class, and
+    tokens against what fits.
+    """
     import pandas as pd
 
     rows = []
@@ -237,7 +254,8 @@ def _subset_frame(seen: _Seen, captions: pd.DataFrame) -> pd.DataFrame:
         above = {f"above_{room}": int((tokens > room).sum()) for room in ROOMS}
         middle = {"median_tokens": float(tokens.median()) if len(mine) else 0.0, "most_tokens": tokens.max()}
         rows.append({"subset": subset, "class": home.subject, "captions": len(mine),
-                     "without": seen.without.get(subset, 0), **middle, **above})  # fmt: skip
+                     "without": seen.without.get(subset, 0), "say_class": seen.said.get(subset, 0), **middle,
+                     **above})  # fmt: skip
     frame = pd.DataFrame(rows)
     return frame.assign(most_tokens=frame["most_tokens"].fillna(0).astype(int)) if rows else frame
 
@@ -251,15 +269,15 @@ def _facts(found: Statistics) -> Iterator[str]:
     many = len(found.captions)
     if not many:
         return
-    if many > 1 and found.lead:
-        lead = ", ".join(found.lead)
-        if (found.captions["tags"] > len(found.lead)).any():
-            yield (f"Every caption begins with '{lead}'. With shuffle_caption, keep_tokens = {len(found.lead)} keeps "
-                   "that in front.")  # fmt: skip
+    if many > 1:
+        yield from _of_order(found, many)
     everywhere = found.tags.loc[(found.tags["share"] >= EVERYWHERE) & (many > 1), "tag"]
     if len(everywhere):
         yield (f"In nearly every caption: {_some(everywhere)}. What they name cannot be told apart from the rest "
                "of the pictures.")  # fmt: skip
+    within = {word for tag in everywhere for word in _WORD.findall(tag.lower())}
+    if many > 1 and (others := [word for word in found.words if word not in within]):
+        yield f"Every caption says: {_some(others)}. What all share is learnt as the thing itself."
     once = int((found.tags["images"] == 1).sum())
     if once:
         yield f"{once} of {len(found.tags)} tags stand in one caption only."
@@ -272,10 +290,35 @@ def _facts(found: Statistics) -> Iterator[str]:
         yield f"{lines} captions have more than one line; only the first is trained, unless enable_wildcard is set."
     for row in found.subsets.to_dict("records"):
         subset, subject, without = row["subset"], row["class"], row["without"]
-        if subject and row["captions"] and without:
-            yield f"{subset}: {without} of {row['captions'] + without} pictures are trained as '{subject}'."
+        if subject and without:
+            which = f"{without} of {row['captions'] + without}" if row["captions"] else "all"
+            yield f"{subset}: {which} pictures are trained as '{subject}'."
         elif subject and row["captions"]:
-            yield f"{subset}: every picture has a caption, so '{subject}' of the folder's name is not trained."
+            yield (f"{subset}: every picture has a caption, so '{subject}' of the folder's name is not trained. "
+                   f"{row['say_class']} of {row['captions']} captions say it themselves.")  # fmt: skip
+
+
+def _of_order(found: Statistics, many: int) -> Iterator[str]:
+    """What shuffle_caption and keep_tokens would do to these captions."""
+    tags = found.captions["tags"]
+    apart = int((tags > len(found.lead) + 1).sum())
+    if found.lead and (tags > len(found.lead)).any():
+        lead = ", ".join(found.lead)
+        yield (f"Every caption begins with '{lead}'. With shuffle_caption, keep_tokens = {len(found.lead)} keeps "
+               "that in front.")  # fmt: skip
+    elif not found.lead and len(found.tags):
+        first = found.tags.sort_values(["first", "tag"], ascending=[False, True]).iloc[0]
+        yield (f"Captions do not begin alike: {first['first']} of {many} with '{first['tag']}'. keep_tokens = 1 keeps "
+               "in front what each begins with.")  # fmt: skip
+    behind = "what stands behind it" if found.lead else "what stands between commas"
+    if apart:
+        still = "" if apart == many else "; the others have nothing to shuffle"
+        yield f"shuffle_caption changes the order of {behind} in {apart} of {many} captions{still}."
+    else:
+        yield f"shuffle_caption would change nothing: no caption has two parts of {behind}."
+    long = int(((found.captions["tokens"] > CHUNK) & (tags > len(found.lead) + 1)).sum())
+    if long:
+        yield f"In {long} of them, longer than {CHUNK} tokens, it also changes each time what is cut off."
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:
