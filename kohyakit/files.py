@@ -43,6 +43,8 @@ def read_bytes(path: Path | str, most: int = TEXT_LIMIT) -> bytes:
         while left and (part := os.read(handle, min(left, ask))):
             parts.append(part)
             left -= len(part)
+            if length and len(part) == length:
+                break
             ask = max(ask - len(part), _STEP)
     finally:
         os.close(handle)

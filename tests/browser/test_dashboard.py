@@ -243,6 +243,20 @@ def test_captions_by_keys_alone(page: Any, desk: Path) -> None:
     assert said(second, page, "sks lighthouse,sea, day 1, fog\n") == "sks lighthouse,sea, day 1, fog\n"
 
 
+def test_a_tag_is_edited_where_it_stands_and_all_are_taken_out_at_once(page: Any, desk: Path) -> None:
+    for key in ("Home", "Delete", "Enter"):  # the first is gone; the one behind it is edited
+        page.keyboard.press(key)
+    page.keyboard.type("calm sea\n")
+    assert said(desk, page, "calm sea, day 0\n") == "calm sea, day 0\n"
+    for key in ("ArrowLeft", "Enter", "Escape", "ArrowLeft", "Home", "Escape"):  # begun and left
+        page.keyboard.press(key)
+    page.keyboard.type("alley\n")
+    assert said(desk, page, "calm sea, day 0, alley\n") == "calm sea, day 0, alley\n"
+    page.keyboard.press("Control+Backspace")
+    page.keyboard.type("alley, archway\n")
+    assert said(desk, page, "alley, archway\n") == "alley, archway\n"
+
+
 def test_a_caption_changed_elsewhere_is_not_written_over(page: Any, desk: Path) -> None:
     desk.write_text("from another editor", encoding="utf-8")
     page.keyboard.type("fog\n")

@@ -73,7 +73,7 @@ class _Seen:
     numbers: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in _NUMBERS})
     tags: dict[str, int] = field(default_factory=dict)
     held: array[int] = field(default_factory=lambda: array("i"))
-    texts: dict[bytes, array[int]] = field(default_factory=dict)
+    texts: dict[bytes, int | array[int]] = field(default_factory=dict)  # the number of each, or of all that are equal
     first: array[int] = field(default_factory=lambda: array("i"))
     lead: tuple[str, ...] | None = None
     common: tuple[str, ...] | None = None  # words that every caption said so far
@@ -136,7 +136,12 @@ def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int)
     seen.held.extend(ids)
     seen.held.append(-1)  # the caption's end
     seen.first.append(ids[0] if ids else -1)
-    seen.texts.setdefault(blake2b(line.encode("utf-8"), digest_size=12).digest(), array("i")).append(number)
+    text = blake2b(line.encode("utf-8"), digest_size=12).digest()
+    equal = seen.texts.setdefault(text, number)
+    if not isinstance(equal, int):
+        equal.append(number)
+    elif equal != number:
+        seen.texts[text] = array("i", [equal, number])
     seen.lead = tags if seen.lead is None else tags[: shared(seen.lead, tags)]
     low = line.lower()
     if home.subject and home.subject.lower() in low:
@@ -222,7 +227,7 @@ def _same(folder: Path, seen: _Seen, captions: pd.DataFrame) -> pd.DataFrame:
     """Captions that equal each other, sign for sign."""
     import pandas as pd
 
-    groups = sorted((numbers for numbers in seen.texts.values() if len(numbers) > 1), key=len, reverse=True)
+    groups = sorted((equal for equal in seen.texts.values() if not isinstance(equal, int)), key=len, reverse=True)
     rows = [
         (_first_line(folder / paths[0]), len(numbers), captions["subset"].iloc[list(numbers)].nunique(), paths[:20])
         for numbers in groups

@@ -38,6 +38,16 @@ function withoutPlace(text, index) {
   return parts.join(",").replace(/^[ \t]+/, "") + tail;
 }
 
+// In the place of a tag; what stands elsewhere already is not written twice.
+function withTagsAt(text, index, tags) {
+  const others = tagsOf(text).filter((_, at) => at !== index);
+  const fresh = tags.filter((tag) => !others.some((one) => same(one, tag)));
+  if (!fresh.length) return withoutPlace(text, index);
+  const { body, tail } = taken(text), parts = body.split(","), { at, raw, tag } = places(text)[index];
+  parts[at] = raw.replace(tag, () => fresh.join(", "));
+  return parts.join(",") + tail;
+}
+
 function moved(text, index, by) {
   const tags = tagsOf(text), to = index + by;
   if (to < 0 || to >= tags.length) return text;
@@ -98,8 +108,9 @@ class Desk {
     for (const [keys, what] of [
       ["Enter", "add the tag; with nothing typed, on to the next photo"], ["↓ ↑ Tab", "choose from the tags of this set"],
       ["Alt+→ Alt+←, PageDown PageUp", "next, previous photo"], ["Shift+Enter", "add as the first tag"],
-      ["Backspace", "with nothing typed: take out the last tag"], ["← into the chips, then Delete", "take out that tag"],
-      ["Ctrl+← Ctrl+→ on a chip", "move it"], ["Enter on a chip", "edit it"], ["f, Shift+F on a chip", "only photos with it, without it"],
+      ["Backspace", "with nothing typed: take out the last tag"], ["← or Home into the chips, then Delete", "take out that tag"],
+      ["Ctrl+Backspace", "with nothing typed: take out all tags"], ["Escape", "from the chips back to typing"],
+      ["Ctrl+← Ctrl+→ on a chip", "move it"], ["Enter on a chip", "edit it where it stands"], ["f, Shift+F on a chip", "only photos with it, without it"],
       ["Alt+T", "tags or text"], ["Alt+Z", "zoom"], ["Ctrl+Z", "take the last change of this caption back"],
     ]) list.append(el("dt", "", keys), el("dd", "", what));
     return list;
@@ -202,6 +213,7 @@ class Desk {
     const to = Math.max(0, Math.min(this.items.length - 1, at));
     if (to === this.at) return;
     this.at = to; this.chosen = -1;
+    this.stopEditing();
     this.send();
     this.draw();
     this.reveal();
@@ -237,10 +249,14 @@ class Desk {
       else if (typed.trim()) this.add(typed, event.shiftKey);
       else this.go(this.at + 1);
     } else if (event.key === "Escape") {
-      this.field.value = ""; this.menu.hidden = true;
+      this.stopEditing(); this.field.value = ""; this.menu.hidden = true;
     } else if (event.key === "Backspace" && !typed) {
-      const many = tagsOf(this.textOf(this.item)).length;
-      if (many) this.change(withoutPlace(this.textOf(this.item), many - 1));
+      const text = this.textOf(this.item), many = tagsOf(text).length;
+      this.stopEditing();
+      if (many) this.change(event.ctrlKey || event.metaKey ? taken(text).tail : withoutPlace(text, many - 1));
+      event.preventDefault();
+    } else if (event.key === "Home" && !typed) {
+      this.focusChip(0);
       event.preventDefault();
     } else if (event.key === "ArrowLeft" && !typed && !event.altKey) {
       this.focusChip(tagsOf(this.textOf(this.item)).length - 1);
@@ -250,9 +266,13 @@ class Desk {
 
   add(tag, first) {
     this.field.value = ""; this.menu.hidden = true; this.choice = -1;
+    const tags = tag.split(",").map((part) => part.trim()).filter(Boolean), editing = this.editing;
     let text = this.textOf(this.item);
-    for (const one of tag.split(",").map((part) => part.trim()).filter(Boolean)) {
-      text = withTag(text, one, first);
+    this.editing = undefined;
+    const inPlace = editing && editing.id === this.item.id && (places(text)[editing.at] || {}).tag === editing.tag;
+    if (inPlace && tags.length) text = withTagsAt(text, editing.at, tags);
+    for (const one of tags) {
+      if (!inPlace) text = withTag(text, one, first);
       if (!this.tags.some(([known]) => same(known, one))) this.tags.push([one, 0]);  // offered from now on
     }
     this.change(text);
@@ -287,14 +307,22 @@ class Desk {
     else if (by && !event.altKey) this.focusChip(at + by);
     else if (event.key === "Delete" || event.key === "Backspace") { this.change(withoutPlace(text, at)); this.focusChip(Math.min(at, this.chips.children.length - 1)); }
     else if (event.key === "Enter") this.edit(at, tag);
+    else if (event.key === "Home") this.focusChip(0);
+    else if (event.key === "End") this.focusChip(this.chips.children.length - 1);
+    else if (event.key === "Escape") this.field.focus();
     else if (event.key === "f" || event.key === "F") this.only(tag, event.shiftKey);
     else return;
     event.preventDefault(); event.stopPropagation();
   }
 
   edit(at, tag) {
-    this.change(withoutPlace(this.textOf(this.item), at));
+    this.editing = { id: this.item.id, at, tag };  // it stays where it is until another is there
     this.field.value = tag; this.field.focus(); this.field.select();
+  }
+
+  stopEditing() {
+    if (this.editing) { this.field.value = ""; this.menu.hidden = true; }
+    this.editing = undefined;
   }
 
   onKey(event) {
