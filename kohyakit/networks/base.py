@@ -52,7 +52,8 @@ class Adapter(nn.Module):
     """One method's addition to one layer of the model. Subclasses give `forward`, `draws` and `weight_update`."""
 
     multiplier = 1.0
-    plus: ClassVar[tuple[str, ...]] = ("lora_up.weight",)  # what LoRA+ gives a rate of its own
+    plus: ClassVar[tuple[str, ...]] = ("lora_up.weight",)  # what LoRA+ gives a rate of its own begins so
+    frozen: ClassVar[tuple[str, ...]] = ()  # and what stays as it was drawn
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -95,6 +96,7 @@ class Adapter(nn.Module):
 
 
 Fill = Callable[[str, Adapter], None]
+Part = tuple[str, list[str], float | None]  # what it is called in the log, its layers, its learning rate
 
 
 class NetworkBuild(Protocol):
@@ -165,22 +167,30 @@ class Network(nn.Module):
         """
         groups: list[dict[str, Any]] = []
         titles: list[str] = []
-        for title, names, lr, ratio in (
-            ("textencoder", self.text_encoder_names, text_encoder_lr, text_encoder_ratio),
-            ("unet", self.unet_names, unet_lr, unet_ratio),
-        ):
-            if not lr:
-                continue
-            plain: list[nn.Parameter] = []
-            plus: list[nn.Parameter] = []
-            for _, layer in self.layers(names):
-                for end, parameter in layer.named_parameters():
-                    (plus if ratio and end in layer.plus else plain).append(parameter)
-            for parameters, factor, suffix in ((plain, 1.0, ""), (plus, ratio or 1.0, " plus")):
-                if parameters:
-                    groups.append({"params": parameters, "lr": lr * factor if suffix else lr})
+        text: Part = ("textencoder", self.text_encoder_names, text_encoder_lr)
+        for ratio, parts in ((text_encoder_ratio, [text]), (unet_ratio, self.unet_parts(unet_lr))):
+            for title, names, lr in parts:
+                for parameters, factor, suffix in self._split(names, ratio) if lr else ():
+                    groups.append({"params": parameters, "lr": (lr or 0) * factor})
                     titles.append(title + suffix)
         return groups, titles
+
+    def unet_parts(self, lr: float | None) -> Iterable[Part]:
+        """Into what the U-Net's layers are divided for the optimizer: one part, unless a method has rates by block."""
+        return (("unet", self.unet_names, lr),)
+
+    def _split(self, names: Iterable[str], ratio: float | None) -> Iterator[tuple[list[nn.Parameter], float, str]]:
+        """The trained parameters of some layers, the up matrices apart where they have a rate of their own."""
+        plain: list[nn.Parameter] = []
+        plus: list[nn.Parameter] = []
+        for _, layer in self.layers(names):
+            for end, parameter in layer.named_parameters():
+                if not end.startswith(layer.frozen):
+                    (plus if ratio and end.startswith(layer.plus) else plain).append(parameter)
+        if plain:
+            yield plain, 1.0, ""
+        if plus:
+            yield plus, ratio or 1.0, " plus"
 
     def train_only(self, parameters: Iterable[nn.Parameter]) -> None:
         """No gradient for the others, such as those of a part whose rate is 0.

@@ -143,11 +143,11 @@ def _lora(config: TrainConfig, model: arch.Architecture | None, weights: Network
     if model is not None and (settings := _adapters(config)) is not None:
         return adapters_size(model, settings, config.network, dtype)
     if model is None or not network_weights.of_known_layers(config):
-        return None  # blocks of their own ranks, or a network whose layers are not known
+        return None  # a network whose layers are not known, or ranks of blocks that cannot be read
     if config.network.dim_from_weights and weights is None:
         return None
     layers = network_weights.adapted(config, model, weights)
-    return lora_size(layers, network_weights.rank_of(config, weights), dtype=dtype) if layers else None
+    return lora_size(layers, network_weights.rank_of(config, model, weights), dtype=dtype) if layers else None
 
 
 def _beyond(

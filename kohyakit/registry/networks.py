@@ -58,7 +58,7 @@ NETWORKS: Table[NetworkEntry] = Table(
     {
         "networks.lora": NetworkEntry(
             "kohyakit.networks.methods.lora:build", "LoRA, and LoCon with conv_dim", families=_SD, low_rank=True,
-            arguments=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"), here=_words(f"{_CONV} {_DROP} {_PLUS}"),
+            arguments=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"), here=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"),
         ),
         "networks.lora_fa": NetworkEntry(
             "", "LoRA whose down matrices stay as they were drawn", families=_SD, low_rank=True,

@@ -114,6 +114,10 @@ CASES = {
         {"huber_schedule": "snr"},
     ),
     "huber_snr_on_flow_model": (FLUX | {"loss_type": "huber"}, {"huber_schedule": "constant"}),
+    "block_weight_unreadable": (
+        {"network_args": ("down_lr_weight=sinus",)},
+        {"network_args": ("down_lr_weight=sine+0.25",)},
+    ),
     "block_lr_count_wrong": (TUNE | {"block_lr": "1e-4,1e-4"}, {"block_lr": ",".join(["1e-5"] * 23)}),
     "alpha_above_rank": ({"network_alpha": 32.0}, {"network_alpha": 16.0}),
     "conv_alpha_above_rank": ({"network_args": ("conv_dim=4", "conv_alpha=8")}, {"network_args": ("conv_dim=8",)}),

@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow]
 CASES = {
     "training": ("basic", "adafactor", "locon", "lycoris_loha", "samples_ddim"),
     "training2": (
-        "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "masked", "no_bucket",
-        "noise_multires", "optim_adafactor_relative", "optim_prodigy_default", "resume_full", "sdxl_basic",
-        "sdxl_te_cache_disk", "v2_vpred", "wildcard_tags",
+        "block_lr_only", "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "masked",
+        "no_bucket", "noise_multires", "optim_adafactor_relative", "optim_prodigy_default", "resume_full",
+        "sdxl_basic", "sdxl_te_cache_disk", "v2_vpred", "wildcard_tags",
     ),
 }  # fmt: skip
 # What differs between two runs of anything: times, the run's own number, who wrote the file, and hashes of weights.

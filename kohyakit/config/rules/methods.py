@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from kohyakit.config.arguments import blocks
 from kohyakit.config.rules.reading import (
     Finding,
     family,
@@ -12,8 +15,9 @@ from kohyakit.config.rules.reading import (
     trains_lora,
 )
 from kohyakit.config.scripts import FINETUNE_SCRIPTS, TI_SCRIPTS
-from kohyakit.config.sections.network import MODULE_ARGS
+from kohyakit.config.sections.network import MODULE_ARGS, NetworkArgs
 from kohyakit.config.train import TrainConfig
+from kohyakit.errors import Problem
 from kohyakit.registry.families import MODELS, in_group, is_unet
 from kohyakit.registry.networks import NETWORKS
 from kohyakit.registry.optimizers import optimizer_entry
@@ -40,17 +44,20 @@ def weights_for_dim_missing(config: TrainConfig) -> Finding:
 
 @rule("error")
 def block_count_wrong(config: TrainConfig) -> Finding:
-    if "block_dims" not in MODULE_ARGS.get(config.network.network_module or "", ()):
+    return _first(blocks.wrong_lengths, config)
+
+
+@rule("error")
+def block_weight_unreadable(config: TrainConfig) -> Finding:
+    """sd-scripts notes a curve that it does not know and trains every block at the full rate."""
+    return _first(blocks.unreadable, config)
+
+
+def _first(judge: Callable[[NetworkArgs, int], Iterable[Problem]], config: TrainConfig) -> Finding:
+    args, count = network_args(config), MODELS[in_group(family(config)) or "sd1"].blocks
+    if "block_dims" not in MODULE_ARGS.get(config.network.module, ()) or not blocks.asked(args):
         return None
-    args, wanted = network_args(config), MODELS[in_group(family(config)) or "sd1"].blocks
-    weights = (args.down_lr_weight, args.mid_lr_weight, args.up_lr_weight)
-    if args.block_dims is None and not any(weights):
-        return None
-    for name in ("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas"):
-        values = getattr(args, name)
-        if values is not None and len(values) != wanted:
-            return f"{name} has {len(values)} numbers, but {wanted} are needed", "give one for each block"
-    return None
+    return next(((problem.what, problem.cure) for problem in judge(args, count)), None)
 
 
 @rule("error")

@@ -12,12 +12,14 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from kohyakit.config.arguments.adapters import lora_preset
+from kohyakit.config.arguments.blocks import Blocks, block_number, blocks_of
 from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_network_args
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
 from kohyakit.models.weights import WeightFile
-from kohyakit.networks.base import Adapter, Draw, Fill, Network, shrinking
+from kohyakit.networks.base import Adapter, Draw, Fill, Network, Part, shrinking
 from kohyakit.planning.size.layers import Target
+from kohyakit.registry.families import MODELS
 
 Sizes = Mapping[str, tuple[int, float]]  # layer -> its rank and alpha
 
@@ -26,6 +28,7 @@ Sizes = Mapping[str, tuple[int, float]]  # layer -> its rank and alpha
 class LoraSettings:
     """What a LoRA is made of. conv_dim of None leaves the 3x3 convolutions alone; an alpha of 0 means alpha = dim.
 
+    blocks: ranks, alphas and rates of the U-Net's blocks, which go before; the text encoders keep dim and alpha.
     scale_low: scale what down gives, which is narrow, instead of what up gives; quicker, and other last bits.
     """
 
@@ -37,9 +40,17 @@ class LoraSettings:
     rank_dropout: float | None = None
     module_dropout: float | None = None
     scale_low: bool = False
+    blocks: Blocks | None = None
+
+    @property
+    def convolutions(self) -> bool:
+        """Whether the 3x3 convolutions of a block may be adapted."""
+        return self.conv_dim is not None or bool(self.blocks and self.blocks.conv_dims)
 
     def size_of(self, target: Target) -> tuple[int, float]:
         """Rank and alpha of a layer; a rank of 0 leaves it out."""
+        if self.blocks and not target.part:
+            return self.blocks.size_of(target.name, target.layer.kernel)
         if target.layer.kernel > 1:
             return self.conv_dim or 0, self.conv_alpha
         return self.dim, self.alpha
@@ -146,7 +157,7 @@ class LoraNetwork(Network):
         of model.
         """
         network = cls(settings)
-        preset = lora_preset(convolutions=settings.conv_dim is not None or sizes is not None)
+        preset = lora_preset(convolutions=settings.convolutions or sizes is not None)
         for target, layer in model.layers(preset):
             dim, alpha = settings.size_of(target) if sizes is None else sizes.get(target.name, (0, 0.0))
             if dim:
@@ -159,13 +170,26 @@ class LoraNetwork(Network):
                 raise ConfigError(Problem("network_weights", what, cure))
         return network
 
+    def unet_parts(self, lr: float | None) -> Iterator[Part]:
+        """A group a block where blocks have rates of their own, in the order in which their first layers are made."""
+        rates = self.settings.blocks.rates if self.settings.blocks else None
+        if rates is None or not lr:
+            yield from super().unet_parts(lr)
+            return
+        found: dict[int, list[str]] = {}
+        for name in self.unet_names:
+            found.setdefault(block_number(name), []).append(name)
+        for number, names in found.items():
+            yield f"unet_block{number}", names, lr * rates[number]
+
 
 def build(
     model: Model, asked: NetworkConfig, *, fill: Fill, weights: Mapping[str, Tensor], as_sd_scripts: bool
 ) -> Network:
     """See `networks.base.NetworkBuild`. With dim_from_weights it has the layers and ranks of the file."""
     sizes = sizes_in(weights) if asked.dim_from_weights else None
-    return LoraNetwork.over(model, settings_of(asked, scale_low=not as_sd_scripts), fill, sizes)
+    settings = settings_of(asked, MODELS[model.family.name].blocks, scale_low=not as_sd_scripts)
+    return LoraNetwork.over(model, settings, fill, sizes)
 
 
 def arguments_of(asked: NetworkConfig) -> NetworkArgs:
@@ -173,7 +197,8 @@ def arguments_of(asked: NetworkConfig) -> NetworkArgs:
     return parse_network_args(() if asked.dim_from_weights else asked.network_args or ())
 
 
-def settings_of(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
+def settings_of(asked: NetworkConfig, blocks: int, *, scale_low: bool) -> LoraSettings:
+    """blocks: how many the model's U-Net has. Raises ConfigError."""
     arguments = arguments_of(asked)
     return LoraSettings(
         dim=asked.rank,
@@ -184,4 +209,5 @@ def settings_of(asked: NetworkConfig, *, scale_low: bool) -> LoraSettings:
         rank_dropout=arguments.rank_dropout,
         module_dropout=arguments.module_dropout,
         scale_low=scale_low,
+        blocks=blocks_of(arguments, asked.rank, asked.network_alpha, blocks),
     )

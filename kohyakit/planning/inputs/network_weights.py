@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kohyakit.config.arguments.blocks import asked, blocks_of
+from kohyakit.config.rules.methods import block_count_wrong, block_weight_unreadable
 from kohyakit.config.rules.reading import network_args, trains_lora
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
@@ -18,6 +20,7 @@ from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.layers import Layer
 from kohyakit.planning.size.lora import Rank, lora_layers, lora_shapes, ranks
+from kohyakit.registry.families import MODELS
 from kohyakit.registry.networks import NETWORKS
 
 # Plain LoRAs whose layers and tensors are known here; DyLoRA writes one file a rank.
@@ -82,22 +85,28 @@ def _alphas(path: Path) -> dict[str, float]:
 
 def adapted(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> list[tuple[str, Layer]]:
     """The layers of the network: all that the settings name or, with dim_from_weights, those that the file has."""
-    network = config.network
+    network, args = config.network, network_args(config)
     from_file = weights is not None and network.dim_from_weights
     layers = lora_layers(
         model,
         text_encoder=not network.network_train_unet_only,
         unet=not network.network_train_text_encoder_only,
-        convolutions=from_file or bool(network_args(config).conv_dim),
+        convolutions=from_file or bool(args.conv_dim or args.conv_block_dims),
     )
-    return [(name, layer) for name, layer in layers if weights is None or not from_file or name in weights.ranks]
+    rank = rank_of(config, model, weights)
+    return [(name, layer) for name, layer in layers if (not from_file or name in weights.ranks) and rank(name, layer)]
 
 
-def rank_of(config: TrainConfig, weights: NetworkWeights | None) -> Rank:
-    """How each layer's rank is found."""
+def rank_of(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> Rank:
+    """How each layer's rank is found; 0 for one that is left out."""
     if weights is not None and config.network.dim_from_weights:
         return lambda name, layer: weights.ranks[name]
-    return ranks(config.network.rank, network_args(config).conv_dim)
+    args, network = network_args(config), config.network
+    plain = ranks(network.rank, args.conv_dim)
+    own = blocks_of(args, network.rank, network.network_alpha, MODELS[model.family].blocks)
+    if own is None:
+        return plain
+    return lambda name, layer: own.size_of(name, layer.kernel)[0] if "_unet_" in name else plain(name, layer)
 
 
 def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None) -> Iterator[Problem]:
@@ -105,14 +114,15 @@ def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeig
     if weights is None or model is None or not model.known or not of_known_layers(config):
         return
     where, layers = shown(config.network.network_weights or ""), adapted(config, model, weights)
-    yield from fitting(where, weights.shapes, layers, rank_of(config, weights))
+    yield from fitting(where, weights.shapes, layers, rank_of(config, model, weights))
 
 
 def of_known_layers(config: TrainConfig) -> bool:
-    """A plain LoRA of one rank for all its layers of a kind."""
+    """A plain LoRA whose ranks, by kind of layer or by block, can be read."""
+    if config.network.network_module not in MODULES or not trains_lora(config):
+        return False
     args = network_args(config)
-    own = args.block_dims or args.conv_block_dims or args.down_lr_weight or args.mid_lr_weight or args.up_lr_weight
-    return config.network.network_module in MODULES and not own and trains_lora(config)
+    return not (asked(args) and (block_count_wrong(config) or block_weight_unreadable(config)))
 
 
 def fitting(where: str, shapes: Shapes, layers: Iterable[tuple[str, Layer]], rank: Rank) -> Iterator[Problem]:

@@ -59,5 +59,5 @@ def network_in_state(
         shapes = {name: tensor.shape for name, tensor in safetensors_header.read(file).tensors.items()}
     except KohyakitError:
         return  # state_problems has said it
-    for problem in fitting("resume", shapes, adapted(config, model, weights), rank_of(config, weights)):
+    for problem in fitting("resume", shapes, adapted(config, model, weights), rank_of(config, model, weights)):
         yield replace(problem, name="state_of_another_network", cure="keep the settings of the run that is resumed")
