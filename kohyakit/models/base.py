@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from kohyakit.config.arguments.adapters import Preset, lora_preset
+from kohyakit.config.arguments.presets import Preset, lora_preset
 from kohyakit.config.sections.model import ModelConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.conditioning import Conditioning

@@ -6,6 +6,7 @@ container only (`Network`).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Adapter(nn.Module):
     """One method's addition to one layer of the model. Subclasses give `forward`, `draws` and `weight_update`."""
 
     multiplier = 1.0
+    stream: random.Random | None = None  # sd-scripts' own, of Python, where its order of draws is followed
     plus: ClassVar[tuple[str, ...]] = ("lora_up.weight",)  # what LoRA+ gives a rate of its own begins so
     frozen: ClassVar[tuple[str, ...]] = ()  # and what stays as it was drawn
 
@@ -89,6 +91,14 @@ class Adapter(nn.Module):
     def file_state(self) -> dict[str, Tensor]:
         """Ending -> tensor of what a file holds of this layer."""
         return self.state_dict()
+
+    def own_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`file_state` read backwards: what `state_dict` has for these tensors of a file."""
+        own = {end: tensor for end, tensor in self.state_dict().items() if end in tensors}
+        found = {end: tensors[end].reshape(tensor.shape) for end, tensor in own.items()}
+        if hasattr(self, "scalar"):  # a file has it within its tensors
+            found["scalar"] = tensors.get("scalar", torch.ones_like(self.scalar))
+        return found
 
     def limit_norm(self, largest: float) -> tuple[bool, Tensor] | None:
         """Shrink an update whose norm exceeds `largest`: (whether it was, its norm now). None: cannot be."""
@@ -206,11 +216,11 @@ class Network(nn.Module):
 
         alphas: take theirs into the file to be written, though this network goes on at its own, as sd-scripts does.
         """
-        own = self.state_dict()
+        own = self.file_state()
         wrong = [
             f"{key} is {tuple(state[key].shape)}, but this network needs {tuple(tensor.shape)}"
             for key, tensor in own.items()
-            if key in state and state[key].shape != tensor.shape
+            if key in state and _sides(state[key]) != _sides(tensor)
         ]
         if wrong:
             cure = "set network_dim and conv_dim as that file has them, or use dim_from_weights"
@@ -219,11 +229,12 @@ class Network(nn.Module):
             raise ConfigError(
                 Problem(where, "holds none of this network's layers", "give a LoRA of the same model family")
             )
-        wanted = {key: t for key, t in state.items() if key in own and (alphas or not key.endswith(".alpha"))}
-        for key, tensor in own.items():
-            if key.endswith(".scalar") and key not in state:  # a file has it within its tensors
-                wanted[key] = torch.ones_like(tensor)
-        self.load_state_dict(wanted, strict=False)
+        for name, layer in self.layers():
+            tensors = {end: state[f"{name}.{end}"] for end in layer.file_state() if f"{name}.{end}" in state}
+            if not alphas:
+                tensors.pop("alpha", None)
+            if tensors:
+                layer.load_state_dict(layer.own_state(tensors), strict=False)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Every weight of a training that goes on; alpha stays as it is asked for now. Raises ConfigError."""
@@ -246,6 +257,14 @@ class Network(nn.Module):
             return 0, 0.0, 0.0
         norms = torch.stack([norm for _, norm in found])
         return sum(shrunk for shrunk, _ in found), float(norms.mean()), float(norms.max())
+
+
+def _sides(tensor: Tensor) -> list[int]:
+    """Without the ones behind: a 1x1 convolution's tensors are also found as those of a Linear."""
+    sides = list(tensor.shape)
+    while len(sides) > 2 and sides[-1] == 1:
+        sides.pop()
+    return sides
 
 
 def shrinking(norm: Tensor, largest: float) -> Tensor:

@@ -14,6 +14,7 @@ from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.networks.base import Adapter, Draw, shrinking
 from kohyakit.networks.methods import dora
 from kohyakit.planning.size.layers import Target
+from kohyakit.planning.size.shapes import Tensors
 from kohyakit.planning.size.targets import rank_and_alpha, tensors_of
 
 
@@ -23,9 +24,13 @@ class Beside(Adapter):
     def __init__(self, layer: Any, target: Target, settings: AdapterSettings) -> None:
         super().__init__(layer)
         self.settings = settings
-        for ending, shape in tensors_of(target, settings).items():
+        self.make(tensors_of(target, settings), layer.weight.device)
+
+    def make(self, shapes: Tensors, device: torch.device) -> None:
+        """A parameter for each tensor of the file but scalars."""
+        for ending, shape in shapes.items():
             if shape:
-                self._parameter(ending, torch.empty(shape, device=layer.weight.device))
+                self._parameter(ending, torch.empty(shape, device=device))
 
     def _parameter(self, ending: str, tensor: Tensor) -> None:
         """`lora_up.weight` becomes a module lora_up with a weight, as networks.lora has it."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kohyakit.config.arguments.adapters import AdapterSettings, adapter_settings
 from kohyakit.config.rules.not_in_process import unsupported
-from kohyakit.config.rules.reading import trains_lora
 from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.layout import Scan
@@ -140,7 +138,8 @@ _DTYPES = {"float": "F32", "fp16": "F16", "bf16": "BF16"}
 def _lora(config: TrainConfig, model: arch.Architecture | None, weights: NetworkWeights | None) -> LoraSize | None:
     half = "fp16" if config.training.full_fp16 else "bf16" if config.training.full_bf16 else "float"
     dtype = _DTYPES[config.saving.save_precision or half]
-    if model is not None and (settings := _adapters(config)) is not None:
+    settings = network_weights.adapters(config, model, weights) if model is not None else None
+    if model is not None and settings is not None:
         return adapters_size(model, settings, config.network, dtype)
     if model is None or not network_weights.of_known_layers(config):
         return None  # a network whose layers are not known, or ranks of blocks that cannot be read
@@ -166,16 +165,6 @@ def _beyond(
     before = refused(asked.config)
     found = fitting.too_small(asked, vram, need, lambda config: refused(config) <= before)
     return [found] if found else []
-
-
-def _adapters(config: TrainConfig) -> AdapterSettings | None:
-    """A network of LyCORIS' kinds, where what it is made of can be read; that it cannot is a finding elsewhere."""
-    if not trains_lora(config) or config.network.dim_from_weights:
-        return None
-    try:
-        return adapter_settings(config.network, as_lycoris=config.training.rng_order == "sd-scripts")
-    except ConfigError:
-        return None
 
 
 def check_plan(

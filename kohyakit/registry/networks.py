@@ -43,6 +43,7 @@ _BLOCKS = (
     "block_dims block_alphas conv_block_dims conv_block_alphas down_lr_weight mid_lr_weight up_lr_weight "
     "block_lr_zero_threshold"
 )
+_OFT = "enable_all_linear enable_conv"
 _REG = "network_reg_lrs network_reg_dims"
 _LOHA = f"{_CONV} {_DROP} {_PLUS} {_REG} use_tucker exclude_patterns include_patterns verbose"
 _LOHA_HERE = f"{_CONV} {_DROP} use_tucker exclude_patterns include_patterns network_reg_dims"
@@ -61,16 +62,16 @@ NETWORKS: Table[NetworkEntry] = Table(
             arguments=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"), here=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"),
         ),
         "networks.lora_fa": NetworkEntry(
-            "", "LoRA whose down matrices stay as they were drawn", families=_SD, low_rank=True,
-            arguments=_words(f"{_CONV} {_DROP} {_BLOCKS}"),
+            "kohyakit.networks.methods.lora_fa:build", "LoRA whose down matrices stay as they were drawn", families=_SD,
+            low_rank=True, arguments=_words(f"{_CONV} {_DROP} {_BLOCKS}"), here=_words(f"{_CONV} {_DROP} {_BLOCKS}"),
         ),
         "networks.dylora": NetworkEntry(
-            "", "LoRA that can be cut to smaller ranks afterwards", families=_SD, low_rank=True,
-            arguments=_words(f"{_CONV} unit {_PLUS}"),
+            _BUILD, "LoRA that can be cut to smaller ranks afterwards", families=_SD, low_rank=True, algo="dylora",
+            arguments=_words(f"conv_dim unit {_PLUS}"), here=_words(f"conv_dim unit {_PLUS}"),
         ),
         "networks.oft": NetworkEntry(
-            "", "turns a layer's outputs", families=_SD, by_rank=False,
-            arguments=_words("enable_all_linear enable_conv"),
+            _BUILD, "turns a layer's outputs", families=_SD, by_rank=False, algo="diag-oft",
+            arguments=_words(_OFT), here=_words(_OFT),
         ),
         "networks.oft_flux": NetworkEntry(
             "", "the same for Flux", families=("flux",), by_rank=False, arguments=("enable_all_linear",),
@@ -141,6 +142,14 @@ _ALGORITHMS = {
     ),
     "full": ("full:FullLayer", "the whole difference, weights and biases: fine-tuning in a LoRA's file", _MATRIX),
     "ia3": ("ia3:Ia3Layer", "a factor for each output or input of a layer", f"{_LAYERS} train_on_input"),
+    "dylora": ("dylora:DyloraLayer", "LoRA that can be cut to smaller ranks afterwards", f"{_LAYERS} block_size"),
+    "glora": (
+        "glora:GloraLayer", "LoRA beside a mixture of the layer's inputs", f"{_MATRIX} dropout use_scalar rs_lora",
+    ),
+    "diag-oft": (
+        "oft:OftLayer", "turns a layer's outputs block by block", f"{_LAYERS} rank_dropout constraint rescaled",
+    ),
+    "boft": ("boft:BoftLayer", "turns a layer's outputs in several rounds", f"{_LAYERS} constraint rescaled"),
 }  # fmt: skip
 
 ALGORITHMS: Table[AlgorithmEntry] = Table(
@@ -148,7 +157,7 @@ ALGORITHMS: Table[AlgorithmEntry] = Table(
     {
         name: AlgorithmEntry(
             f"kohyakit.networks.methods.{target}", text, ("locon",) if name == "lora" else (),
-            arguments=_words(arguments), shapes=f"kohyakit.planning.size.shapes:{name}",
+            arguments=_words(arguments), shapes=f"kohyakit.planning.size.shapes:{name.replace('-', '_')}",
         )
         for name, (target, text, arguments) in _ALGORITHMS.items()
     },

@@ -91,6 +91,10 @@ CASES = {
         {"network_module": "networks.dylora", "network_args": ("conv_dim=8", "unit=4")},
         {"network_args": ("conv_dim=16", "unit=4")},
     ),
+    "oft_without_the_unet": (
+        {"network_module": "networks.oft", "network_train_text_encoder_only": True},
+        {"network_train_text_encoder_only": False},
+    ),
     "full_precision_needs_mixed": ({"full_bf16": True, "mixed_precision": "fp16"}, {"mixed_precision": "bf16"}),
     "adamw_in_full_fp16": (
         {"full_fp16": True, "mixed_precision": "fp16", "optimizer_type": "AdamW"},

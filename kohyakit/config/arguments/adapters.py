@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 from kohyakit.config.arguments.network_args import NetworkArgs
-from kohyakit.config.arguments.network_modules import parse_network_args
+from kohyakit.config.arguments.network_modules import NETWORK_ARG_SPECS, parse_network_args
+from kohyakit.config.arguments.presets import PRESETS, Options, Preset, lora_preset, oft_preset, preset_named
 from kohyakit.config.sections.network import NetworkConfig
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry.networks import ALGORITHMS, NETWORKS
@@ -21,56 +21,16 @@ LYCORIS = "lycoris.kohya"
 NATIVE = {module: entry.algo for module, entry in NETWORKS.items() if entry.algo}  # sd-scripts' own
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """Which layers a network adapts: those inside modules of these classes, and those whose names begin so.
-
-    Classes and names are those of sd-scripts' own models. convolutions: also those larger than 1x1.
-    on_input: what the names of layers end in that (IA)^3 scales by their inputs.
-    """
-
-    unet_modules: tuple[str, ...] = ()
-    unet_names: tuple[str, ...] = ()
-    text_modules: tuple[str, ...] = ("CLIPAttention", "CLIPMLP")
-    convolutions: bool = False
-    endings: tuple[str, ...] = ()
-    on_input: tuple[str, ...] = ()
-
-
-_OUTER = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")
-_BLOCKS = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
-_ALL = ("Transformer2DModel", *_BLOCKS)
-
-# LyCORIS' own, as far as they speak of Stable Diffusion.
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "full": Preset(_ALL, _OUTER, convolutions=True),
-        "full-lin": Preset(("Transformer2DModel", "ResnetBlock2D"), _OUTER[2:]),
-        "attn-mlp": Preset(("Transformer2DModel",)),
-        "attn-only": Preset(("CrossAttention",), text_modules=("CLIPAttention",)),
-        "unet-only": Preset(_ALL, _OUTER, (), convolutions=True),
-        "unet-transformer-only": Preset(("Transformer2DModel",), (), ()),
-        "unet-convblock-only": Preset(_BLOCKS, _OUTER[:2], (), convolutions=True),
-        "ia3": Preset(
-            text_modules=(), endings=("to_k", "to_v", "ff.net.2", "k_proj", "v_proj", "mlp.fc2"),
-            on_input=("ff.net.2", "mlp.fc2"),
-        ),
-    }
-)  # fmt: skip
-
-
-def lora_preset(*, convolutions: bool = False) -> Preset:
-    """What sd-scripts' own networks adapt of a U-Net: its transformers, or also the convolutions around them."""
-    return Preset(_ALL if convolutions else _ALL[:1], convolutions=convolutions)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSettings:
     """A network of LyCORIS' kinds. An alpha of 0 means alpha = rank; a conv_dim of 0 leaves convolutions alone.
 
     scaled_ranks: make up for the ranks that rank_dropout leaves out. factor, decompose_both, full_matrix,
-    unbalanced: LoKr's. native: as sd-scripts' own networks. crossed: LoHa's core tensors with the gradients that both
-    give them, half of them another's. dims: ranks by layer name, a regular expression each.
+    unbalanced: LoKr's. group: ranks that DyLoRA trains at a time. constraint, rescaled: OFT's. native: as sd-scripts'
+    own networks. as_lycoris: with LyCORIS' mistakes. prefix: what a layer's name begins with in the file, where it is
+    not Kohya's. dims: ranks by layer name, a regular expression each. by_class (class, algorithm around it), by_name:
+    what holds for some layers, as the preset has it. held: what holds for each layer of a file, and for no other;
+    shapes: a layer's tensors as that file has them.
     """
 
     algo: str = "lora"
@@ -95,11 +55,19 @@ class AdapterSettings:
     full_matrix: bool = False
     unbalanced: bool = False
     on_input: bool = False
+    group: int = 4
+    constraint: float = 0.0
+    rescaled: bool = False
     native: bool = False
-    crossed: bool = False
+    as_lycoris: bool = False
+    prefix: str = ""
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     dims: tuple[tuple[str, int], ...] = ()
+    by_class: Mapping[tuple[str, str], AdapterSettings] = field(default_factory=dict)
+    by_name: Mapping[str, AdapterSettings] = field(default_factory=dict)
+    held: Mapping[str, AdapterSettings] | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
 
 
 def adapter_settings(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSettings | None:
@@ -111,19 +79,56 @@ def settings_of(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSet
     """What a network of LyCORIS' kinds is made of. Raises ConfigError for a preset nobody knows.
 
     as_lycoris: with LyCORIS 3.x' mistakes: decompose_both=False counts as on, dropout, rank_dropout_scale and
-    train_on_input are not looked at, and two gradients of LoHa are crossed.
+    train_on_input are not looked at, two gradients of LoHa are crossed, and DyLoRA's file has another strength.
     """
     module = asked.network_module or ""
     args = parse_network_args(asked.network_args or ())
     if module in NATIVE:
         return _native(asked, args, NATIVE[module], as_lycoris=as_lycoris)
-    return _lycoris(asked, args, as_lycoris=as_lycoris)
+    preset = preset_named(args.preset or "full")
+    found = _lycoris(asked, args, preset, as_lycoris=as_lycoris)
+
+    def of(options: Options, algo: str) -> AdapterSettings:
+        own = _with(asked, args, {"algo": algo, **options})
+        layers = replace(preset, convolutions=preset.convolutions or bool(options.get("dim")))
+        made = _lycoris(*own, layers, as_lycoris=as_lycoris)
+        told = {field: bool(options[name]) for name, field in _TOLD.items() if name in options}
+        return replace(made, preset=preset, **told)
+
+    algorithms = {found.algo, *(str(options["algo"]) for options in preset.by_class.values() if "algo" in options)}
+    return replace(
+        found,
+        by_class={(name, algo): of(options, algo) for name, options in preset.by_class.items() for algo in algorithms},
+        by_name={name: of(options, found.algo) for name, options in preset.by_name.items()},
+    )
 
 
-def _lycoris(asked: NetworkConfig, args: NetworkArgs, *, as_lycoris: bool) -> AdapterSettings:
+# What LyCORIS mistakes in network_args and takes as it is written in a preset.
+_TOLD = {"train_on_input": "on_input", "rank_dropout_scale": "scaled_ranks", "decompose_both": "decompose_both"}
+
+
+def _with(asked: NetworkConfig, args: NetworkArgs, options: Options) -> tuple[NetworkConfig, NetworkArgs]:
+    """The same with what a preset says of some layers: dim and alpha are for convolutions too. Raises ConfigError."""
+    texts = [f"{name}={value}" for name, value in options.items() if name not in ("dim", "alpha")]
+    own = parse_network_args(texts, "preset")
+    if own.problems:
+        raise ConfigError(own.problems)
+    given = {name: value for name in NETWORK_ARG_SPECS() if (value := getattr(own, name)) is not None}
+    dim, alpha = options.get("dim"), options.get("alpha")
+    for name, value in (("dim", dim), ("alpha", alpha)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise ConfigError(Problem("preset", f"{name} is {value!r}", "write a number", "preset_wrong"))
+    if dim:
+        asked, given = replace(asked, network_dim=int(dim)), given | {"conv_dim": int(dim)}
+    if alpha:
+        asked, given = replace(asked, network_alpha=float(alpha)), given | {"conv_alpha": float(alpha)}
+    return asked, replace(args, **given)
+
+
+def _lycoris(asked: NetworkConfig, args: NetworkArgs, preset: Preset, *, as_lycoris: bool) -> AdapterSettings:
     dim = asked.rank
     algo = ALGORITHMS.canonical(args.algo or "lora")
-    preset = preset_named(args.preset or "full")
+    taken = ALGORITHMS[algo].arguments
     dropout = asked.network_dropout if args.dropout is None else args.dropout
     bypass = bool(args.bypass_mode)
     return AdapterSettings(
@@ -131,16 +136,16 @@ def _lycoris(asked: NetworkConfig, args: NetworkArgs, *, as_lycoris: bool) -> Ad
         preset=preset,
         dim=dim,
         alpha=asked.network_alpha,
-        conv_dim=(dim if args.conv_dim is None else args.conv_dim) if preset.convolutions else 0,
+        conv_dim=_conv_dim(dim, args, preset),
         conv_alpha=asked.network_alpha if args.conv_alpha is None else args.conv_alpha,
         dropout=0.0 if as_lycoris and not bypass else dropout or 0.0,
-        rank_dropout=args.rank_dropout or 0.0,
+        rank_dropout=0.0 if as_lycoris and algo == "glora" else args.rank_dropout or 0.0,
         module_dropout=args.module_dropout or 0.0,
         scaled_ranks=bool(args.rank_dropout_scale) and not as_lycoris,
         tucker=_tucker(args),
         scalar=bool(args.use_scalar),
         norms=bool(args.train_norm),
-        dora=bool(args.dora_wd) and "dora_wd" in ALGORITHMS[algo].arguments,
+        dora=bool(args.dora_wd) and "dora_wd" in taken,
         dora_on_output=args.wd_on_output is not False,
         bypass=bypass,
         rs_lora=bool(args.rs_lora),
@@ -149,8 +154,17 @@ def _lycoris(asked: NetworkConfig, args: NetworkArgs, *, as_lycoris: bool) -> Ad
         full_matrix=bool(args.full_matrix),
         unbalanced=bool(args.unbalanced_factorization),
         on_input=bool(args.train_on_input) and not as_lycoris,
-        crossed=as_lycoris,
+        group=args.block_size or 4,
+        constraint=args.constraint or 0.0,
+        rescaled=bool(args.rescaled),
+        as_lycoris=as_lycoris,
     )
+
+
+def _conv_dim(dim: int, args: NetworkArgs, preset: Preset) -> int:
+    if not preset.convolutions:
+        return 0
+    return dim if args.conv_dim is None else args.conv_dim
 
 
 def _tucker(args: NetworkArgs) -> bool:
@@ -160,7 +174,7 @@ def _tucker(args: NetworkArgs) -> bool:
 
 def _native(asked: NetworkConfig, args: NetworkArgs, algo: str, *, as_lycoris: bool) -> AdapterSettings:
     dim = asked.rank
-    return AdapterSettings(
+    found = AdapterSettings(
         algo=algo,
         preset=lora_preset(convolutions=args.conv_dim is not None),
         dim=dim,
@@ -172,20 +186,30 @@ def _native(asked: NetworkConfig, args: NetworkArgs, algo: str, *, as_lycoris: b
         scaled_ranks=True,
         tucker=bool(args.use_tucker),
         factor=-1 if args.factor is None else args.factor,
+        group=args.unit or 1,
         native=True,
-        crossed=as_lycoris,
+        as_lycoris=as_lycoris,
         exclude=_patterns("exclude_patterns", args.exclude_patterns),
         include=_patterns("include_patterns", args.include_patterns),
         dims=_dims(args.network_reg_dims),
     )
+    if algo == "dylora":
+        return replace(found, conv_alpha=asked.network_alpha)  # it looks at no other
+    return _oft(found, args) if algo == "diag-oft" else found
 
 
-def preset_named(name: str) -> Preset:
-    """One of LyCORIS' presets. Raises ConfigError for a file, which is not read in process, and unknown names."""
-    if name in PRESETS:
-        return PRESETS[name]
-    cure = f"choose one of {', '.join(PRESETS)}, or train with --backend sd-scripts"
-    raise ConfigError(Problem("network_args", f"preset {name} is none of LyCORIS' own", cure, "not_built_in"))
+def _oft(found: AdapterSettings, args: NetworkArgs) -> AdapterSettings:
+    """networks.oft: alpha is how far the outputs may turn. In sd-scripts any text switches its two switches on."""
+    linear, convolutions = (
+        value is not None if found.as_lycoris else bool(value) for value in (args.enable_all_linear, args.enable_conv)
+    )
+    return replace(
+        found,
+        preset=oft_preset(all_linear=linear, convolutions=convolutions),
+        conv_dim=found.dim if convolutions else 0,
+        constraint=found.alpha,
+        prefix="oft_unet",
+    )
 
 
 def _patterns(name: str, text: str | None) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ class LoraArgs:
         None,
         blank=("",),
         help="LyCORIS: which layers are adapted: full (default), full-lin, attn-mlp (what plain LoRA does), "
-        "attn-only, unet-transformer-only, unet-convblock-only, or the path of a TOML.",
+        "attn-only, unet-only, unet-transformer-only, unet-convblock-only, ia3, or the path of a TOML.",
         tip="attn-mlp to compare with a plain LoRA.",
     )
     factor: int | None = param(

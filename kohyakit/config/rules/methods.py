@@ -62,13 +62,26 @@ def _first(judge: Callable[[NetworkArgs, int], Iterable[Problem]], config: Train
 
 @rule("error")
 def dylora_ranks_do_not_fit(config: TrainConfig) -> Finding:
-    if config.network.network_module != "networks.dylora":
+    args, rank, module = network_args(config), config.network.rank, config.network.module
+    if config.network.dim_from_weights or not trains_lora(config):
         return None
-    args, rank = network_args(config), config.network.rank
-    if args.conv_dim is not None and args.conv_dim != rank:
+    if module == "networks.dylora" and args.conv_dim is not None and args.conv_dim != rank:
         return f"DyLoRA needs conv_dim equal to network_dim, but they are {args.conv_dim} and {rank}", "make them equal"
-    if rank % (args.unit or 1):
-        return f"DyLoRA's unit {args.unit} does not divide network_dim {rank}", "choose a unit that does"
+    lycoris = module == "lycoris.kohya" and (args.algo or "").lower() == "dylora"
+    if module != "networks.dylora" and not lycoris:
+        return None
+    name, group = ("block_size", args.block_size or 4) if lycoris else ("unit", args.unit or 1)
+    for option, dim in (("network_dim", rank), ("conv_dim", args.conv_dim or 0)):
+        if dim % group:
+            return f"DyLoRA's {name} {group} does not divide {option} {dim}", f"choose a {name} that does"
+    return None
+
+
+@rule("error")
+def oft_without_the_unet(config: TrainConfig) -> Finding:
+    only_text = config.network.network_train_text_encoder_only
+    if trains_lora(config) and config.network.network_module == "networks.oft" and only_text:
+        return "networks.oft adapts the U-Net alone, but network_train_text_encoder_only is on", "switch it off"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, adapter_settings
+from kohyakit.config.arguments.adapters import LYCORIS, adapter_settings
 from kohyakit.config.rules.reading import network_args
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
@@ -56,17 +56,14 @@ def _arguments(config: TrainConfig, taken: Collection[str]) -> Iterator[Problem]
 
 
 def _settings(config: TrainConfig) -> Iterator[Problem]:
-    """What reads these arguments and cannot, and a rank from a file."""
+    """What reads these arguments and cannot."""
     network, module = config.network, config.network.network_module
-    if network.dim_from_weights and (module in NATIVE or module == LYCORIS):
-        what = f"{module} takes its ranks from network_dim only in the built-in trainer"
-        yield Problem("dim_from_weights", what, "give network_dim and conv_dim as the file has them", "not_built_in")
     try:
         settings = adapter_settings(network)
     except ConfigError as error:
         yield from error.problems
         return
-    if settings is None or not network.network_dropout:
+    if settings is None or not network.network_dropout or network.dim_from_weights:
         return
     if settings.native or "dropout" not in ALGORITHMS[settings.algo].arguments:
         what = f"{module} has no dropout of single values" + ("" if settings.native else f" with algo={settings.algo}")

@@ -40,7 +40,7 @@ class LohaLayer(Rebuilt):
 
     def matrix(self) -> Tensor:
         own = self.own()
-        found = _crossed(own) if self.settings.crossed and "hada_t1" in own else matrix(own)
+        found = _crossed(own) if self.settings.as_lycoris and "hada_t1" in own else matrix(own)
         return found.reshape(self.layer.weight.shape)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from kohyakit.config.arguments.adapters import lora_preset
 from kohyakit.config.arguments.blocks import Blocks, block_number, blocks_of
+from kohyakit.config.arguments.presets import lora_preset
 from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_network_args
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
@@ -144,6 +145,8 @@ def product(up: Tensor, down: Tensor, middle: Tensor | None = None) -> Tensor:
 class LoraNetwork(Network):
     """All of a model's LoRA layers under Kohya's names; its state dict is Kohya's file."""
 
+    kind: ClassVar[type[LoraLayer]] = LoraLayer
+
     def __init__(self, settings: LoraSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -161,7 +164,7 @@ class LoraNetwork(Network):
         for target, layer in model.layers(preset):
             dim, alpha = settings.size_of(target) if sizes is None else sizes.get(target.name, (0, 0.0))
             if dim:
-                network.add(target.name, LoraLayer(layer, dim, alpha, settings), fill)
+                network.add(target.name, cls.kind(layer, dim, alpha, settings), fill)
         for half, made in (("lora_te", network.text_encoder_names), ("lora_unet", network.unet_names)):
             named = [name for name in sizes or () if name.startswith(half)]
             if named and not made:
@@ -187,9 +190,17 @@ def build(
     model: Model, asked: NetworkConfig, *, fill: Fill, weights: Mapping[str, Tensor], as_sd_scripts: bool
 ) -> Network:
     """See `networks.base.NetworkBuild`. With dim_from_weights it has the layers and ranks of the file."""
+    return built(LoraNetwork, model, asked, fill, weights, as_sd_scripts=as_sd_scripts)
+
+
+def built(
+    kind: type[LoraNetwork], model: Model, asked: NetworkConfig, fill: Fill, weights: Mapping[str, Tensor],
+    *, as_sd_scripts: bool,
+) -> LoraNetwork:  # fmt: skip
+    """A network of this kind over a model, as `build` says."""
     sizes = sizes_in(weights) if asked.dim_from_weights else None
     settings = settings_of(asked, MODELS[model.family.name].blocks, scale_low=not as_sd_scripts)
-    return LoraNetwork.over(model, settings, fill, sizes)
+    return kind.over(model, settings, fill, sizes)
 
 
 def arguments_of(asked: NetworkConfig) -> NetworkArgs:

@@ -7,19 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, AdapterSettings, adapter_settings, settings_of
 from kohyakit.config.arguments.blocks import asked, blocks_of
-from kohyakit.config.rules.methods import block_count_wrong, block_weight_unreadable
+from kohyakit.config.rules.methods import block_count_wrong, block_weight_unreadable, dylora_ranks_do_not_fit
 from kohyakit.config.rules.reading import network_args, trains_lora
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
-from kohyakit.errors import KohyakitError, Problem
+from kohyakit.errors import ConfigError, KohyakitError, Problem
 from kohyakit.formats.weights import header as weight_header
 from kohyakit.formats.weights import safetensors_header
 from kohyakit.formats.weights.header import Shapes
 from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.size.architecture import Architecture
-from kohyakit.planning.size.layers import Layer
+from kohyakit.planning.size.held import held_settings
+from kohyakit.planning.size.layers import Layer, targets
 from kohyakit.planning.size.lora import Rank, lora_layers, lora_shapes, ranks
+from kohyakit.planning.size.targets import misfits, settings_for, tensors_of, wanted
 from kohyakit.registry.families import MODELS
 from kohyakit.registry.networks import NETWORKS
 
@@ -109,12 +112,71 @@ def rank_of(config: TrainConfig, model: Architecture, weights: NetworkWeights | 
     return lambda name, layer: own.size_of(name, layer.kernel)[0] if "_unet_" in name else plain(name, layer)
 
 
+def adapters(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> AdapterSettings | None:
+    """What a network of LyCORIS' kinds is made of, where that can be read; that it cannot is a finding elsewhere."""
+    network = config.network
+    if not trains_lora(config):
+        return None
+    try:
+        settings = adapter_settings(network, as_lycoris=config.training.rng_order == "sd-scripts")
+        if settings is None or not network.dim_from_weights:
+            return settings
+        return None if weights is None else _held(config, model, weights)
+    except ConfigError:
+        return None
+
+
+def _held(config: TrainConfig, model: Architecture, weights: NetworkWeights) -> AdapterSettings:
+    """Raises ConfigError where the file is of another model."""
+    base = settings_of(replace(config.network, network_args=None))
+    alphas = {f"{name}{_ALPHA}": alpha for name, alpha in weights.alphas.items()}
+    return held_settings(base, targets(model), weights.shapes, alphas)
+
+
 def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None) -> Iterator[Problem]:
-    """Does the file fit the network?"""
-    if weights is None or model is None or not model.known or not of_known_layers(config):
+    """Does the network fit the model, and the file the network?"""
+    if model is None or not model.known:
         return
-    where, layers = shown(config.network.network_weights or ""), adapted(config, model, weights)
-    yield from fitting(where, weights.shapes, layers, rank_of(config, model, weights))
+    settings = adapters(config, model, weights)
+    if settings is not None and not dylora_ranks_do_not_fit(config):
+        yield from misfits(targets(model), settings)
+    if weights is None:
+        return
+    where = shown(config.network.network_weights or "")
+    if config.network.network_module in (LYCORIS, *NATIVE) and trains_lora(config):
+        yield from _judged_adapters(where, config, model, weights, settings)
+    elif of_known_layers(config):
+        layers = adapted(config, model, weights)
+        yield from fitting(where, weights.shapes, layers, rank_of(config, model, weights))
+
+
+def _judged_adapters(
+    where: str, config: TrainConfig, model: Architecture, weights: NetworkWeights, settings: AdapterSettings | None
+) -> Iterator[Problem]:
+    """The same for networks of LyCORIS' kinds, whose tensors are told by their settings."""
+    if config.network.dim_from_weights:
+        try:
+            _held(config, model, weights)
+        except ConfigError as error:
+            yield from (replace(problem, where=where, name="weights_of_another_model") for problem in error.problems)
+        return
+    if settings is None or any(misfits(targets(model), settings)):
+        return
+    wanted_shapes = {
+        f"{target.name}.{ending}": shape
+        for target in wanted(targets(model), settings)
+        for ending, shape in tensors_of(target, settings_for(target, settings)).items()
+    }
+    common = [key for key in wanted_shapes if key in weights.shapes]
+    other = [key for key in common if wanted_shapes[key] and weights.shapes[key] != wanted_shapes[key]]
+    if not common:
+        cure = "give a file of the same model family and the same network, or set dim_from_weights to true"
+        yield Problem(where, "holds none of this network's layers", cure, "weights_of_another_model")
+    elif other:
+        first = other[0]
+        what = f"{first} is {weights.shapes[first]}, but this network needs {wanted_shapes[first]}"
+        cure = "set network_dim and conv_dim as the file has them, or dim_from_weights to true"
+        yield Problem(where, f"{what} ({len(other)} tensors differ)", cure, "weights_of_another_rank")
 
 
 def of_known_layers(config: TrainConfig) -> bool:
@@ -131,17 +193,17 @@ def fitting(where: str, shapes: Shapes, layers: Iterable[tuple[str, Layer]], ran
     other_rank: list[str] = []
     for name, layer in layers:
         own = rank(name, layer)
-        for key, wanted in lora_shapes(name, layer, own).items():
+        for key, needed in lora_shapes(name, layer, own).items():
             if key not in shapes:
                 continue
             common += 1
             held = shapes[key]
-            if held == tuple(wanted):
+            if held == tuple(needed):
                 continue
             down = shapes.get(name + _DOWN, ())
             theirs = lora_shapes(name, layer, down[0] if down else own)[key]
             if held != tuple(theirs):
-                what = f"{key} is {held}, but this model needs {tuple(wanted)}"
+                what = f"{key} is {held}, but this model needs {tuple(needed)}"
                 yield Problem(where, what, "give a LoRA of the same model family", "weights_of_another_model")
                 return
             other_rank.append(name)

@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kohyakit.config.arguments.adapters import Preset
+from kohyakit.config.arguments.presets import Preset
 from kohyakit.planning.size.architecture import Architecture, TextShape, UNetShape
+from kohyakit.planning.size.around import around
 from kohyakit.registry.families import MODELS
 
 NORM = -1  # as the kernel of a layer: a normalisation, which has one weight a channel
 
-# The class of sd-scripts' module at a place in the model, by the last word of its name.
-_CLASSES = {
-    "attentions": "Transformer2DModel", "transformer_blocks": "BasicTransformerBlock", "attn1": "CrossAttention",
-    "attn2": "CrossAttention", "ff": "FeedForward", "resnets": "ResnetBlock2D", "downsamplers": "Downsample2D",
-    "upsamplers": "Upsample2D", "self_attn": "CLIPAttention", "mlp": "CLIPMLP",
-}  # fmt: skip
 # sd-scripts' own U-Net registers its parts in this order, and draws first values in it.
 _ORDER = {
     name: place
@@ -55,20 +50,29 @@ class Layer:
 class Target:
     """A layer that is adapted. name: in the file. part: 0 for the U-Net, 1 and 2 for the text encoders.
 
-    path: its name in sd-scripts' model, with dots. layer: of the model's own module. classes: of the modules around it,
-    as sd-scripts' models and LyCORIS' presets call them.
+    path: its name in sd-scripts' model, with dots. layer: of the model's own module.
     """
 
     name: str
     part: int
     path: str
     layer: Layer
-    classes: frozenset[str] = frozenset()
 
     @property
     def bias(self) -> bool:
         """Whether the layer has one: all but those that make query, key and value in the U-Net."""
         return not self.layer.name.endswith(("to_q", "to_k", "to_v"))
+
+    @property
+    def kind(self) -> str:
+        """Its class."""
+        if self.layer.kernel == NORM:
+            return "LayerNorm" if "transformer_blocks" in self.layer.name else "GroupNorm"
+        return "Conv2d" if self.layer.kernel else "Linear"
+
+    def around(self) -> Iterator[tuple[str, str]]:
+        """(name, class) of each module around it, the outermost first, and its own."""
+        return around(self.path, self.layer.name, self.kind)
 
 
 def adapted(found: Iterable[Target], preset: Preset) -> Iterator[Target]:
@@ -78,11 +82,18 @@ def adapted(found: Iterable[Target], preset: Preset) -> Iterator[Target]:
 
 def named(target: Target, preset: Preset) -> bool:
     """Whether a preset names a layer, by its own name or by a module around it."""
-    if target.path.endswith(preset.endings):
+    modules, names = (
+        (preset.text_modules, preset.text_names) if target.part else (preset.unet_modules, preset.unet_names)
+    )
+    if by_name(target, preset):
         return True
-    modules = preset.text_modules if target.part else preset.unet_modules
-    names = () if target.part else preset.unet_names
-    return not target.classes.isdisjoint(modules) or target.path.startswith(names)
+    return any(kind in modules and not preset.matches(name, names) for name, kind in target.around())
+
+
+def by_name(target: Target, preset: Preset) -> bool:
+    """Whether a preset names a layer by its own name."""
+    names = preset.text_names if target.part else preset.unet_names
+    return bool(preset.endings and target.path.endswith(preset.endings)) or preset.matches(target.path, names)
 
 
 def targets(model: Architecture) -> Iterator[Target]:
@@ -101,8 +112,7 @@ def targets(model: Architecture) -> Iterator[Target]:
 
 
 def _target(prefix: str, part: int, path: str, layer: Layer) -> Target:
-    classes = frozenset(_CLASSES[word] for word in layer.name.split(".") if word in _CLASSES)
-    return Target(f"{prefix}_{path.replace('.', '_')}", part, path, layer, classes)
+    return Target(f"{prefix}_{path.replace('.', '_')}", part, path, layer)
 
 
 def _unet(shape: UNetShape, *, outer: bool) -> Iterator[Layer]:

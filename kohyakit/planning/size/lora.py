@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kohyakit.config.arguments.adapters import lora_preset
+from kohyakit.config.arguments.presets import lora_preset
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.layers import Layer, adapted, targets
 

@@ -94,3 +94,56 @@ def ia3(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
 def scales_inputs(target: Target, settings: AdapterSettings) -> bool:
     """Whether (IA)^3 scales what goes into the layer, and not what comes out."""
     return settings.on_input or target.path.endswith(settings.preset.on_input or ("\0",))
+
+
+def dylora(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    """A LoRA's; LyCORIS' own writes up without the kernel's axes."""
+    found = lora(target, rank, settings)
+    if settings.as_lycoris and not settings.native:
+        found["lora_up.weight"] = found["lora_up.weight"][:2]
+    return found
+
+
+def glora(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer, kernel = target.layer, _kernel(target.layer)
+    small = (1,) * len(kernel)
+    return {
+        "alpha": (), "a1.weight": (layer.inputs, rank, *small), "a2.weight": (rank, layer.inputs, *small),
+        "b1.weight": (layer.outputs, rank, *small), "b2.weight": (rank, layer.inputs, *kernel),
+    }  # fmt: skip
+
+
+def diag_oft(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    """Rank: how many blocks in sd-scripts, how large they are at the most in LyCORIS."""
+    outputs = target.layer.outputs
+    size, count = (outputs // rank, rank) if settings.native else factors(outputs, rank)
+    return {"alpha": (), "oft_blocks": (count, size, size)} | _rescale(target, settings)
+
+
+def boft(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    size = butterfly(target.layer.outputs, rank)
+    count = target.layer.outputs // size
+    return {"alpha": (), "oft_blocks": (count.bit_length(), count, size, size)} | _rescale(target, settings)
+
+
+def _rescale(target: Target, settings: AdapterSettings) -> Tensors:
+    side = (1,) * (3 if target.layer.kernel else 1)
+    return {"rescale": (target.layer.outputs, *side)} if settings.rescaled else {}
+
+
+def butterfly(length: int, largest: int) -> int:
+    """The largest even size up to `largest` that cuts the length into blocks whose number is a power of two; 0: none.
+
+    320 with 10 to 19: 10, which makes 32 blocks; with 4: none.
+    """
+    even = range(min(largest, length) // 2 * 2, 0, -2)
+    return next((size for size in even if length % size == 0 and (length // size).bit_count() == 1), 0)
+
+
+def fits(target: Target, rank: int, settings: AdapterSettings) -> bool:
+    """Whether a layer's outputs, or its rank, can be cut into blocks, where its algorithm does so."""
+    if settings.algo == "dylora":
+        return rank % settings.group == 0
+    if settings.algo == "boft":
+        return butterfly(target.layer.outputs, rank) > 0
+    return settings.algo != "diag-oft" or not settings.native or target.layer.outputs % rank == 0

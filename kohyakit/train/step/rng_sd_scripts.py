@@ -49,6 +49,7 @@ class SdScriptsOrder:
 
     def fill(self, name: str, layer: Adapter) -> None:
         """An adapter's first values, with those that torch's constructors draw before them."""
+        layer.stream = self.python
         with torch.no_grad():
             for draw in layer.draws():
                 fresh = torch.zeros(draw.tensor.shape)

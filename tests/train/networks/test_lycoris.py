@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from kohyakit.config.arguments.adapters import PRESETS, AdapterSettings, adapter_settings
+from kohyakit.config.arguments.adapters import AdapterSettings, adapter_settings
 from kohyakit.config.arguments.network_modules import MODULE_ARGS, NETWORK_ARG_SPECS
+from kohyakit.config.arguments.presets import PRESETS
 from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.train import TrainConfig
 from kohyakit.lora.weights.updates import method_of
@@ -30,43 +31,7 @@ from kohyakit.registry.families import MODELS
 from kohyakit.registry.networks import ALGORITHMS, NETWORKS, trained_here
 from kohyakit.train.step.rng import KohyakitOrder
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
-
-IN, OUT = 12, 18
-PLACES = {
-    "linear": (0, lambda: nn.Linear(IN, OUT), (2, 3, IN)),
-    "conv 1x1": (1, lambda: nn.Conv2d(IN, OUT, 1), (2, IN, 5, 5)),
-    "conv 3x3": (3, lambda: nn.Conv2d(IN, OUT, 3, stride=2, padding=1), (2, IN, 6, 6)),
-}
-KINDS = {
-    "lora": {"algo": "lora"}, "lora tucker": {"algo": "lora", "tucker": True},
-    "lora scalar": {"algo": "lora", "scalar": True}, "loha": {"algo": "loha"},
-    "loha tucker": {"algo": "loha", "tucker": True}, "lokr": {"algo": "lokr"},
-    "lokr factor": {"algo": "lokr", "factor": 2, "dim": 1},
-    "lokr both": {"algo": "lokr", "decompose_both": True, "dim": 1, "factor": 3},
-    "lokr full": {"algo": "lokr", "full_matrix": True},
-    "lokr tucker": {"algo": "lokr", "tucker": True, "factor": 1, "dim": 3},
-    "lora rs": {"algo": "lora", "rs_lora": True},
-    "full": {"algo": "full"}, "ia3": {"algo": "ia3"}, "ia3 on inputs": {"algo": "ia3", "on_input": True},
-    "dora": {"algo": "lora", "dora": True}, "dora on inputs": {"algo": "loha", "dora": True, "dora_on_output": False},
-}  # fmt: skip
-
-
-def settings_of(**values) -> AdapterSettings:
-    given = {"dim": 2, "alpha": 3.0, **values}
-    return AdapterSettings(**given, conv_dim=given["dim"], conv_alpha=given["alpha"])
-
-
-def made(kind: str, place: str, **more) -> tuple[Adapter, nn.Module, torch.Tensor]:
-    """An adapter of random numbers beside a frozen layer, and an input."""
-    torch.manual_seed(4)
-    kernel, make, shape = PLACES[place]
-    layer = make().requires_grad_(False)
-    settings = settings_of(**{**KINDS[kind], **more})
-    target = Target("lora_unet_a_to_out", 0, "a.to_out", Layer("a.to_out", IN, OUT, kernel))
-    adapter = ALGORITHMS.load(settings.algo)(layer, target, settings)
-    for parameter in adapter.parameters():
-        nn.init.normal_(parameter, 0.5, 0.3)
-    return adapter, layer, torch.randn(shape)
+from tests.train.networks.made import IN, KINDS, NEEDS, OUT, PLACES, config_of, made, settings_of, strong
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -75,7 +40,7 @@ def test_attached_it_is_the_layer_with_its_weight_moved(kind, place):
     adapter, layer, x = made(kind, place)
     plain = layer(x)
     adapter.attach()
-    beside = layer(x)
+    beside = adapter.eval() and layer(x)
     adapter.detach()
     assert torch.equal(layer(x), plain)
     with torch.no_grad():
@@ -96,6 +61,15 @@ def by_hand(kind: str, t: dict[str, torch.Tensor], base: torch.Tensor) -> torch.
         return torch.stack([row * factor[i] for i, row in enumerate(base)]) if not t["on_input"] else torch.stack(
             [base[:, i] * factor[i] for i in range(shape[1])], dim=1
         )  # fmt: skip
+    if "oft_blocks" in t:
+        return turned(kind, t, base) * t.get("rescale", torch.ones(())) - base
+    if "a1.weight" in t:
+        a = t["a1.weight"].flatten(1) @ t["a2.weight"].flatten(1)
+        b = (t["b1.weight"].flatten(1) @ t["b2.weight"].flatten(1)).reshape(shape)
+        rank = t["a2.weight"].shape[0]
+        return (b + sum(base[:, [i]] * a[i].view(1, -1, *[1] * (base.ndim - 2)) for i in range(shape[1]))) * (
+            t["alpha"] / rank
+        )
     if "lora_up.weight" in t:
         rank = t["lora_up.weight"].shape[1]
         up = t["lora_up.weight"].flatten(1)
@@ -123,6 +97,34 @@ def by_hand(kind: str, t: dict[str, torch.Tensor], base: torch.Tensor) -> torch.
     return kronecker(t, shape)
 
 
+def turned(kind: str, t: dict[str, torch.Tensor], base: torch.Tensor) -> torch.Tensor:
+    """Rows of the weight turned among each other, as one large matrix of rotations a round."""
+    blocks = t["oft_blocks"] if t["oft_blocks"].ndim == 4 else t["oft_blocks"][None]
+    odd = blocks - blocks.transpose(-1, -2)
+    limit, norm = float(t["alpha"]) * len(base), float(odd.norm())
+    if limit and norm > limit:
+        odd = odd * (limit / norm)
+    rounds, _, size, _ = blocks.shape
+    one = torch.eye(size)
+    found = base.flatten(1)
+    for number in range(rounds):
+        turn = torch.block_diag(*((one + q) @ torch.inverse(one - q) for q in odd[number]))
+        if "boft" in kind:
+            places = butterflied(len(base), 2**number * size // 2)
+            found = found.index_copy(0, torch.tensor(places), turn @ found[places])
+        else:
+            found = turn.T @ found
+    return found.reshape(base.shape)
+
+
+def butterflied(count: int, apart: int) -> list[int]:
+    """Row 0 beside row `apart`, row 1 beside row 1 + apart, and so on through each stretch of twice as many."""
+    return [
+        start + place + half * apart
+        for start in range(0, count, 2 * apart) for place in range(apart) for half in (0, 1)
+    ]  # fmt: skip
+
+
 def kronecker(t: dict[str, torch.Tensor], shape: torch.Size) -> torch.Tensor:
     """Block (i, j) of the update is w1[i, j] times w2."""
     first = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
@@ -146,7 +148,7 @@ def test_a_file_of_it_means_what_was_trained(kind, place):
     update = adapter.weight_update().detach()
     assert torch.allclose(by_hand(kind, state, layer.weight), update, atol=1e-5)
     method = method_of(state)
-    assert method.name == KINDS[kind]["algo"]
+    assert method.name == {"dylora": "lora", "diag-oft": "oft", "boft": "oft"}.get(algo := KINDS[kind]["algo"], algo)
     if method.update is not None:
         assert torch.allclose(method.update(state).reshape(update.shape), update, atol=1e-5)
 
@@ -209,17 +211,13 @@ def test_shapes_of_lokr_by_rank_and_factor():
     assert shapes("lokr", kernel=3, tucker=True)["lokr_t2"] == (8, 8, 3, 3)
 
 
-def config_of(algo: str, *args: str, **values) -> TrainConfig:
-    return TrainConfig().with_values(
-        network_module="lycoris.kohya", network_dim=2, network_alpha=1.0, network_args=(f"algo={algo}", *args), **values
-    )
-
-
 SIZES = {
     "loha": ("loha",), "loha tucker": ("loha", "use_tucker=True", "conv_dim=3"), "lokr": ("lokr", "factor=4"),
     "lokr both": ("lokr", "decompose_both=True"), "locon": ("locon", "use_tucker=True"), "full": ("full",),
     "ia3": ("ia3", "preset=ia3"), "norms": ("loha", "train_norm=True", "preset=attn-mlp"),
     "dora": ("lora", "dora_wd=True", "preset=full-lin"), "attention": ("lora", "preset=attn-only"),
+    "dylora": ("dylora", "block_size=2"), "glora": ("glora",), "oft": ("diag-oft", "rescaled=True"),
+    "boft": ("boft", "conv_dim=4"),
     "no convolutions": ("loha", "conv_dim=0"), "blocks": ("lokr", "preset=unet-convblock-only"),
 }  # fmt: skip
 
@@ -272,23 +270,18 @@ def test_sdxl_has_no_outer_layers_and_the_original_names():
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_loaded_back_it_is_the_same_bit_for_bit(demo_model, algo):
     model = load_model(demo_model)
-    settings = adapter_settings(config_of(algo, "train_norm=True").network)
+    settings = adapter_settings(config_of(algo, "train_norm=True", *NEEDS.get(algo, ())).network)
     torch.manual_seed(2)
-    network = LycorisNetwork.over(model, settings, _strong)
+    network = LycorisNetwork.over(model, settings, strong)
     again = LycorisNetwork.over(model, settings, KohyakitOrder(1).fill)
     again.load_kohya_state(to_file_tensors(network.file_state(), None), "a.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 
-def _strong(name: str, layer: nn.Module) -> None:
-    for weight in layer.parameters():
-        nn.init.normal_(weight, std=0.1)
-
-
 def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(demo_model):
     model = load_model(demo_model)
     settings = adapter_settings(config_of("loha", "use_scalar=True", "preset=attn-only").network)
-    network = LycorisNetwork.over(model, settings, _strong)
+    network = LycorisNetwork.over(model, settings, strong)
     again = LycorisNetwork.over(model, settings, KohyakitOrder(1).fill)
     again.load_kohya_state(network.file_state(), "a.safetensors")
     for (_, a), (_, b) in zip(network.layers(), again.layers(), strict=True):
@@ -298,7 +291,7 @@ def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(demo_mo
 
 @pytest.mark.parametrize("algo", ["lora", "loha", "lokr"])
 def test_a_norm_is_limited_whatever_the_method(demo_model, algo):
-    network = LycorisNetwork.over(load_model(demo_model), adapter_settings(config_of(algo).network), _strong)
+    network = LycorisNetwork.over(load_model(demo_model), adapter_settings(config_of(algo).network), strong)
     before = {name: float(layer.weight_update().detach().norm()) for name, layer in network.layers()}
     limit = sorted(before.values())[len(before) // 2]
     shrunk, _, largest = network.limit_norms(limit)
@@ -317,10 +310,9 @@ def test_what_only_some_algorithms_take_is_said_for_the_others(name):
 
 
 def test_what_is_not_trained_here_is_refused_by_name():
-    for algo in ("boft", "diag-oft", "glora", "dylora", "tlora"):
-        (problem,) = unsupported(config_of(algo))
-        assert (problem.name, problem.severity) == ("not_built_in", "error")
-        assert f"algo={algo}" in problem.what
+    (problem,) = unsupported(config_of("abba"))
+    assert (problem.name, problem.severity) == ("not_built_in", "error")
+    assert "algo=abba" in problem.what
     (problem,) = unsupported(config_of("loha", "preset=my.toml"))
     assert "preset my.toml" in problem.what
     for name, module in (("full", "lycoris.kohya"), ("ia3", "lycoris.kohya"), ("loha", "networks.loha")):
@@ -329,8 +321,6 @@ def test_what_is_not_trained_here_is_refused_by_name():
         assert [(p.where, p.severity) for p in unsupported(asked)] == [("network_dropout", "warning")]
     assert [p.name for p in unsupported(config_of("loha", "dora_wd=True"))] == ["dora_axis"]
     assert unsupported(config_of("loha", "dora_wd=True", "wd_on_output=False")) == ()
-    (problem,) = unsupported(config_of("loha", dim_from_weights=True))
-    assert problem.where == "dim_from_weights"
 
 
 # Another value than the default of every argument of LyCORIS; what it needs beside it to act.
@@ -339,7 +329,8 @@ SET = {
     "rank_dropout_scale": "True", "preset": "attn-mlp", "train_norm": "True", "use_tucker": "True", "use_cp": "True",
     "use_conv_cp": "True", "disable_conv_cp": "True", "use_scalar": "True", "dora_wd": "True", "wd_on_output": "False",
     "bypass_mode": "True", "rs_lora": "True", "factor": "2", "decompose_both": "True", "full_matrix": "True",
-    "unbalanced_factorization": "True", "train_on_input": "True", "algo": "loha",
+    "unbalanced_factorization": "True", "train_on_input": "True", "algo": "loha", "block_size": "2",
+    "constraint": "0.0001", "rescaled": "True",
 }  # fmt: skip
 BESIDE = {
     "rank_dropout_scale": ("rank_dropout=0.5",), "disable_conv_cp": ("use_cp=True",), "wd_on_output": ("dora_wd=True",),
@@ -357,7 +348,7 @@ def test_every_argument_of_an_algorithm_acts_or_is_named(demo_model, algo):
     def outcome(*args: str) -> dict[str, torch.Tensor]:
         settings = adapter_settings(config_of(algo, *args).network)
         torch.manual_seed(3)
-        network = LycorisNetwork.over(model, settings, _strong)
+        network = LycorisNetwork.over(model, settings, strong)
         found = dict(network.file_state())
         torch.manual_seed(3)
         for name, layer in network.layers():
@@ -371,9 +362,10 @@ def test_every_argument_of_an_algorithm_acts_or_is_named(demo_model, algo):
 
     silent = []
     for name, value in SET.items():
-        if name == "algo" or (name == "conv_alpha" and algo in ("full", "ia3")):  # which have no alpha
+        without_alpha = ("full", "ia3", "diag-oft", "boft")
+        if name == "algo" or (name == "conv_alpha" and algo in without_alpha):
             continue
-        beside = BESIDE.get(name, ())
+        beside = (*BESIDE.get(name, ()), *NEEDS.get(algo, ()))
         text = f"{name}={value}"
         if name not in ALGORITHMS[algo].arguments:
             assert any(name in p.what for p in unsupported(config_of(algo, text))), (algo, text)
@@ -384,8 +376,7 @@ def test_every_argument_of_an_algorithm_acts_or_is_named(demo_model, algo):
             silent.append(text)
     assert silent == []
     ratios = {name for name in MODULE_ARGS["lycoris.kohya"] if name.startswith("loraplus")}
-    others = {"train_t5xxl", "block_size", "constraint", "rescaled"}  # of T5, and of algorithms that are refused
-    assert set(SET) | ratios | others == set(MODULE_ARGS["lycoris.kohya"])
+    assert set(SET) | ratios | {"train_t5xxl"} == set(MODULE_ARGS["lycoris.kohya"])
 
 
 def test_first_values_are_lycoris_own_draws():
@@ -405,7 +396,7 @@ def test_first_values_are_lycoris_own_draws():
 def test_lycoris_crossed_gradients_are_for_its_own_order_only():
     """With core tensors LyCORIS gives w1_a the gradient that it would have with the second core and second b."""
     plain, _, _ = made("loha tucker", "conv 3x3")
-    crossed, _, _ = made("loha tucker", "conv 3x3", crossed=True)
+    crossed, _, _ = made("loha tucker", "conv 3x3", as_lycoris=True)
     assert torch.allclose(plain.weight_update(), crossed.weight_update(), atol=1e-6)
     for adapter in (plain, crossed):
         adapter.weight_update().sum().backward()
@@ -454,7 +445,10 @@ def test_keys_and_shapes_are_those_of_a_recorded_loha(goldens: Path):
 
 
 def test_the_registry_has_what_check_accepts():
-    assert {"networks.lora", "lycoris.kohya", "networks.loha", "networks.lokr"} == set(trained_here())
+    assert {
+        "networks.lora", "networks.lora_fa", "networks.dylora", "networks.oft", "networks.loha", "networks.lokr",
+        "lycoris.kohya",
+    } == set(trained_here())  # fmt: skip
     assert all(issubclass(ALGORITHMS.load(name), Adapter) for name in ALGORITHMS)
     assert all(set(ALGORITHMS[name].arguments) <= MODULE_ARGS["lycoris.kohya"] for name in ALGORITHMS)
     for name, entry in NETWORKS.items():
