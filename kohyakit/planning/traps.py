@@ -23,6 +23,7 @@ from kohyakit.files import is_link
 from kohyakit.planning.effects import EFFECTS
 from kohyakit.planning.launch_words import launch_words
 from kohyakit.planning.lengths import gui_steps
+from kohyakit.planning.unread import not_read_by
 
 if TYPE_CHECKING:
     from kohyakit.planning.plan import Plan
@@ -347,6 +348,7 @@ TRAPS: tuple[Trap, ...] = (
     dangerous_words,
     subset_endings,
     *EFFECTS,
+    not_read_by,
     unwritable_folders,
     images_without_bucket,
     bucket_step,

@@ -17,13 +17,15 @@ class NetworkEntry(Entry):
 
     arguments: all that the module takes from network_args, each explained in `NetworkArgs`; here: those that the
     built-in trainer acts on. families: groups of model families that it fits. algo: the algorithm of a module that has
-    one of its own. low_rank: up times down, and nothing else. by_rank: its strength is alpha over rank. several_rates:
-    it knows a rate for each text encoder; sd-scripts hands all others the first of several.
+    one of its own. unread: programs that lose its file. low_rank: up times down, and nothing else. by_rank: its
+    strength is alpha over rank. several_rates: it knows a rate for each text encoder; sd-scripts hands all others the
+    first of several.
     """
 
     families: tuple[str, ...] = ()
     here: tuple[str, ...] = ()
     algo: str = ""
+    unread: tuple[str, ...] = ()
     low_rank: bool = False
     by_rank: bool = True
     several_rates: bool = False
@@ -32,9 +34,11 @@ class NetworkEntry(Entry):
 @dataclass(frozen=True, slots=True)
 class AlgorithmEntry(Entry):
     """target: its layer, a `Beside` (`networks.rebuilt`). shapes: "module:function" without torch, which tells what the
-    file holds of a layer: (target, rank, settings) -> {ending: shape}."""
+    file holds of a layer: (target, rank, settings) -> {ending: shape}. unread: programs that lose its file; where that
+    hangs on an argument too, see `planning.unread`."""
 
     shapes: str = ""
+    unread: tuple[str, ...] = ()
 
 
 _PLUS = "loraplus_lr_ratio loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio"
@@ -71,6 +75,7 @@ NETWORKS: Table[NetworkEntry] = Table(
         ),
         "networks.oft": NetworkEntry(
             _BUILD, "turns a layer's outputs", families=_SD, by_rank=False, algo="diag-oft",
+            unread=("A1111", "Forge", "ComfyUI", "diffusers", "InvokeAI"),
             arguments=_words(_OFT), here=_words(_OFT),
         ),
         "networks.oft_flux": NetworkEntry(
@@ -152,12 +157,20 @@ _ALGORITHMS = {
     "boft": ("boft:BoftLayer", "turns a layer's outputs in several rounds", f"{_LAYERS} constraint rescaled"),
 }  # fmt: skip
 
+_PLAIN_ONLY = ("diffusers", "sd-scripts")  # which read plain LoRA
+_UNREAD = {
+    "loha": _PLAIN_ONLY, "lokr": _PLAIN_ONLY, "full": _PLAIN_ONLY, "ia3": ("Forge", "ComfyUI", *_PLAIN_ONLY),
+    "glora": ("A1111", *_PLAIN_ONLY, "InvokeAI"), "diag-oft": ("A1111", "Forge", *_PLAIN_ONLY, "InvokeAI"),
+    "boft": ("A1111", "Forge", *_PLAIN_ONLY, "InvokeAI"),
+}  # fmt: skip
+
 ALGORITHMS: Table[AlgorithmEntry] = Table(
     "algo of LyCORIS",
     {
         name: AlgorithmEntry(
             f"kohyakit.networks.methods.{target}", text, ("locon",) if name == "lora" else (),
-            arguments=_words(arguments), shapes=f"kohyakit.planning.size.shapes:{name.replace('-', '_')}",
+            unread=_UNREAD.get(name, ()), arguments=_words(arguments),
+            shapes=f"kohyakit.planning.size.shapes:{name.replace('-', '_')}",
         )
         for name, (target, text, arguments) in _ALGORITHMS.items()
     },

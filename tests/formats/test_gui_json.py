@@ -263,3 +263,14 @@ def test_as_gui_loads_what_the_gui_would_hand_over() -> None:
 def test_dreambooth_stop_is_a_share_of_the_steps() -> None:
     assert meant("dreambooth", max_train_steps=200, stop_text_encoder_training=30)["stop_text_encoder_training"] == 60
     assert meant("dreambooth", max_train_steps=200, stop_text_encoder_training=-1)["stop_text_encoder_training"] == -1
+
+
+@pytest.mark.parametrize(
+    ("steps", "sdxl", "works"), [(1, False, 64), (1, True, 32), (96, False, 128), (96, True, 96), (64, False, 64)]
+)
+def test_bucket_steps_that_worked_once_are_what_works_today_with_a_word(steps: int, sdxl: bool, works: int) -> None:
+    config = meant(bucket_reso_steps=steps, sdxl=sdxl, enable_bucket=True)
+    assert config.bucket.bucket_reso_steps == works
+    said = [text for action, text in notes(config, "bucket_reso_steps") if action == "repaired"]
+    assert [str(works) in text for text in said] == ([True] if works != steps else [])
+    assert meant(bucket_reso_steps=1, enable_bucket=False).bucket.bucket_reso_steps == 1  # which nobody looks at

@@ -14,9 +14,13 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from kohyakit.cli import group
+from kohyakit.config.arguments.adapters import adapter_settings
+from kohyakit.config.train import TrainConfig
 from kohyakit.demo.tiny_model import write_tiny_model
 from kohyakit.lora.inspect import inspect
 from kohyakit.lora.readers import READERS
+from kohyakit.planning.unread import unread
+from kohyakit.registry.networks import ALGORITHMS
 from tests.lora.made import ATTENTION, REAL, TINY, made, random, renamed
 from tests.train.tiny_sdxl import write_tiny_sdxl
 
@@ -79,6 +83,33 @@ def test_oft_in_openclips_fused_attention_is_what_a1111_loses(tmp_path: Path) ->
     found = verdicts(written(tmp_path, made("sdxl", "oft")))["A1111"]
     lost = {name for name, state in found.items() if state == "lost"}
     assert lost == {f"lora_te2_text_model_encoder_layers_0_self_attn_{side}_proj" for side in ("q", "k", "v", "out")}
+
+
+# Network asked for -> the method of a file of it. What `check` says before a training is what these files meet.
+ASKED = {
+    "lora": "lora", "dylora": "lora", "loha": "loha", "lokr": "lokr", "full": "full", "ia3": "ia3", "glora": "glora",
+    "diag-oft": "oft free", "boft": "boft",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_check_says_before_a_training_who_will_not_read_its_file(algo: str) -> None:
+    def said(*args: str, **values) -> set[str]:
+        config = TrainConfig().with_values(
+            **{"network_module": "lycoris.kohya", "network_args": (f"algo={algo}", *args), **values}
+        )
+        return set(unread(config, adapter_settings(config.network)))
+
+    lost = {program for program, one in zip(PROGRAMS, METHODS[ASKED[algo]], strict=True) if one == "-"}
+    assert said() == lost
+    if algo == "diag-oft":
+        assert said("constraint=0.01") == {p for p, one in zip(PROGRAMS, METHODS["oft"], strict=True) if one == "-"}
+        assert said(network_module="networks.oft", network_args=()) == set(PROGRAMS) - {"sd-scripts"}
+        sdxl = {"network_module": "networks.oft", "network_args": (), "script": "sdxl_train_network.py"}
+        assert said(**sdxl) == set(PROGRAMS) - {"sd-scripts", "A1111"}
+    if algo == "lora":
+        assert said("use_tucker=True") == said("train_norm=True") == {"diffusers", "sd-scripts"}
+        assert said("use_tucker=True", "preset=attn-mlp") == set()
 
 
 NAMES = {

@@ -11,6 +11,7 @@ from typing import Any
 
 from kohyakit.config.arguments.key_values import split_key_values
 from kohyakit.config.read import read_values
+from kohyakit.config.scripts import BUCKET_STEPS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import command
@@ -150,6 +151,7 @@ def _meaning(form: Form, preset: Mapping[str, Any], values: dict[str, Any], read
         if values.pop(key, None) and preset.get(key):
             reading.note(key, "dropped", f"noise_offset_type is {form['noise_offset_type']}, which hides it")
     _free_arguments(form, values, reading)
+    _bucket_steps(form, values, reading)
     if form["sample_prompts"].strip():
         values["sample_prompts"] = form["sample_prompts"]
     else:
@@ -176,6 +178,15 @@ def _meaning(form: Form, preset: Mapping[str, Any], values: dict[str, Any], read
             reading.note(
                 "unet_lr", "repaired", "with text_encoder_lr 0 too, both train at learning_rate, as in the GUI"
             )
+
+
+def _bucket_steps(form: Form, values: dict[str, Any], reading: Reading) -> None:
+    """Steps that sd-scripts took once, such as 1, and stops at today, become the nearest that it takes."""
+    steps, wanted = values.get("bucket_reso_steps"), BUCKET_STEPS.get(gui_launch.script_of(form), 1)
+    if values.get("enable_bucket") and isinstance(steps, int) and steps % wanted:
+        values["bucket_reso_steps"] = max(wanted, round(steps / wanted) * wanted)
+        what = f"{steps} worked once; sd-scripts wants a multiple of {wanted} today: {values['bucket_reso_steps']}"
+        reading.note("bucket_reso_steps", "repaired", what)
 
 
 def _free_arguments(form: Form, values: dict[str, Any], reading: Reading) -> None:
