@@ -96,8 +96,9 @@ class Adapter(nn.Module):
         """`file_state` read backwards: what `state_dict` has for these tensors of a file."""
         own = {end: tensor for end, tensor in self.state_dict().items() if end in tensors}
         found = {end: tensors[end].reshape(tensor.shape) for end, tensor in own.items()}
-        if hasattr(self, "scalar"):  # a file has it within its tensors
-            found["scalar"] = tensors.get("scalar", torch.ones_like(self.scalar))
+        scalar = getattr(self, "scalar", None)
+        if isinstance(scalar, Tensor):  # a file has it within its tensors
+            found["scalar"] = tensors.get("scalar", torch.ones_like(scalar))
         return found
 
     def limit_norm(self, largest: float) -> tuple[bool, Tensor] | None:

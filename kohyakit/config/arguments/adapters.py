@@ -92,8 +92,13 @@ def settings_of(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSet
         own = _with(asked, args, {"algo": algo, **options})
         layers = replace(preset, convolutions=preset.convolutions or bool(options.get("dim")))
         made = _lycoris(*own, layers, as_lycoris=as_lycoris)
-        told = {field: bool(options[name]) for name, field in _TOLD.items() if name in options}
-        return replace(made, preset=preset, **told)
+        return replace(
+            made,
+            preset=preset,
+            on_input=bool(options.get("train_on_input", made.on_input)),  # LyCORIS mistakes these three in network_args
+            scaled_ranks=bool(options.get("rank_dropout_scale", made.scaled_ranks)),
+            decompose_both=bool(options.get("decompose_both", made.decompose_both)),
+        )
 
     algorithms = {found.algo, *(str(options["algo"]) for options in preset.by_class.values() if "algo" in options)}
     return replace(
@@ -101,10 +106,6 @@ def settings_of(asked: NetworkConfig, *, as_lycoris: bool = False) -> AdapterSet
         by_class={(name, algo): of(options, algo) for name, options in preset.by_class.items() for algo in algorithms},
         by_name={name: of(options, found.algo) for name, options in preset.by_name.items()},
     )
-
-
-# What LyCORIS mistakes in network_args and takes as it is written in a preset.
-_TOLD = {"train_on_input": "on_input", "rank_dropout_scale": "scaled_ranks", "decompose_both": "decompose_both"}
 
 
 def _with(asked: NetworkConfig, args: NetworkArgs, options: Options) -> tuple[NetworkConfig, NetworkArgs]:

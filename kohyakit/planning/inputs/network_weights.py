@@ -89,15 +89,15 @@ def _alphas(path: Path) -> dict[str, float]:
 def adapted(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> list[tuple[str, Layer]]:
     """The layers of the network: all that the settings name or, with dim_from_weights, those that the file has."""
     network, args = config.network, network_args(config)
-    from_file = weights is not None and network.dim_from_weights
+    held = weights.ranks if weights is not None and network.dim_from_weights else None
     layers = lora_layers(
         model,
         text_encoder=not network.network_train_unet_only,
         unet=not network.network_train_text_encoder_only,
-        convolutions=from_file or bool(args.conv_dim or args.conv_block_dims),
+        convolutions=held is not None or bool(args.conv_dim or args.conv_block_dims),
     )
     rank = rank_of(config, model, weights)
-    return [(name, layer) for name, layer in layers if (not from_file or name in weights.ranks) and rank(name, layer)]
+    return [(name, layer) for name, layer in layers if (held is None or name in held) and rank(name, layer)]
 
 
 def rank_of(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> Rank:

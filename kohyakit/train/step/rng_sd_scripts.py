@@ -31,6 +31,8 @@ class SdScriptsOrder:
         self.workers = workers
         self.persistent = persistent
         self.python = random.Random()
+        self._before: Any = None  # P as it was before the batch that was fetched last
+        self._behind: Any = None  # P as it is to be behind the batch that is fetched next
         self._started = False
         self._passed_over = 0
 
@@ -79,7 +81,10 @@ class SdScriptsOrder:
             shuffled, stream = crew[position % len(crew)]
             slot = shuffled.slot(index, self._datasets)
             slot.streams = [stream] * len(slot.images)
+            behind, self._behind, self._before = self._behind, None, self.python.getstate()
             yield slot
+            if behind is not None:
+                self._set_python(behind)
             shuffled.catch_up(epoch, self._dataset_seed, stream)
 
     def _hire(self, base_seed: int) -> None:
@@ -98,14 +103,17 @@ class SdScriptsOrder:
         return StepStream(python=self.python)
 
     def state(self) -> dict[str, Any]:
-        return {**_torch_streams(), "python": self.python.getstate()}
+        return {**_torch_streams(), "python": self.python.getstate(), "python_before": self._before}
+
+    def _set_python(self, state: Any) -> None:
+        version, internal, gauss = state
+        self.python.setstate((version, tuple(internal), gauss))
 
     def restore(self, state: dict[str, Any], epoch: int) -> None:
         """Bring back the streams as they were at an epoch's start, and the cumulative order after `epoch` epochs."""
         self._main.catch_up(epoch, self._dataset_seed, self.python)
         _restore_torch_streams(state)
-        version, internal, gauss = state["python"]
-        self.python.setstate((version, tuple(internal), gauss))
+        self._set_python(state["python"])
         self._started = epoch > 0
 
     def restore_as_sd_scripts(self, state: dict[str, Any], passed_over: int) -> None:
@@ -114,13 +122,19 @@ class SdScriptsOrder:
         passed_over: how many batches the first epoch's sampler drops without fetching them.
         """
         _restore_torch_streams(state)
-        version, internal, gauss = state["python"]
-        self.python.setstate((version, tuple(internal), gauss))
+        self._set_python(state["python"])
         self._passed_over = passed_over
 
     def restore_step(self, state: dict[str, Any]) -> None:
-        """Bring back T within an epoch; P is right already, as the batches before were fetched once more."""
+        """Bring back T within an epoch, and P, from which a network may have drawn beside the batches (DyLoRA).
+
+        When the state was written the next batch was there already: it is drawn from P as it was before it, and what
+        comes behind it from P as it was then.
+        """
         _restore_torch_streams(state)
+        if state.get("python_before") is not None:  # else an older state, in which the batches drew alone
+            self._set_python(state["python_before"])
+            self._behind = state["python"]
 
 
 def _torch_streams() -> dict[str, Any]:

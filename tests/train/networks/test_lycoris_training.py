@@ -15,7 +15,8 @@ from kohyakit.train.start import train_network
 CASES = {
     "lora": ("algo=lora", "dora_wd=True", "wd_on_output=False"), "loha": ("algo=loha", "train_norm=True"),
     "lokr": ("algo=lokr", "factor=4", "use_scalar=True"), "full": ("algo=full", "preset=attn-only"),
-    "ia3": ("algo=ia3", "preset=ia3"),
+    "ia3": ("algo=ia3", "preset=ia3"), "dylora": ("algo=dylora", "block_size=1", "preset=attn-only"),
+    "boft": ("algo=boft", "preset=attn-only"),
 }  # fmt: skip
 
 
@@ -24,7 +25,7 @@ def train(config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "order"), list(zip(CASES, ["kohyakit", "sd-scripts"] * 3, strict=False)))
+@pytest.mark.parametrize(("case", "order"), list(zip(CASES, ["kohyakit", "sd-scripts"] * 4, strict=False)))
 def test_every_algorithm_trains_saves_and_resumes(make_config, tmp_path, case, order):
     options = {
         "network_module": "lycoris.kohya", "network_args": CASES[case], "max_train_epochs": None, "max_train_steps": 4,
