@@ -22,7 +22,7 @@ from kohyakit.lora.merge import Source, check_sum
 from kohyakit.lora.relabel import entries_of, header_bytes
 from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.names import PARTS, split_name
-from kohyakit.lora.weights.updates import update_of
+from kohyakit.lora.weights.updates import can_be_placed, is_sum, update_of, update_on
 from kohyakit.models.parts import Origin
 from kohyakit.models.single_file import UNET_PREFIX, unet_config
 from kohyakit.models.stable_diffusion import StableDiffusion
@@ -62,14 +62,15 @@ def bake(sources: Sequence[Source], model: Path, target: Path, *, overwrite: boo
     """Write the model with the LoRAs' updates added to its weights, each times its strength.
 
     model: a .safetensors file in the original layout or a diffusers folder; target becomes the same. What no LoRA
-    touches stays byte for byte. Raises ConfigError for LoRAs that are no sum, that fit nowhere in the model or have
-    other sizes, and where the target is there already; then nothing is written.
+    touches stays byte for byte. DoRA, OFT, BOFT, GLoRA and iA3 are worked out on the model's own weights, as they were
+    before any of the LoRAs. Raises ConfigError for layers that nobody knows, for LoRAs that fit nowhere in the model or
+    have other sizes, and where the target is there already; then nothing is written.
     """
     lora_file.check_free(target, overwrite=overwrite and not target.is_dir())
     if target.exists() and target.resolve() == model.resolve():
         raise ConfigError(Problem(str(target), "is the model itself", "choose another name", "exists"))
     files = [lora_file.read(source.path) for source in sources]
-    check_sum(sources, files)
+    check_sum(sources, files, fits=can_be_placed)
     terms: dict[str, tuple[Term, ...]] = {}
     for source, found in zip(sources, files, strict=True):
         for name, layer in found.layers.items():
@@ -113,7 +114,7 @@ def _in_file(model: Path, terms: Mapping[str, tuple[Term, ...]]) -> list[Edit]:
 
 def _origin_in_file(name: str, family: StableDiffusion, config: Mapping[str, object]) -> Origin | None:
     prefix, path = split_name(name) or ("", "")
-    if prefix == "lora_unet":
+    if PARTS.get(prefix) == "unet":
         if path.startswith(("time_embed.", "label_emb.", "input_blocks.", "out.")):
             return Origin(f"{UNET_PREFIX}{path}.weight")
         try:
@@ -212,13 +213,24 @@ def _edited(path: Path, data: bytes, info: TensorInfo, edits: Sequence[Edit]) ->
         what = f"has weights of type {info.dtype}, to which nothing can be added"
         raise ConfigError(Problem(path.name, what, "give the model in float, fp16 or bf16", "wrong_model"))
     weight = torch.frombuffer(bytearray(data), dtype=_DTYPES[info.dtype]).reshape(info.shape).float()
+    sums = all(is_sum(layer) for edit in edits for _, layer in edit.terms)
+    before = weight if sums else weight.clone()
     for edit in edits:
-        place = weight if edit.origin.third is None else weight.chunk(3)[edit.origin.third]
+        place, old = (one if edit.origin.third is None else one.chunk(3)[edit.origin.third] for one in (weight, before))
         for strength, layer in edit.terms:
-            update = update_of(layer)
+            update = update_of(layer) if is_sum(layer) else _on(path, edit, layer, old)
             update = update.T if edit.origin.transposed else update
             if update.numel() != place.numel() or update.shape[0] != place.shape[0]:
                 what = f"{edit.name} changes a weight of {tuple(update.shape)}, the model has {tuple(place.shape)}"
                 raise ConfigError(Problem(path.name, what, "give the model that it was trained on", "shapes_differ"))
             place += strength * update.reshape(place.shape)
     return weight.to(_DTYPES[info.dtype]).contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _on(path: Path, edit: Edit, layer: Mapping[str, Tensor], old: Tensor) -> Tensor:
+    """The update of a layer that is worked out on the weight itself, turned as the layer has it."""
+    try:
+        return update_on(layer, old.T if edit.origin.transposed else old, native=edit.name.startswith("oft_unet_"))
+    except ValueError as error:
+        what = f"{edit.name} does not fit a weight of {tuple(old.shape)}"
+        raise ConfigError(Problem(path.name, what, "give the model that it was trained on", "shapes_differ")) from error

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_RANKED = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b", "b2.weight")  # whose first side is the rank
+
+
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
     """One layer. method: lora, dora, loha, lokr, oft, glora, ia3, full, norm, tlora; empty for a broken one.
@@ -110,9 +113,7 @@ def _facts(name: str, layer: dict[str, Tensor]) -> LayerFacts:
     method = method_of(layer)
     if method is None or not is_sound(layer):
         return LayerFacts(name, block_of(name), "", None, None, None, "broken")
-    rank = next(
-        (len(layer[end]) for end in ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if end in layer), None
-    )
+    rank = next((len(layer[ending]) for ending in _RANKED if ending in layer), None)
     alpha = float(layer["alpha"]) if "alpha" in layer else None
     kind = "dora" if "dora_scale" in layer else method.name
     if not all(bool(torch.isfinite(tensor).all()) for tensor in layer.values() if tensor.is_floating_point()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from kohyakit.lora.weights import file as lora_file
 from kohyakit.lora.weights.factors import add, take_apart, take_apart_matrix
 from kohyakit.lora.weights.file import LoraFile
 from kohyakit.lora.weights.names import block_of
-from kohyakit.lora.weights.updates import Factors, is_plain, lora_factors, method_of, update_of, update_size
+from kohyakit.lora.weights.updates import Factors, is_plain, is_sum, lora_factors, update_of, update_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,10 @@ def merge(
     return done
 
 
-def check_sum(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
-    """Raises ConfigError with every reason why these cannot be summed."""
+def check_sum(
+    sources: Sequence[Source], files: Sequence[LoraFile], *, fits: Callable[[Mapping[str, Tensor]], bool] = is_sum
+) -> None:
+    """Raises ConfigError with every reason why these cannot be summed. fits: which layers can."""
     problems = []
     sizes: dict[str, tuple[int, int]] = {}
     if len({file.is_sdxl for file in files}) > 1:
@@ -97,7 +99,7 @@ def check_sum(sources: Sequence[Source], files: Sequence[LoraFile]) -> None:
         what, cure = "is for SDXL, and another one is not", "merge LoRAs of one model family"
         problems.append(Problem(str(wrong), what, cure, "two_families"))
     for source, file in zip(sources, files, strict=True):
-        lost = [name for name, layer in file.layers.items() if not _can_be_summed(layer)]
+        lost = [name for name, layer in file.layers.items() if not fits(layer)]
         if lost:
             what = f"has layers that are no plain sum ({len(lost)}, such as {lost[0]})"
             cure = "leave it out; its update cannot be told without the base model"
@@ -115,12 +117,6 @@ def _other_sizes(sizes: dict[str, tuple[int, int]], found: LoraFile) -> Iterator
     if wrong:
         yield f"has layers of another size than the others ({len(wrong)}, such as {wrong[0]})"
     sizes |= own
-
-
-def _can_be_summed(layer: Mapping[str, Tensor]) -> bool:
-    """DoRA's size depends on the base weight, and so do OFT and iA3."""
-    method = method_of(layer)
-    return method is not None and method.update is not None and "dora_scale" not in layer
 
 
 def _sum(

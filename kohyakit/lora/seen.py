@@ -102,7 +102,10 @@ class Seen:
 
     @property
     def old_glora(self) -> bool:
+        """Whether its matrices stand the other way round; of a layer as wide as it is deep only the rank tells."""
         a1, a2, b1, b2 = (self.tensors[f"{end}.weight"] for end in ("a1", "a2", "b1", "b2"))
+        if b2.shape[0] == b1.shape[1] == a1.shape[1] == a2.shape[0]:
+            return False
         return b2.shape[1] == b1.shape[0] == a1.shape[0] == a2.shape[1]
 
     @property

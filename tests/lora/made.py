@@ -70,7 +70,7 @@ def layer(method: str, out: int, inputs: int) -> State:
         "oft no alpha": {"oft_blocks": random(2, out // 2, out // 2)},
         "oft_diag": {"oft_diag": random(2, out // 2, out // 2)},
         "boft": {"oft_blocks": random(1, 2, out // 2, out // 2), "alpha": torch.tensor(0.0)},
-        "glora": {"a1.weight": random(2, inputs), "a2.weight": random(inputs, 2), "b1.weight": random(out, 2),
+        "glora": {"a1.weight": random(inputs, 2), "a2.weight": random(2, inputs), "b1.weight": random(out, 2),
                   "b2.weight": random(2, inputs), "alpha": torch.tensor(1.0)},
         "ia3": {"weight": random(inputs), "on_input": torch.tensor(True)},
         "full": {"diff": random(out, inputs)},

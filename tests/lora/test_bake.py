@@ -80,6 +80,49 @@ def test_every_layer_is_the_old_one_and_its_updates(models, loras, tmp_path: Pat
             assert torch.equal(after[name], old), name
 
 
+def moved(method: str, base: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The weight after a layer of a kind that needs it, by the networks' formulas, rows and columns one by one."""
+    if method.startswith("dora"):
+        whole = base + t["lora_up.weight"] @ t["lora_down.weight"] / 2
+        lengths, axis = t["dora_scale"].flatten(), 0 if method == "dora out" else 1
+        parts = [part / part.norm() * length for part, length in zip(whole.unbind(axis), lengths, strict=True)]
+        return torch.stack(parts, dim=axis)
+    if method == "glora":
+        return base + (base @ t["a1.weight"] @ t["a2.weight"] + t["b1.weight"] @ t["b2.weight"]) / 2
+    if method == "ia3":
+        return torch.stack([column * (1 + factor) for column, factor in zip(base.T, t["weight"], strict=True)], dim=1)
+    blocks = t["oft_blocks"].reshape(2, len(base) // 2, -1)
+    odd = blocks - blocks.transpose(1, 2)
+    limit = float(t["alpha"]) * len(base)
+    odd = odd * min(1.0, limit / float(odd.norm())) if limit else odd
+    turn = torch.block_diag(*((torch.eye(len(q)) + q) @ torch.inverse(torch.eye(len(q)) - q) for q in odd))
+    if method == "oft bound":
+        return turn.T @ base
+    rows = [row for start in range(len(base) // 4) for row in (start, start + len(base) // 4)]  # a round of BOFT
+    rows += [row + len(base) // 2 for row in rows]
+    found = base.clone()
+    found[rows] = turn @ base[rows]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dora", "dora out", "glora", "ia3", "oft bound", "boft"])
+def test_what_needs_the_weight_itself_is_worked_out_on_it(models, tmp_path: Path, method: str) -> None:
+    """Fused and transposed weights of a single file too; strength is of the change."""
+    state = made("sdxl", method, shape=TINY["sdxl"])
+    save_file(state, tmp_path / "a.safetensors")
+    target = tmp_path / "out.safetensors"
+    bake([Source(tmp_path / "a.safetensors", 0.5)], models["sdxl file"], target)
+    before, after = (weights_of(load_model(place, family="sdxl")) for place in (models["sdxl file"], target))
+    names = {key.partition(".")[0] for key in state}
+    assert len(names) == 2 + 6 + 6
+    for name in names:
+        tensors = {key.partition(".")[2]: tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+        whole = moved(method, before[name], tensors)
+        assert torch.allclose(after[name], before[name] + 0.5 * (whole - before[name]), atol=2e-4), name
+        assert not torch.allclose(after[name], before[name], atol=1e-3), name
+
+
 def test_layout_and_precision_stay_and_hashes_that_became_untrue_go(models, loras, tmp_path: Path) -> None:
     half = {name: tensor.half() for name, tensor in load_file(models["sdxl file"]).items()}
     save_file(half, tmp_path / "half.safetensors", {"modelspec.title": "X", "modelspec.hash_sha256": "0x1"})
@@ -127,14 +170,14 @@ def test_layers_without_a_place_are_told(models, loras, tmp_path: Path) -> None:
         ("sd1", "sdxl file", "place for none"),
         ("wide", "sd1", "changes a weight"),
         ("sd1", "lora", "checkpoint"),
-        ("dora", "sd1", "no plain sum"),
+        ("tlora", "sd1", "no plain sum"),
         ("sd1", "pickle", "pickle"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_written(models, loras, tmp_path, lora, model, said) -> None:
     wide = made("sd1")
     save_file(wide, tmp_path / "wide.safetensors")
-    save_file(made("sd1", "dora", shape=TINY["sd1"]), tmp_path / "dora.safetensors")
+    save_file(made("sd1", "tlora", shape=TINY["sd1"]), tmp_path / "tlora.safetensors")
     (tmp_path / "model.ckpt").write_bytes(b"x")
     sources = loras.get(lora) or [Source(tmp_path / f"{lora}.safetensors")]
     places = models | {"lora": sources[0].path, "pickle": tmp_path / "model.ckpt"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kohyakit.networks.methods import loha, lokr
+from kohyakit.networks.methods import boft, dora, glora, loha, lokr, oft
 
 Tensors = Mapping[str, Tensor]
 _ONE = torch.ones(())
@@ -93,7 +93,10 @@ def input_width(name: str, tensors: Tensors) -> int:
 
     OFT knows only the output, which is as wide as the input in a text encoder's attention.
     """
-    for ending in ("lora_down.weight", "hada_w1_b", "diff", "a1.weight", "q_layer.weight"):
+    mixed = [tensors[end].shape[1] for end in ("a1.weight", "a2.weight") if end in tensors and tensors[end].ndim > 1]
+    if mixed:  # GLoRA's, in either order; the other side is the rank
+        return max(mixed)
+    for ending in ("lora_down.weight", "hada_w1_b", "diff", "q_layer.weight"):
         if ending in tensors and tensors[ending].ndim > 1:
             return tensors[ending].shape[1]
     right = [next((tensors[end].shape[1] for end in (f"lokr_w{number}", f"lokr_w{number}_b")
@@ -177,3 +180,66 @@ def is_sound(tensors: Tensors) -> bool:
     except ValueError:
         return False
     return True
+
+
+# --- what needs the weight that it is added to -----------------------------------------------------
+
+
+def update_on(tensors: Tensors, base: Tensor, *, native: bool = False) -> Tensor:
+    """What a layer adds to this weight [out, in, …], in its shape.
+
+    native: of sd-scripts' own OFT. Raises ValueError where the tensors are for none of this size, or make no layer.
+    """
+    method = method_of(tensors)
+    if method is None or not can_be_placed(tensors):
+        raise ValueError("a layer whose update nobody knows")
+    try:
+        if method.update is None:
+            return _ON_BASE[method.name](_floats(tensors), base, native).reshape(base.shape)
+        update = method.update(tensors).reshape(base.shape)
+        return _lengthened(tensors["dora_scale"].float(), base, update) if "dora_scale" in tensors else update
+    except (RuntimeError, IndexError) as error:
+        raise ValueError("a layer of another size") from error
+
+
+def can_be_placed(tensors: Tensors) -> bool:
+    """Whether `update_on` knows the layer's kind."""
+    method = method_of(tensors)
+    if method is None or "oft_diag" in tensors:
+        return False
+    return method.update is not None or method.name in _ON_BASE
+
+
+def is_sum(tensors: Tensors) -> bool:
+    """Whether the update can be told without the weight: not DoRA's, whose size depends on it, nor OFT's or iA3's."""
+    method = method_of(tensors)
+    return method is not None and method.update is not None and "dora_scale" not in tensors
+
+
+def _lengthened(lengths: Tensor, base: Tensor, update: Tensor) -> Tensor:
+    """DoRA: [out, 1, …], or [1, in, …], or a vector of the outputs."""
+    on_output = lengths.ndim < 2 or lengths.shape[0] > 1
+    side = [1] * (base.ndim - 2)
+    lengths = lengths.reshape(-1, 1, *side) if on_output else lengths.reshape(1, -1, *side)
+    return dora.update(base, update, lengths, 1.0, on_output=on_output)
+
+
+def _oft(tensors: Tensors, base: Tensor, native: bool) -> Tensor:
+    blocks = tensors["oft_blocks"]
+    found = oft.rotation(blocks, float(tensors.get("alpha", 0.0)) * len(base), native=native)
+    change = boft.turned(base, found) if blocks.ndim == 4 else oft.turned(base, found)
+    if "rescale" not in tensors:
+        return change
+    return tensors["rescale"].reshape(-1, *[1] * (base.ndim - 1)) * (base + change) - base
+
+
+def _glora(tensors: Tensors, base: Tensor, native: bool) -> Tensor:
+    return glora.matrix(tensors, base) * scale_of(tensors, len(tensors["a2.weight"]))
+
+
+def _ia3(tensors: Tensors, base: Tensor, native: bool) -> Tensor:
+    axis = 1 if bool(tensors["on_input"]) else 0
+    return base * tensors["weight"].reshape([-1 if place == axis else 1 for place in range(base.ndim)])
+
+
+_ON_BASE: Mapping[str, Callable[[Tensors, Tensor, bool], Tensor]] = {"oft": _oft, "glora": _glora, "ia3": _ia3}

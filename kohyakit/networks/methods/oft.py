@@ -37,30 +37,12 @@ class OftLayer(Beside):
 
     def rotation(self) -> Tensor:
         """[…, size, size]: one for each block."""
-        blocks = self.oft_blocks.float()
-        turn = blocks - blocks.transpose(-1, -2)
-        turn = turn * self._kept(turn)
-        one = torch.eye(turn.shape[-1], device=turn.device)
-        return (one + turn) @ torch.linalg.inv(one - turn)
-
-    def _kept(self, turn: Tensor) -> Tensor | float:
-        """What brings all blocks together within the limit, of which 0 is none in LyCORIS and all in sd-scripts."""
-        if self.settings.native:
-            norm = turn.norm()
-            return (norm.clamp(max=self.limit) + 1e-8) / (norm + 1e-8)
-        if not self.limit:
-            return 1.0
-        norm = turn.norm() + 1e-8
-        return torch.where(norm > self.limit, self.limit / norm, 1.0)
+        return rotation(self.oft_blocks.float(), self.limit, native=self.settings.native)
 
     def turned(self, weight: Tensor, multiplier: float) -> Tensor:
         """How a weight [out, …] is changed by the rotation alone."""
-        rotation = self.rotation()
-        one = torch.eye(rotation.shape[-1], device=rotation.device)
         drop = self.settings.rank_dropout if self.training else 0.0
-        change = F.dropout(rotation * multiplier, drop) - multiplier * one
-        blocks = weight.reshape(*change.shape[:2], -1)
-        return torch.einsum("knm,knp->kmp", change, blocks).reshape(weight.shape)
+        return turned(weight, self.rotation(), multiplier, drop)
 
     def update(self, multiplier: float) -> Tensor:
         """What the weight changes by; in single precision, as a small turn is lost in half of it."""
@@ -83,3 +65,26 @@ class OftLayer(Beside):
         ratio = shrinking(norm, largest)
         self.oft_blocks.mul_(ratio)
         return bool(ratio != 1), norm * ratio
+
+
+def rotation(blocks: Tensor, limit: float, *, native: bool = False) -> Tensor:
+    """A rotation for each block of numbers [count, size, size], or for each of every round.
+
+    limit: how far all blocks together may turn. A limit of 0 is none in LyCORIS; in sd-scripts (native) nothing turns.
+    """
+    turn = blocks - blocks.transpose(-1, -2)
+    norm = turn.norm()
+    if native:
+        turn = turn * ((norm.clamp(max=limit) + 1e-8) / (norm + 1e-8))
+    elif limit:
+        turn = turn * torch.where(norm + 1e-8 > limit, limit / (norm + 1e-8), 1.0)
+    one = torch.eye(turn.shape[-1], device=turn.device)
+    return (one + turn) @ torch.linalg.inv(one - turn)
+
+
+def turned(weight: Tensor, found: Tensor, multiplier: float = 1.0, drop: float = 0.0) -> Tensor:
+    """How rotations [count, size, size] change a weight [out, …]. drop: share of their numbers that are left out."""
+    one = torch.eye(found.shape[-1], device=found.device)
+    change = F.dropout(found * multiplier, drop) - multiplier * one
+    blocks = weight.reshape(*change.shape[:2], -1)
+    return torch.einsum("knm,knp->kmp", change, blocks).reshape(weight.shape)
