@@ -11,6 +11,7 @@ from kohyakit.config.arguments.adapters import AdapterSettings
 from kohyakit.planning.size.layers import Layer, Target
 
 Tensors = dict[str, tuple[int, ...]]
+CUTTING = frozenset(("boft", "diag-oft", "dylora"))  # algorithms that cut a layer's outputs, or its rank, into blocks
 
 
 def _kernel(layer: Layer) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from kohyakit.planning.size import layers
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.layers import NORM, Target, by_name, named
 from kohyakit.planning.size.lora import LoraSize, size_of
-from kohyakit.planning.size.shapes import Tensors, fits
+from kohyakit.planning.size.shapes import CUTTING, Tensors, fits
 from kohyakit.registry.networks import ALGORITHMS
 
 Shapes = Callable[[Target, int, AdapterSettings], Tensors]
@@ -93,7 +93,10 @@ def tensors_of(target: Target, settings: AdapterSettings) -> Tensors:
 
 def misfits(found: Iterable[Target], settings: AdapterSettings) -> Iterator[Problem]:
     """At most one finding: layers whose outputs, or ranks, cannot be cut into the blocks that are asked for."""
-    kept = [one for one in wanted(found, settings) if one.layer.kernel != NORM] if settings.held is None else []
+    asked = {one.algo for one in (settings, *settings.by_class.values(), *settings.by_name.values())}
+    if settings.held is not None or not asked & CUTTING:
+        return
+    kept = [one for one in wanted(found, settings) if one.layer.kernel != NORM]
     wrong = [(one, own) for one in kept if not fits(one, *_asked(one, own := settings_for(one, settings)))]
     if not wrong:
         return
