@@ -103,8 +103,9 @@ def _strip(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     np.subtract(sharp, smooth, out=sharp)
     square = np.ones((3, 3), np.uint8)
     varies = cv2.subtract(cv2.dilate(own, square), cv2.erode(own, square))
-    tiles = varies.reshape(_TILE, -1, _TILE)
-    even = (tiles <= _EVEN).mean(axis=(0, 2)) * (tiles.max(axis=(0, 2)) >= _HARD)
+    even = cv2.reduce(cv2.inRange(varies, np.array(0), np.array(_EVEN)), 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    even = even.reshape(-1, _TILE).sum(axis=1) / (255 * _TILE**2)
+    even[cv2.reduce(varies, 0, cv2.REDUCE_MAX).reshape(-1, _TILE).max(axis=1) < _HARD] = 0
     return _tile_means(sharp, _TILE), _tile_means(coarse, _TILE // 2), even
 
 

@@ -193,8 +193,12 @@ def _units(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
     rows, columns = rgb.shape[0] // height, rgb.shape[1] // width
     parts = rgb[: rows * height, : columns * width].reshape(rows, height, columns * width * 3)
-    tall = parts.sum(axis=1, dtype=np.uint16).reshape(rows, columns, width, 3)  # of 32 rows at the most
-    return tall.sum(axis=2, dtype=np.uint32) / np.float32(height * width)
+    tall = parts[:, 0].astype(np.uint16)
+    for row in range(1, height):  # of 32 at the most
+        tall += parts[:, row]
+    each = np.kron(np.ones((width, 1)), np.eye(3)).astype(np.float32)
+    whole = tall.astype(np.float32).reshape(rows * columns, width * 3) @ each  # whole numbers that floats hold
+    return whole.reshape(rows, columns, 3).astype(float) / (height * width)
 
 
 def _convinces(

@@ -25,6 +25,7 @@ _OWN, _GROUND = 3, 12  # levels beside the commonest that are the same, and that
 _CLIPPED = (1, 253)  # levels up to and from which light has no shade left in a photo either
 _REACH = 8  # levels on each side that a level is compared with
 _SPIKE = 3.0  # times as common as these
+_FIRST_SPIKE, _FIRST_SHARE = 1.5, 0.2  # at a first look; of 1,260 drawings none told by colours alone has under 0.36
 _LEAST = 0.04  # share of the picture that must be even and of another level than the ground
 _EVEN = 3  # levels that an even place varies by
 _TONE = 6  # levels on each side that belong to paper, or to ink
@@ -39,7 +40,7 @@ def is_drawn(rgb: np.ndarray) -> bool:
     if min(rgb.shape[:2]) < _SMALLEST:
         return False
     green = _pieces(rgb)
-    return colours(green) >= DRAWN or _inked(green)
+    return _inked(green) or (_may_have_colours(green) and colours(green) >= DRAWN)
 
 
 def _pieces(rgb: np.ndarray) -> np.ndarray:
@@ -47,6 +48,7 @@ def _pieces(rgb: np.ndarray) -> np.ndarray:
 
     Pieces of bands of rows all over it, each from other columns, so that a sky's levels still run into each other.
     """
+    import cv2
     import numpy as np
 
     height, width = rgb.shape[:2]
@@ -55,8 +57,21 @@ def _pieces(rgb: np.ndarray) -> np.ndarray:
     every = -(-len(bands) * _BAND * wide // _MOST)
     bands = bands[every // 2 :: every]
     lefts = [round((number * _GOLDEN) % 1 * (width - wide)) for number in range(len(bands))]
-    pieces = [rgb[top : top + _BAND, left : left + wide, 1] for top, left in zip(bands, lefts, strict=True)]
-    return np.concatenate(pieces)
+    pieces = [rgb[top : top + _BAND, left : left + wide] for top, left in zip(bands, lefts, strict=True)]
+    return np.asarray(cv2.extractChannel(np.concatenate(pieces), 1))
+
+
+def _may_have_colours(green: np.ndarray) -> bool:
+    """A first look, at a tenth of the cost, at every second row as it is: it passes nine in ten photos over."""
+    import cv2
+    import numpy as np
+
+    rows = np.ascontiguousarray(green[::2])
+    across = cv2.absdiff(rows[:, 1:], rows[:, :-1])
+    counts = _levels(rows[:, 1:], cv2.inRange(across, np.array(0), np.array(_EVEN)))
+    common, counts = _off_the_ground(counts, _FIRST_SPIKE)
+    left = counts.sum()
+    return bool(left < _LEAST * rows.size or counts[common].sum() >= _FIRST_SHARE * left)
 
 
 def colours(green: np.ndarray) -> float:
@@ -71,18 +86,25 @@ def colours(green: np.ndarray) -> float:
     darkest, brightest = counts.cumsum().searchsorted([0.01 * counts.sum(), 0.99 * counts.sum()])
     if brightest - darkest < _CONTRAST:
         return 0.0
-    ground = int(np.convolve(counts, np.ones(3), "same").argmax())
-    away = np.abs(np.arange(256) - ground)
-    counts[away <= _OWN] = 0
-    around = np.convolve(counts, np.ones(2 * _REACH + 1), "same") / (2 * _REACH + 1)
-    common = np.convolve(counts, np.ones(3), "same") / 3 > _SPIKE * around
-    counts[away <= _GROUND] = 0
+    common, counts = _off_the_ground(counts, _SPIKE)
     shaded = counts.copy()
     shaded[: _CLIPPED[0] + 1] = shaded[_CLIPPED[1] :] = 0
     if shaded.sum() >= _LEAST * green.size / 4:  # else there is nothing but black and white
         counts = shaded
     left = counts.sum()
     return float(counts[common].sum() / left) if left >= _LEAST * green.size else 0.0
+
+
+def _off_the_ground(counts: np.ndarray, spike: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which levels are `spike` times as common as those around them, bool [256], and the counts off the ground."""
+    import numpy as np
+
+    ground = int(np.convolve(counts, np.ones(3), "same").argmax())
+    away = np.abs(np.arange(256) - ground)
+    others = np.where(away <= _OWN, 0, counts)
+    around = np.convolve(others, np.ones(2 * _REACH + 1), "same") / (2 * _REACH + 1)
+    common = np.convolve(others, np.ones(3), "same") / 3 > spike * around
+    return common, np.where(away <= _GROUND, 0, counts)
 
 
 def _inked(green: np.ndarray) -> bool:
@@ -108,4 +130,8 @@ def _levels(green: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
     """How many pixels have each level: float [256]. where: uint8, which of them count."""
     import cv2
 
-    return cv2.calcHist([green], [0], where, [256], [0, 256]).ravel().astype(float)
+    seen = green if where is None else cv2.bitwise_and(green, where)  # OpenCV's own mask takes eight times as long
+    counts = cv2.calcHist([seen], [0], None, [256], [0, 256]).ravel().astype(float)
+    if where is not None:
+        counts[0] -= where.size - cv2.countNonZero(where)
+    return counts
