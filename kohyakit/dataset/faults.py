@@ -39,7 +39,7 @@ def of_folder(folder: Folder, *, odd_case: bool = True) -> Iterator[Problem]:
     """What is wrong with a folder that a training is given, by its role. odd_case: see images.takes."""
     if folder.fault:
         what = f"the folder cannot be read ({folder.fault})"
-        yield Problem(folder.path, what, "allow reading it", "unreadable_folder")
+        yield Problem(folder.path, what, "allow reading it, or take it away", "unreadable_folder")
         return
     count = len(folder.taken(odd_case=odd_case))
     if not folder.trained:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from kohyakit.dataset.images import EXTENSIONS, PLUGIN_EXTENSIONS, UNREAD_EXTENSIONS, takes
@@ -132,9 +133,9 @@ def _of_kind(kind: str, top: Folder, seen: set[Identity]) -> Iterator[Folder]:
 
 def _with_subsets(parent: Folder, seen: set[Identity]) -> Iterator[Folder]:
     """A folder of subset folders with all that lies in it."""
-    if _identity(parent.path) in seen:
+    if identity(parent.path) in seen:
         return
-    seen.add(_identity(parent.path))
+    seen.add(identity(parent.path))
     yield replace(parent, role="parent")
     for name in parent.folders:
         path, relative = os.path.join(parent.path, name), os.path.join(parent.relative, name)
@@ -174,11 +175,14 @@ def walk(
     stack = [(start, relative, depth)]
     while stack:
         path, below, left = stack.pop()
-        identity = _identity(path)
-        if identity in seen:
+        here = identity(path)
+        if here in seen:
             continue
-        seen.add(identity)
-        folder = _list(path, below)
+        seen.add(here)
+        system = system_folder(here)
+        folder = (
+            Folder(path, below, fault=f"it leads to {system}, where no photos are") if system else _list(path, below)
+        )
         yield folder
         if left != 0:
             further = None if left is None else left - 1
@@ -197,7 +201,7 @@ def list_folder(path: Path | str, relative: str = "") -> Folder:
                 continue
             extension = os.path.splitext(name)[1].lower()
             names.append(name)
-            if _is_folder(entry):
+            if is_folder(entry):
                 # a folder called photo.jpg is walked, and named as no image too
                 folders.append(name)
                 if extension in EXTENSIONS:
@@ -236,7 +240,8 @@ def _list(path: str, relative: str) -> Folder:
         return Folder(path, relative, fault=getattr(error, "strerror", None) or str(error))
 
 
-def _identity(path: str) -> Identity:
+def identity(path: str) -> Identity:
+    """What a folder is, by whichever links and names one came to it; in one look, however deep it lies."""
     try:
         about = os.stat(path)
     except (OSError, ValueError):
@@ -244,7 +249,28 @@ def _identity(path: str) -> Identity:
     return (about.st_dev, about.st_ino) if about.st_ino else os.path.realpath(path)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def system_folder(here: Identity) -> str:
+    """`/`, `/proc` or `/sys` where a folder is that one or lies in one of the latter; "" for all others.
+
+    A link to there leads into endless folders that hold nobody's photos.
+    """
+    top, mounted = _system_folders()
+    if here == top or isinstance(here, str):
+        return "/" if here == top else ""
+    return mounted.get(here[0], "")
+
+
+@lru_cache(maxsize=1)
+def _system_folders() -> tuple[Identity | None, dict[int, str]]:
+    """(`/`, the devices of what the kernel mounts there); nothing on Windows."""
+    if os.name == "nt":
+        return None, {}
+    top = os.stat("/")
+    mounted = {os.stat(name).st_dev: name for name in ("/proc", "/sys") if os.path.ismount(name)}
+    return (top.st_dev, top.st_ino), mounted
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:

@@ -11,12 +11,16 @@ import pytest
 
 from kohyakit import files
 from kohyakit.config.train import TrainConfig
+from kohyakit.dashboard.pages.data_set import folder_stamp
 from kohyakit.dashboard.read.project import Project
 from kohyakit.dashboard.serve.start import CAPTIONS_DIR, starts
 from kohyakit.dataset.editing import captions
+from kohyakit.dataset.faults import of_folder
+from kohyakit.dataset.walk import find_tree
 from kohyakit.doctor import report
 from kohyakit.errors import ConfigError, RunError
 from kohyakit.planning.make import make_plan
+from kohyakit.runs.logs.log_files import walk
 from kohyakit.runs.run import Record, Run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -150,6 +154,21 @@ def deep(tmp_path: Path) -> Iterator[Path]:
 
 def test_twelve_hundred_folders_in_each_other_are_listed(deep: Path) -> None:
     assert len(captions.caption_files(deep)) == 1
+    assert len(find_tree(deep).folders) == len(list(walk(deep))) == folder_stamp(deep)[1] + 1200 == 1201
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="there is no /proc here")
+def test_a_link_into_the_system_is_named_and_not_walked(tmp_path: Path) -> None:
+    (tmp_path / "10_dog").mkdir()
+    (tmp_path / "10_dog" / "a.png").touch()
+    for number, place in enumerate(("/", "/proc", "/proc/self")):
+        (tmp_path / f"{number + 1}_x").symlink_to(place)
+    tree = find_tree(tmp_path)
+    told = [problem.what for folder in tree.folders for problem in of_folder(folder)]
+    assert len(tree.folders) == 5
+    assert [what.partition(" leads to ")[2].partition(",")[0] for what in told] == ["/", "/proc", "/proc"]
+    assert [file.image.name for file in captions.caption_files(tmp_path)] == ["a.png"]
+    assert len(list(walk(tmp_path))) == 2
 
 
 def test_a_model_of_ours_is_not_taken_from_the_folder_one_stands_in(

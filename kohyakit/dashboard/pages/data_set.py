@@ -17,6 +17,7 @@ from kohyakit.dashboard.read.project import Project
 from kohyakit.errors import KohyakitError, rank_of
 from kohyakit.formats import read as read_preset
 from kohyakit.formats.text import read_text
+from kohyakit.runs.logs.log_files import walk
 from kohyakit.words import count, number
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _reports = Memo(6)
 def folder_stamp(folder: Path) -> tuple[Stamp, int]:
     """Name, size and time of every file below a folder, and how many there are; changes when anything in it does."""
     seen = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             try:

@@ -25,7 +25,7 @@ from kohyakit.dataset.editing import journal
 from kohyakit.dataset.editing.encoding import fault_of
 from kohyakit.dataset.editing.journal import JOURNAL, Change, Edit, history, standing, text_of, undoable
 from kohyakit.dataset.images import shown
-from kohyakit.dataset.walk import Folder, list_folder
+from kohyakit.dataset.walk import Folder, Identity, identity, list_folder, system_folder
 from kohyakit.errors import DatasetError, Problem
 from kohyakit.files import held, is_link, read_bytes, write_bytes
 
@@ -71,12 +71,10 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
     """The same one after the other, so that of a hundred thousand no more than one need be held."""
     if not folder.is_dir():
         raise DatasetError(Problem(str(folder), "is not a folder", "name the folder with the images"))
-    listings = dict(_listings(folder))
-    chosen = extension or commonest(listings.values(), EXTENSIONS)
-    inside = folder.resolve()
-    for place, listing in listings.items():
+    listings = list(_listings(folder))
+    chosen = extension or commonest((listing for listing, _ in listings), EXTENSIONS)
+    for listing, behind in listings:
         paired = pair_folder(listing, chosen)
-        behind = _behind_link(place, inside)
         for image in listing.at(listing.taken()):
             odd, reason = paired.misspelt.get(image.name, ("", ""))
             name = odd or paired.captions.get(image.name, "")
@@ -84,24 +82,32 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
             yield replace(file, problem=f"{reason}; kohyakit repair renames it") if odd else file
 
 
-def _listings(folder: Path) -> Iterator[tuple[Path, Folder]]:
-    """Each folder before those in it, however deep; one below that cannot be read is passed over, as by the walk."""
-    seen: set[str] = set()
-    waiting = [folder]
+def _listings(folder: Path) -> Iterator[tuple[Folder, str]]:
+    """Each folder before those in it, however deep, and why its captions cannot be edited from here, "" where they can.
+
+    One below that cannot be read is passed over, as by the walk.
+    """
+    seen: set[Identity] = set()
+    inside = folder.resolve()
+    waiting = [(os.fspath(folder), os.fspath(inside), False)]  # as named, as it is, whether that lies elsewhere
     while waiting:
-        place = waiting.pop()
-        real = os.path.realpath(place)
-        if real in seen:
+        place, real, elsewhere = waiting.pop()
+        here = identity(place)
+        if here in seen or (seen and system_folder(here)):
             continue
-        seen.add(real)
+        seen.add(here)
+        if is_link(Path(place)):
+            real = os.path.realpath(place)
+            elsewhere = not Path(real).is_relative_to(inside)
         try:
             listing = list_folder(place)
         except OSError:
-            if place == folder:
+            if place == os.fspath(folder):
                 raise
             continue
-        yield place, listing
-        waiting += reversed([below for below in listing.at(listing.folders) if not below.name.startswith((".", "_"))])
+        yield listing, f"lies behind a link; open {shown(Path(real))} itself to edit it" if elsewhere else ""
+        below = [name for name in listing.folders if not name.startswith((".", "_"))]
+        waiting += [(os.path.join(place, name), os.path.join(real, name), elsewhere) for name in reversed(below)]
 
 
 def _read(image: Path, path: Path, behind: str) -> CaptionFile:
@@ -118,12 +124,6 @@ def _read(image: Path, path: Path, behind: str) -> CaptionFile:
     except OSError as error:
         return CaptionFile(image, path, None, f"cannot be read ({error.strerror})")
     return CaptionFile(image, path, raw, fault_of(raw) or behind)
-
-
-def _behind_link(folder: Path, inside: Path) -> str:
-    """Why captions of a linked folder cannot be edited from here; "" for those that lie in the folder itself."""
-    place = folder.resolve()
-    return "" if place.is_relative_to(inside) else f"lies behind a link; open {shown(place)} itself to edit it"
 
 
 # What is done to a caption's text. Each takes the text and returns the new one; of several lines each is a caption.

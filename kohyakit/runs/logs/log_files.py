@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kohyakit.dataset.walk import Identity, identity, is_folder, system_folder
 from kohyakit.errors import Problem
 
 MARK = "tfevents"
@@ -15,15 +16,25 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\
 
 
 def walk(folder: Path | str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As os.walk from the top down, through linked folders, but no folder twice."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
+    """As os.walk from the top down, however deep, through linked folders, but no folder twice."""
+    seen: set[Identity] = set()
+    waiting = [os.fspath(folder)]
+    while waiting:
+        place = waiting.pop()
+        here = identity(place)
+        if here in seen or (seen and system_folder(here)):
             continue
-        seen.add(real)
+        seen.add(here)
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    (folders if is_folder(entry) else files).append(entry.name)
+        except OSError:
+            continue
         yield place, folders, files
+        waiting += [os.path.join(place, name) for name in reversed(folders)]
 
 
 def is_log(name: str) -> bool:
