@@ -13,7 +13,6 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -190,6 +189,8 @@ def mark_by_name(photos: Mapping[str, int], reg: Mapping[str, int]) -> str:
 
 def hash_files(paths: Iterable[Path], *, cache: Path | None = None, keep: bool = True) -> dict[Path, tuple[str, int]]:
     """SHA-256 and size in bytes of each file, read by several threads; ("", 0) for one that cannot be read."""
+    from concurrent.futures import ThreadPoolExecutor
+
     known = _read_cache(cache)
     paths = list(paths)
     names = {path: _absolute(path) for path in paths}

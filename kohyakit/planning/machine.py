@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,17 +50,25 @@ def _installed(package: str) -> bool:
 
 
 def gpu_seen() -> bool:
-    """Could torch use a GPU here? Judged by its build and by the drivers' own files."""
+    """Could torch use a GPU here? Judged by the drivers' own files and by its build."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and hidden.strip() in ("", "-1"):
         return False
-    try:
-        if version("torch").endswith("+cpu"):
-            return False
-    except PackageNotFoundError:
-        pass
+    return _driver_seen() and not _built_for_cpus()
+
+
+def _driver_seen() -> bool:
     if sys.platform == "darwin":
         return True
     if os.name == "nt":
         return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
     return any(Path(mark).exists() for mark in _GPU_MARKS)
+
+
+def _built_for_cpus() -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # loads what reads e-mails, so only where it decides
+
+    try:
+        return version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +65,8 @@ def _birth_proc(pid: int) -> str | None:
 
 def _birth_ps(pid: int) -> str | None:
     """macOS and other systems without /proc."""
+    import subprocess
+
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
     result = subprocess.run(
         ["ps", "-p", str(pid), "-o", "state=", "-o", "lstart="],

@@ -11,7 +11,6 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,6 +193,8 @@ def parent_of(run: Run, runs: Sequence[Run]) -> Run:
 
 def package_versions() -> dict[str, str]:
     """Versions of what decides a training's result, read without importing any of it."""
+    from importlib import metadata
+
     found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for package in _PACKAGES:
         try:

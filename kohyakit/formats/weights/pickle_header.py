@@ -7,9 +7,7 @@ Two layouts: a zip with data.pkl and one record a storage, and the older one, fo
 
 from __future__ import annotations
 
-import pickletools
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +113,8 @@ def _state(path: Path) -> Any:
 
 
 def _from_zip(file: IO[bytes]) -> Any:
+    import zipfile
+
     with zipfile.ZipFile(file) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
         name = next((name for name in sizes if name == "data.pkl" or name.endswith("/data.pkl")), None)
@@ -165,6 +165,8 @@ class _Machine:
     """The stack of one pickle. Every operation moves values about; none calls anything that the file names."""
 
     def __init__(self, file: IO[bytes], storage: Callable[[_Storage], None] | None = None) -> None:
+        import pickletools
+
         self._ops = pickletools.genops(cast("IO[bytes]", _Short(file)))
         self._seen = storage or (lambda storage: None)
         self._stack: list[Any] = []

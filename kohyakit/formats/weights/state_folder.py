@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickletools
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -153,6 +151,9 @@ def _check_hash(file: Path) -> None:
 
 def _look_through(file: Path) -> None:
     """Every byte against its checksum, and what the pickle in it would call. Raises ValueError and others."""
+    import pickletools
+    import zipfile
+
     with zipfile.ZipFile(file) as archive:
         if archive.testzip() is not None:
             raise ValueError("bytes in it have changed")

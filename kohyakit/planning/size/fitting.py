@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +47,8 @@ def card_memory() -> int | None:
     program = shutil.which("nvidia-smi") if gpu_seen() else None
     if program is None:
         return None
+    import subprocess
+
     asked = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id=0"]
     try:
         told = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
