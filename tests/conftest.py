@@ -22,6 +22,7 @@ MOST_WORKERS = 8  # each loads torch: about a gigabyte
 # Read by torch when it is loaded, here and in the processes that tests start: with a worker on each core, threads of
 # its own would only be in the others' way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the processes that tests start would compile us anew
 os.environ.pop("COLUMNS", None)  # a worker has 80, a shell may have anything: what is printed is printed as to a file
 
 if hypothesis:

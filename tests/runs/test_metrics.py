@@ -126,7 +126,7 @@ def test_large_records_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    image = Summary.Image(height=1, width=1, encoded_image_string=b"\x89PNG" + bytes(3_000_000))
+    image = Summary.Image(height=1, width=1, encoded_image_string=b"\x89PNG" + bytes(1_200_000))
     data = b""
     for step in range(6):
         data += b"".join(point("loss", 10 * step + i, 1.5) for i in range(10))
