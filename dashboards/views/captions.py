@@ -47,7 +47,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     parts = {
         "One by one": lambda: caption_desk.desk(opened, folder, found, files),
         "List": lambda: captioning.side_by_side(opened, folder, found),
-        "Many at once": lambda: captioning.many_at_once(opened, folder, found),
+        "Many at once": lambda: captioning.many_at_once(folder, found),
         "Ask a model": lambda: ask_a_model(opened, folder, files),
         "History": lambda: captioning.past(folder),
     }

@@ -16,7 +16,7 @@ def now() -> None:
     for run in running:
         watching.panel(fresh, run)
     if not running and not waiting:
-        watching.ended(fresh, watching.latest(fresh))
+        watching.ended(watching.latest(fresh))
 
 
 now()

@@ -55,7 +55,7 @@ def table(runs, summaries, text: str) -> tuple[list[str], int]:
     """Draw the runs that fit; returns which are picked, also of those that do not fit, and how many stand there."""
     known = {run.record.version for run in runs}
     picked = [name for name in st.session_state.get("picked", []) if name in known]
-    shown, problem = filtered(runs, summaries, text)
+    shown, problem = filtered(runs, text)
     if problem:
         st.warning(plain(problem))
     if not shown:

@@ -113,14 +113,14 @@ def test_rows_before_anything_is_read(project: Path) -> None:
     ],
 )
 def test_the_filter_field(project: Path, text: str, found: list[str]) -> None:
-    runs, problem = filtered(store.runs_of(project), {}, text)
+    runs, problem = filtered(store.runs_of(project), text)
     assert problem is None
     assert [run.record.version for run in runs] == found
 
 
 @pytest.mark.parametrize("text", ["network_dim >=", "__import__('os').system('x') == 1", "network_dimm > 3", "("])
 def test_a_filter_that_is_none_says_why_and_hides_nothing(project: Path, text: str) -> None:
-    runs, problem = filtered(store.runs_of(project), {}, text)
+    runs, problem = filtered(store.runs_of(project), text)
     assert len(runs) == 6
     assert problem is not None
 

@@ -193,7 +193,7 @@ def _save_one(folder: Path, file: CaptionFile, name: str, key: str) -> None:
     st.session_state["caption_problems"] = tuple(problems)
 
 
-def many_at_once(opened: Opened, folder: Path, files: Sequence[CaptionFile]) -> None:
+def many_at_once(folder: Path, files: Sequence[CaptionFile]) -> None:
     """One operation on all that the filter shows, seen before it is done."""
     kinds = ["Add a tag", "Remove a tag", "Replace a tag", "Find and replace", "Put before", "Put after"]
     kind = st.selectbox("What", kinds)

@@ -212,7 +212,7 @@ def _log(one: Start) -> None:
         st.code(text, language=None, wrap_lines=True)
 
 
-def ended(opened: Opened, run: Run | None) -> None:
+def ended(run: Run | None) -> None:
     """Nothing runs: the last one's end in a sentence, and where to go."""
     if run is None:
         nothing(

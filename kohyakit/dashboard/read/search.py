@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from kohyakit.dashboard.read.rows import status_note
-from kohyakit.dashboard.read.store import Summary
 from kohyakit.errors import KohyakitError, Problem
 from kohyakit.runs.run import Run
 
 
-def filtered(
-    runs: Sequence[Run], summaries: Mapping[str, Summary | None], text: str
-) -> tuple[list[Run], Problem | None]:
+def filtered(runs: Sequence[Run], text: str) -> tuple[list[Run], Problem | None]:
     """The runs that fit. Words without an operator are looked for in version, name, note, status, outcome and changes.
 
     A text that is no expression leaves all runs and comes with the Problem that says why.
