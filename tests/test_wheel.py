@@ -73,7 +73,7 @@ def test_a_wheel_built_from_the_sdist_is_the_same(sdist, wheel, tmp_path):
     (folder,) = tmp_path.iterdir()
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/conftest.py", "docs/training.md"):
         assert (folder / name).is_file(), f"{name} is missing in the sdist"
-    for name in (".git", ".ci", "benchmarks", "kohyakit-demo"):
+    for name in (".git", ".ci", "benchmarks", "kohyakit-demo", "tests/tools", "tools"):
         assert not (folder / name).exists(), f"{name} does not belong into the sdist"
     assert names(build(folder, "wheel", tmp_path / "again")) == names(wheel)
 
