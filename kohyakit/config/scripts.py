@@ -116,6 +116,14 @@ ONLY_IN: Mapping[str, frozenset[str]] = MappingProxyType(
     {name: frozenset(scripts) for scripts, names in _ONLY_IN for name in names.split()}
 )
 
+# What the built-in trainer reads of these for every family that it trains, whatever sd-scripts' program does.
+READ_HERE = frozenset(
+    (
+        "blocks_to_swap", "cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk",
+        "disable_mmap_load_safetensors", "text_encoder_batch_size",
+    )
+)  # fmt: skip
+
 _CHECKPOINTS = ("ckpt", "safetensors", "diffusers", "diffusers_safetensors")
 
 # Defaults that differ between scripts; TrainConfig holds None ("the script's own") for these.

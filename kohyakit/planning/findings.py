@@ -35,8 +35,9 @@ _SAID_ALREADY = {
 
 def config_findings(config: TrainConfig, backend: str = "") -> Iterator[Problem]:
     """What rules find in the settings alone, and what reading the file left as notes."""
-    for problem in check_rules(config):
-        own = backend == "kohyakit" and problem.name == "foreign_argument"
+    here = backend == "kohyakit"
+    for problem in check_rules(config, here=here):
+        own = here and problem.name == "foreign_argument"
         yield replace(problem, severity="error") if own else problem  # the trainer here refuses any of them
     notes, odd = (config.source.notes, config.source.problems) if config.source else ((), ())
     yield from odd

@@ -24,6 +24,7 @@ from kohyakit.planning.machine import machine_problems
 from kohyakit.planning.plan import Course, MemoryEstimate, Plan, Start
 from kohyakit.planning.size import architecture as arch
 from kohyakit.planning.size import fitting
+from kohyakit.planning.size.blocks import block_sizes
 from kohyakit.planning.size.lora import LoraSize, lora_size
 from kohyakit.planning.size.memory import estimate
 from kohyakit.planning.size.metadata import metadata_bytes
@@ -88,7 +89,8 @@ def make_plan(
     problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
     if vram and plan.memory and plan.trains:
-        problems += _beyond(vram, fitting.Asked(config, loads, samples), model, weights, backend)
+        blocks = len(block_sizes(model.unet)) if model and backend == "kohyakit" else 0
+        problems += _beyond(vram, fitting.Asked(config, loads, samples, blocks), model, weights, backend)
     return replace(plan, findings=in_order(config, problems))
 
 

@@ -170,7 +170,8 @@ class MemoryEstimate:
 
     weights: of the frozen models that stay there while training. activations: of the largest step. samples and
     caching: what the largest sample picture, and encoding pictures and captions ahead of the first step, take in
-    their turn. caches: what is kept of that in main memory, no part of the total.
+    their turn. caches: what is kept of that in main memory, and waiting: the transformer blocks that wait there, both
+    no part of the total.
     """
 
     weights: int
@@ -181,6 +182,7 @@ class MemoryEstimate:
     samples: int = 0
     caching: int = 0
     caches: int = 0
+    waiting: int = 0
     runtime: int = _RUNTIME
 
     @property

@@ -32,7 +32,7 @@ from kohyakit.train.optimizers.schedulers import build_scheduler
 from kohyakit.train.step.batches import TrainDataset, build_datasets
 from kohyakit.train.step.latents import LatentSource
 from kohyakit.train.step.npz_caches import SharedText
-from kohyakit.train.step.placing import brought
+from kohyakit.train.step.placing import Frozen, brought
 from kohyakit.train.step.precision import Precision, precision_of
 from kohyakit.train.step.rng import KohyakitOrder, Order
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
@@ -90,10 +90,13 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
         device=accelerator.device,
     )
     model = _model(config, order, echo)
+    frozen = Frozen(
+        config, precision, accelerator.device, as_sd_scripts=order.follows_sd_scripts,
+        train_text_encoder=not network_config.network_train_unet_only,
+    )  # fmt: skip
     if training.lowram:  # into the GPU's memory at once, so that main memory never holds what is read next beside it
-        _place(model.unet, precision.weights, accelerator.device, checkpoint=False)
-        for encoder in model.text_encoders:
-            _place(encoder, precision.text_encoder, accelerator.device, checkpoint=False)
+        frozen.place_unet(model, echo)
+        frozen.place_text_encoders(model)
     vae_weights = model.vae.state_dict()
     latents = _latents(config, model, order, precision, accelerator.device)
     latents.settle(datasets, vae_weights, echo)
@@ -104,11 +107,11 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     if not order.follows_sd_scripts:
         network.train_only(parameter for group in groups for parameter in group["params"])
     built, scheduler = make_optimizer(config, groups, plan.steps)
-    checkpoint = training.gradient_checkpointing
-    for encoder in model.text_encoders:
-        _place(encoder, precision.text_encoder, accelerator.device, checkpoint=checkpoint and train_text_encoder)
+    if not training.lowram:
+        frozen.place_text_encoders(model)
     text_outputs = _text_outputs(config, model, datasets, accelerator, echo, progress=progress)
-    _place(model.unet, precision.weights, accelerator.device, checkpoint=checkpoint)
+    if not training.lowram:
+        frozen.place_unet(model, echo)
     network.to(accelerator.device, precision.network)
     process = model.family.process(config.model, accelerator.device)
     return Parts(
@@ -278,11 +281,3 @@ def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]], steps: int
         built.optimizer, asked, steps, schedule_free=built.schedule_free, allow_code=config.allowed_code
     )
     return built, scheduler
-
-
-def _place(module: Any, dtype: torch.dtype, device: torch.device, *, checkpoint: bool) -> None:
-    """Frozen weights in their precision on the device; gradient checkpointing where something is trained."""
-    module.requires_grad_(False).to(device, dtype)
-    module.train(checkpoint)  # checkpointing works in training mode only; neither model has a dropout of its own
-    if checkpoint:
-        module.enable_gradient_checkpointing()

@@ -51,6 +51,8 @@ def _cures(config: TrainConfig) -> Iterator[str]:
         yield "set gradient_checkpointing = true"
     if training.mixed_precision == "no":
         yield "set mixed_precision to fp16 or bf16"
+    elif not (config.model.fp8_base or config.model.fp8_base_unet):
+        yield "set fp8_base = true"
     if dataset.train_batch_size > 1:
         yield "lower train_batch_size (gradient_accumulation_steps makes up for it)"
     yield "lower resolution"

@@ -25,10 +25,12 @@ GIB = 2**30
 SDXL_LORA = {"script": "sdxl_train_network.py", "mixed_precision": "bf16", "optimizer_type": "AdamW"}
 
 
-def asked(side: int = 1024, batch: int = 1, samples: tuple[SamplePrompt, ...] = (), **values: Any) -> Asked:
+def asked(
+    side: int = 1024, batch: int = 1, samples: tuple[SamplePrompt, ...] = (), blocks: int = 0, **values: Any
+) -> Asked:
     config = TrainConfig().with_values(**{**SDXL_LORA, **values})
     rows = (BucketCount(Bucket(side, side), 100, 100, 100),)
-    return Asked(config, [(Dataset((side, side), batch), rows)], samples)
+    return Asked(config, [(Dataset((side, side), batch), rows)], samples, blocks)
 
 
 def need(wanted: Asked) -> MemoryEstimate:
@@ -45,7 +47,11 @@ def cure(wanted: Asked, gib: float, refused: tuple[str, ...] = ()) -> str:
 def after(wanted: Asked, said: str) -> float:
     """GiB with the settings that a cure names, set here by hand."""
     found = dict(re.findall(r"(\w+) = (\w+)", said))
-    values = {name: True if value == "true" else value for name, value in found.items() if name != "resolution"}
+    values = {
+        name: True if value == "true" else int(value) if value.isdecimal() else value
+        for name, value in found.items()
+        if name != "resolution"
+    }
     return need(replace(wanted, config=wanted.config.with_values(**values))).total / GIB
 
 
@@ -80,6 +86,20 @@ def test_where_one_is_not_enough_the_fewest_are_named_in_their_order() -> None:
     assert after(wanted, said) <= 0.95 * 9.0
     for name in names:  # none of them is named for nothing
         assert after(wanted, said.replace(name, "bucket_no_upscale")) > 0.95 * 9.0
+
+
+def test_blocks_wait_where_all_else_is_not_enough_and_no_more_of_them_than_needed() -> None:
+    few = {"gradient_checkpointing": True, "cache_latents": True, "network_train_unet_only": True,
+           "cache_text_encoder_outputs": True, "optimizer_type": "AdamW8bit", "fp8_base": True}  # fmt: skip
+    wanted = asked(blocks=70, **few)
+    assert re.findall(r"\w+ = \w+", cure(wanted, 5.4)) == ["blocks_to_swap = 18"]
+    said = cure(wanted, 4.4)
+    (count,) = re.findall(r"blocks_to_swap = (\d+)", said)
+    assert count == "53"
+    with_them, with_fewer = (after(wanted, f"blocks_to_swap = {n}") for n in (count, "35"))
+    assert with_them <= 0.95 * 4.4 < with_fewer
+    assert "blocks_to_swap" not in cure(asked(**few), 4.4)  # another program trains it
+    assert cure(asked(blocks=70, **few | {"fp8_base": False}), 6.0).startswith("set fp8_base = true (")
 
 
 def test_what_a_training_refuses_is_not_proposed() -> None:

@@ -113,6 +113,29 @@ def test_what_caching_moves_out_of_the_card_and_what_highvram_keeps_there() -> N
     assert of(SDXL, side=1024, **cached).caches == 100 * 2 * (latents + states)
 
 
+def test_a_base_in_8_bits() -> None:
+    """The blocks' matrices are half as large; SDXL's embeddings (38,004,480 and 63,340,800) are not."""
+    packed, unet_only = (of(SDXL, **{name: True}).weights for name in ("fp8_base", "fp8_base_unet"))
+    vae, text, unet = (2 * number for number in (83_653_863, 817_720_320, 2_567_463_684))
+    assert unet_only == pytest.approx(vae + text + unet / 2, rel=0.01)
+    assert packed == pytest.approx(vae + (text + 2 * (38_004_480 + 63_340_800)) / 2 + unet / 2, rel=0.01)
+    assert of(SDXL, fp8_base=True, fp8_base_unet=True).weights == unet_only  # as sd-scripts takes the two
+
+
+def test_blocks_that_wait_in_main_memory() -> None:
+    """SDXL has 60 blocks of 34,755,840 numbers and 10 of 10,005,120; SD 1.5 16 of 242,408,640 together."""
+    plain = {"cache_latents": True, "gradient_checkpointing": True, "network_train_unet_only": True}
+    large, all_of_them = 34_755_840, 60 * 34_755_840 + 10 * 10_005_120
+    before, after = of(SDXL, **plain), of(SDXL, **plain, blocks_to_swap=70)
+    assert after.waiting == 2 * all_of_them
+    assert before.weights - after.weights == 2 * (all_of_them - 2 * large)
+    assert before.total - after.total == before.weights - after.weights
+    assert of(SDXL, **plain, fp8_base=True, blocks_to_swap=99).waiting == all_of_them
+    assert of(**plain, blocks_to_swap=16).waiting == 2 * 242_408_640
+    one = of(**plain, blocks_to_swap=1)
+    assert one.weights == of(**plain).weights  # it takes the room that it leaves
+
+
 @pytest.mark.parametrize(("at_once", "gib"), [(1, 1.5), (4, 3.1)])
 def test_encoding_ahead_against_what_was_measured(at_once: int, gib: float) -> None:
     """An H200, 512x512, fp16: what caching latents took in all, with what torch's allocator held on to."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from kohyakit.demo.tiny_model import TEXT, UNET, VAE
 from kohyakit.resources import clip_vocabulary
 
-_UNET = UNET | {
+TINY_UNET = UNET | {
     "block_out_channels": (16, 32, 64),
     "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
     "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
@@ -37,7 +37,7 @@ def write_tiny_sdxl(folder: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = {
-            "unet": UNet2DConditionModel(**_UNET),
+            "unet": UNet2DConditionModel(**TINY_UNET),
             "vae": AutoencoderKL(**VAE | {"scaling_factor": 0.13025}),
             "text_encoder": CLIPTextModel(CLIPTextConfig(**_TEXT_1)),
             "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**_TEXT_2)),

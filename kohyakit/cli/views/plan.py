@@ -236,7 +236,8 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield ", ".join(f"{name} {memory(size)}" for name, size in parts.items())
     phases = {"sample": "drawing a sample", "caching": "making caches"}
     others = [f"{said} {memory(needs.phases[name])}" for name, said in phases.items() if needs.phases[name]]
-    kept = [f"caches {memory(needs.caches)} of main memory"] if needs.caches else []
+    main = {"caches": needs.caches, "blocks that wait": needs.waiting}
+    kept = [f"{name} {memory(size)} of main memory" for name, size in main.items() if size]
     if others or kept:
         yield ", ".join((*others, *kept))
 

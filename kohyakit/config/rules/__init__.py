@@ -32,13 +32,16 @@ def _rules_of(*modules: ModuleType) -> dict[str, Rule]:
 RULES: dict[str, Rule] = _rules_of(inputs, learning, methods, traps, values)
 
 
-def check_rules(config: TrainConfig) -> tuple[Problem, ...]:
-    """Every rule's finding, errors first. `where` is the config's file name, or empty for values given in Python."""
+def check_rules(config: TrainConfig, *, here: bool = False) -> tuple[Problem, ...]:
+    """Every rule's finding, errors first. `where` is the config's file name, or empty for values given in Python.
+
+    here: the built-in trainer trains it, which reads more than sd-scripts' program of the family.
+    """
     found = [problem for rule in RULES.values() if (problem := rule(config)) is not None]
     found += named_code(config)
     found += names_not_paths(config)
     found += argument_problems(config)
-    found += keys_not_read(config)
+    found += keys_not_read(config, here=here)
     file = config.source.path.name if config.source is not None and config.source.path is not None else ""
     placed = [replace(p, where=": ".join(part for part in (file, p.where) if part)) for p in found]
     return tuple(sorted(placed, key=attrgetter("rank")))

@@ -15,7 +15,7 @@ from kohyakit.config.rules.reading import (
     scheduler_args,
     trains_lora,
 )
-from kohyakit.config.scripts import ONLY_IN, choices_in, default_in, reads
+from kohyakit.config.scripts import ONLY_IN, READ_HERE, choices_in, default_in, reads
 from kohyakit.config.sections.network import MODULE_ARGS, NETWORK_ARG_SPECS
 from kohyakit.config.train import SPECS, TrainConfig
 from kohyakit.errors import ConfigError, Problem
@@ -104,13 +104,16 @@ def _foreign(
         yield Problem(where, f"{shown} does not take {key}", cure, "foreign_argument", severity)
 
 
-def keys_not_read(config: TrainConfig) -> Iterator[Problem]:
-    """Parameters that are set and that the chosen script does not read, or whose value it does not take."""
+def keys_not_read(config: TrainConfig, *, here: bool = False) -> Iterator[Problem]:
+    """Parameters that are set and that the chosen script does not read, or whose value it does not take.
+
+    here: the built-in trainer is the one that reads them.
+    """
     script = config.launch.script
     for name, spec in SPECS().items():
         if spec.about.own or config[name] in (spec.default, None):
             continue
-        if not reads(script, name):
+        if not (reads(script, name) or (here and name in READ_HERE)):
             readers = sorted(ONLY_IN[name])
             listed = ", ".join(readers[:3]) + (" and others" if len(readers) > 3 else "")
             yield Problem(

@@ -18,8 +18,7 @@ _OTHER_BACKEND = "train with --backend sd-scripts"
 
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
-    "base_weights", "dataset_class",
-    "debug_dataset", "fp8_base", "fp8_base_unet",
+    "base_weights", "dataset_class", "debug_dataset",
     "resume_from_huggingface", "validation_split",
 )  # fmt: skip
 # What sd-scripts needs to find its place again after an interruption.
@@ -45,7 +44,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
         what = f"{module} is not trained in process; the built-in trainer does {', '.join(networks.trained_here())}"
         return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)
     found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].here)
-    return (*found, *_named(config), *_not_needed(config))
+    return (*found, *_named(config), *_not_needed(config), *_waiting_blocks(config))
 
 
 def _arguments(config: TrainConfig, taken: Collection[str]) -> Iterator[Problem]:
@@ -92,6 +91,12 @@ def _lycoris(config: TrainConfig) -> Iterator[Problem]:
         what = "dora_wd has no effect with bypass_mode, in LyCORIS too"
         yield Problem("network_args", what, "take one of the two out", "network_arg_ignored", "warning")
     yield from _settings(config)
+
+
+def _waiting_blocks(config: TrainConfig) -> Iterator[Problem]:
+    if config.training.blocks_to_swap and not config.training.gradient_checkpointing:
+        what = "without gradient_checkpointing every block's weights would have to stay for its backward pass"
+        yield Problem("blocks_to_swap", what, "set gradient_checkpointing = true", "not_built_in")
 
 
 def _named(config: TrainConfig) -> Iterator[Problem]:

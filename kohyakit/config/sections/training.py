@@ -211,9 +211,11 @@ class TrainingConfig:
         unset=0,
         ge=0,
         blank=(0, ""),
-        help="Transformer blocks that wait in main memory and are swapped in when needed (Flux, SD3, Lumina, "
-        "HunyuanImage, Anima): less graphics memory, slower.",
-        tip="Flux: 16 for 12 GB, 28 for 8 GB.",
+        help="Transformer blocks that wait in main memory and are swapped in when needed: less graphics memory, "
+        "slower. sd-scripts has it for Flux, SD3, Lumina, HunyuanImage and Anima; trained here, also for Stable "
+        "Diffusion, whose frozen blocks are only copied in, one ahead, with gradient_checkpointing.",
+        tip="Flux: 16 for 12 GB, 28 for 8 GB. Here as few as kohyakit check --vram names; SDXL has 70, SD 1.x and 2.x "
+        "16, and more than there are means all.",
     )
     epoch: int | None = param(
         None,

@@ -23,11 +23,15 @@ _UNITS = {"": 30, "g": 30, "gb": 30, "gib": 30, "m": 20, "mb": 20, "mib": 20}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What memory is estimated from: settings, batches and sample pictures."""
+    """What memory is estimated from: settings, batches and sample pictures.
+
+    blocks: transformer blocks that could wait in main memory, with what trains here.
+    """
 
     config: TrainConfig
     loads: Loads
     samples: tuple[SamplePrompt, ...] = ()
+    blocks: int = 0
 
 
 Change = tuple[str, Callable[[Asked], Asked]]
@@ -131,7 +135,9 @@ def _changes(asked: Asked) -> Iterator[Change]:
     eight = f"{OPTIMIZERS.canonical(optimizer(config))}8bit" if optimizer(config) in OPTIMIZERS else ""
     if eight in OPTIMIZERS:
         yield f"optimizer_type = {eight}", _set(optimizer_type=eight, use_8bit_adam=False)
-    yield "fp8_base = true", _set(fp8_base=True)
+    if not (config.model.fp8_base or config.model.fp8_base_unet):
+        yield "fp8_base = true", _set(fp8_base=True)
+    yield from _more_blocks(asked)
     if any(data.batch_size > 1 for data, _ in asked.loads):
         yield "train_batch_size = 1 (gradient_accumulation_steps makes up for it)", _one_at_a_time
     if not config.network.network_train_unet_only:
@@ -140,6 +146,14 @@ def _changes(asked: Asked) -> Iterator[Change]:
     for side in (768, 512):
         if any(max(data.resolution) > side for data, _ in asked.loads):
             yield f"resolution = {side}", _resolution(side)
+
+
+def _more_blocks(asked: Asked) -> Iterator[Change]:
+    """A quarter of the blocks after the other; each costs time, so no more of them than needed."""
+    for quarter in range(1, 5):
+        count = -(-asked.blocks * quarter // 4)
+        if count > (asked.config.training.blocks_to_swap or 0):
+            yield f"blocks_to_swap = {count}", _set(blocks_to_swap=count)
 
 
 def _set(**values: object) -> Callable[[Asked], Asked]:

@@ -18,6 +18,7 @@ from kohyakit.dataset.layout import Dataset
 from kohyakit.formats.prompt_lines import SamplePrompt
 from kohyakit.planning.plan import BucketCount, MemoryEstimate
 from kohyakit.planning.size.architecture import Architecture
+from kohyakit.planning.size.blocks import PLACES, block_sizes, waiting
 from kohyakit.planning.size.lora import LoraSize
 from kohyakit.registry.families import MODELS
 from kohyakit.registry.optimizers import optimizer_entry
@@ -33,11 +34,12 @@ _STATE = 8  # bytes of optimizer state a trained number, of a class that nobody 
 
 @dataclass(frozen=True, slots=True)
 class _Widths:
-    """Bytes a number: of the models in general, of the U-Net, of the VAE."""
+    """Bytes a number: of the models in general, of the U-Net's and the text encoders' blocks, of the VAE."""
 
     half: bool
     model: int
     unet: int
+    text: int
     vae: int
 
 
@@ -45,8 +47,28 @@ def _widths(config: TrainConfig) -> _Widths:
     training, model = config.training, config.model
     half = training.mixed_precision != "no" or training.full_fp16 or training.full_bf16
     width = 2 if half else 4
-    fp8 = model.fp8_base or model.fp8_base_unet
-    return _Widths(half, width, 1 if fp8 else width, 4 if model.no_half_vae else width)
+    packed = model.fp8_base or model.fp8_base_unet
+    text_packed = model.fp8_base and not model.fp8_base_unet
+    return _Widths(half, width, 1 if packed else width, 1 if text_packed else width, 4 if model.no_half_vae else width)
+
+
+def _weights(model: Architecture, widths: _Widths) -> tuple[int, int]:
+    """Bytes of U-Net and text encoders. In 8 bits are their blocks; what is before and after them stays as it was."""
+    unet, time = model.unet, 4 * model.unet.channels[0]
+    around = unet.channels[0] * time + time**2 + (unet.added * time + time**2 if unet.added else 0)
+    blocks = sum(text.layers * (4 * text.hidden**2 + 2 * text.hidden * text.inner) for text in model.text_encoders)
+    return (
+        (model.parameters.unet - around) * widths.unet + around * widths.model,
+        blocks * widths.text + (model.parameters.text - blocks) * widths.model,
+    )
+
+
+def _waiting(config: TrainConfig, model: Architecture, width: int) -> tuple[int, int]:
+    """Bytes of the transformer blocks that wait in main memory, and of the places on the GPU where they take turns."""
+    sizes = block_sizes(model.unet)
+    asked = config.training.blocks_to_swap or 0
+    away = [sizes[place] * width for place in waiting(asked, len(sizes))]
+    return sum(away), max(away, default=0) * min(PLACES, len(away))
 
 
 def _state_bytes(name: str) -> int:
@@ -61,7 +83,9 @@ def estimate(
     training, widths, dataset = config.training, _widths(config), config.dataset
     latents_cached = dataset.cache_latents or dataset.cache_latents_to_disk
     text_cached = dataset.cache_text_encoder_outputs or dataset.cache_text_encoder_outputs_to_disk
-    unet, text = model.parameters.unet * widths.unet, model.parameters.text * widths.model
+    unet, text = _weights(model, widths)
+    waits, places = _waiting(config, model, widths.unet)
+    unet += places - waits
     vae = model.parameters.vae * widths.vae
     leave = not training.highvram  # the models that caching has made idle
     vae_away, text_away = vae * (latents_cached and leave), text * (text_cached and leave)
@@ -80,6 +104,7 @@ def estimate(
         samples=vae_away + max(text_away, decoding) if pixels else 0,
         caching=max((before + vae + encoding) * latents_cached, max(before, text + vae - vae_away) * text_cached),
         caches=_caches(model, loads, widths.model, latents=latents_cached, text=text_cached),
+        waiting=waits,
     )
 
 
