@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -14,7 +15,8 @@ from kohyakit.errors import MissingExtra, Problem
 from kohyakit.registry import OPTIMIZERS
 
 # Findings about this machine and not the config: they stop a training here, and none elsewhere.
-LACKING = ("train_not_installed", "package_missing", "gpu_missing")
+LACKING = ("train_not_installed", "package_missing", "gpu_missing", "compiler_missing")
+_SPLITTING = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
 _GPU_MARKS = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri/renderD128")
 
 
@@ -24,6 +26,7 @@ def machine_problems(config: TrainConfig) -> Iterator[Problem]:
         what = "nothing is trained on this machine as it is: the packages for that are not installed"
         yield Problem("", what, 'pip install "kohyakit[train]"', "train_not_installed", "hint")
         return
+    yield from _split()
     name = optimizer(config)
     if name in OPTIMIZERS:
         entry = OPTIMIZERS[name]
@@ -39,6 +42,32 @@ def machine_problems(config: TrainConfig) -> Iterator[Problem]:
     if config.training.mixed_precision == "fp16" and not gpu_seen():
         cure = "set mixed_precision to bf16 or no, or train on a machine with a GPU"
         yield Problem("mixed_precision", "fp16 needs a GPU and none was found", cure, "gpu_missing", "warning")
+
+    if config.training.torch_compile and config.training.dynamo_backend == "inductor":
+        yield from _compiler_missing()
+
+
+def _split() -> Iterator[Problem]:
+    """accelerate was started with what splits a model between GPUs."""
+    for name, title in _SPLITTING.items():
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes"):
+            what = f"it is set up for {title}, which splits a frozen model that each GPU has room for"
+            cure = "run `accelerate config` anew without it; where memory is short, set fp8_base or blocks_to_swap"
+            yield Problem("accelerate", what, cure, "not_built_in")
+
+
+def _compiler_missing() -> Iterator[Problem]:
+    """What inductor, torch's compiler, has to have: Triton beside a GPU, a compiler of C++ elsewhere."""
+    cure = "set torch_compile = false, which gives the same LoRA"
+    if gpu_seen():
+        if not _installed("triton"):
+            what = "torch's compiler needs the package triton beside a GPU, which is not installed here"
+            yield Problem("torch_compile", what, f"{cure}, or install triton", "compiler_missing", "warning")
+        return
+    own = os.environ.get("CXX", "")
+    if not any(shutil.which(name) for name in (own, "g++", "clang++", "cl") if name):
+        what = "torch's compiler needs a compiler of C++ on a CPU, and none was found"
+        yield Problem("torch_compile", what, f"{cure}, or install g++", "compiler_missing", "warning")
 
 
 def _installed(package: str) -> bool:

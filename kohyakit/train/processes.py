@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -14,15 +15,19 @@ T = TypeVar("T")
 
 
 class Processes:
-    """A thin face of accelerate's Accelerator. With one process nothing is sent anywhere."""
+    """A thin face of accelerate's Accelerator. With one process nothing is sent anywhere.
 
-    def __init__(self, mixed_precision: str, *, full_fp16: bool = False) -> None:
-        from accelerate import Accelerator
+    patience: minutes that processes wait for each other (ddp_timeout); None for accelerate's own.
+    """
+
+    def __init__(self, mixed_precision: str, *, full_fp16: bool = False, patience: int | None = None) -> None:
+        from accelerate import Accelerator, InitProcessGroupKwargs
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=False)  # trainings in one process may differ in precision
+        waits = [InitProcessGroupKwargs(timeout=timedelta(minutes=patience))] if patience else []
         try:
-            self.accelerator = Accelerator(mixed_precision=mixed_precision)
+            self.accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=list(waits))
         except ValueError as error:
             what = f"{mixed_precision} does not work here ({error})"
             raise ConfigError(Problem("mixed_precision", what, "set mixed_precision to bf16 or no")) from error

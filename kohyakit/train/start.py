@@ -58,7 +58,9 @@ def train_network(
     from kohyakit.train.trainer import Trainer
 
     _quiet_libraries()
-    processes = Processes(config.training.mixed_precision, full_fp16=config.training.full_fp16)
+    processes = Processes(
+        config.training.mixed_precision, full_fp16=config.training.full_fp16, patience=config.launch.ddp_timeout
+    )
     if processes.count != plan.length.processes:
         plan = make_plan(config, scan, backend="kohyakit", processes=processes.count)
     _tell(config, plan, said.append)

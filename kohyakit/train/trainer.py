@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -29,6 +30,7 @@ from kohyakit.train.processes import Processes
 from kohyakit.train.step.batches import Batch, Example, Picture, draw_batch, load_picture, prefetch
 from kohyakit.train.step.losses import batch_loss
 from kohyakit.train.step.noise import perturbed, sample_noise
+from kohyakit.train.step.placing import checkpoints_in_main_memory
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
 
@@ -249,7 +251,7 @@ class Trainer:
         noise = sample_noise(latents, noise_loss, stream)
         timesteps = process.timesteps(len(batch.examples), noise_loss, stream).to(self.device)
         noisy = process.add_noise(latents, perturbed(noise, noise_loss, stream), timesteps)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self._kept_for_backward():
             prediction = parts.model.family.predict(parts.model, noisy, timesteps, told)
         target = self._preserved(process.target(latents, noise, timesteps), batch, told, noisy, timesteps)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
@@ -271,6 +273,10 @@ class Trainer:
         target = target.clone()  # of a noise prediction it is the noise itself
         target[places] = answers.to(target.dtype)
         return target
+
+    def _kept_for_backward(self) -> AbstractContextManager[None]:
+        offload = self.config.training.cpu_offload_checkpointing and self.config.training.gradient_checkpointing
+        return checkpoints_in_main_memory(self.device) if offload else nullcontext()
 
     def _tell(self, batch: Batch, tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> None:
         """tensors: as `Seen` has them."""

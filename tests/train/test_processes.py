@@ -18,6 +18,7 @@ from kohyakit.formats import train_toml
 from kohyakit.runs.registry import list_runs
 from kohyakit.train.processes import allow_half_gradients, average_in_one, share_of
 from kohyakit.train.start import train_network
+from tests.train.tiny_sdxl import write_tiny_sdxl
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,19 @@ def _launched(config, folder, processes: int) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.fixture(scope="module")
+def families(tiny_model, tmp_path_factory):
+    """What each family is trained with; SDXL's captions are encoded ahead."""
+    folder = write_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "model")
+    cached = {"network_train_unet_only": True, "cache_text_encoder_outputs": True, "script": "sdxl_train_network.py"}
+    return {"sd1": {}, "sdxl": {**cached, "pretrained_model_name_or_path": str(folder)}}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-def test_several_processes_learn_what_one_learns_from_all_their_batches(make_config, tmp_path, processes):
+@pytest.mark.parametrize(("family", "processes"), [("sd1", 2), ("sdxl", 2), ("sdxl", 3)])
+def test_several_processes_learn_what_one_learns_from_all_their_batches(
+    make_config, tmp_path, families, family, processes
+):
     """Six batches: three steps of two or two of three, beside one process that adds up as many before a step.
 
     Half of the layers are left out of each batch at random, so the processes have gradients for other layers; one
@@ -97,16 +108,33 @@ def test_several_processes_learn_what_one_learns_from_all_their_batches(make_con
     """
     common = {"max_train_epochs": None, "max_train_steps": 6 // processes, "mixed_precision": "no",
               "learning_rate": 1.0, "optimizer_type": "SGD", "max_grad_norm": 0.0, "network_dropout": 0.2,
-              "network_args": ["module_dropout=0.5", "rank_dropout=0.2"]}  # fmt: skip
+              "network_args": ["module_dropout=0.5", "rank_dropout=0.2"], **families[family]}  # fmt: skip
     alone = make_config(**common, gradient_accumulation_steps=processes, output_dir=str(tmp_path / "alone"))
     train_network(alone, progress=False, echo=lambda text: None)
-    _launched(make_config(**common, output_dir=str(tmp_path / "together")), tmp_path, processes)
+    _launched(make_config(**common, ddp_timeout=9, output_dir=str(tmp_path / "together")), tmp_path, processes)
     ours = load_file(tmp_path / "together" / "tiny.safetensors")
     theirs = load_file(tmp_path / "alone" / "tiny.safetensors")
     assert set(ours) == set(theirs)
     assert sum(float(theirs[key].abs().sum()) for key in theirs if "lora_up" in key) > 0
     for key in theirs:
         assert torch.allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-7), key
+
+
+_ASKED = """
+import torch
+from kohyakit.train.processes import Processes
+Processes("no", patience=7)
+world = torch.distributed.group.WORLD
+print(torch.distributed.get_backend(), world._get_backend(torch.device("cpu")).options._timeout)
+"""
+
+
+@pytest.mark.slow
+def test_processes_wait_as_long_as_asked():
+    one = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    there = {**os.environ, **one, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", _ASKED], capture_output=True, text=True, encoding="utf-8", env=there)
+    assert done.stdout == "gloo 0:07:00\n", done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -23,11 +23,22 @@ _CHANGES_RESULT = (
 )  # fmt: skip
 # What sd-scripts needs to find its place again after an interruption.
 _NOT_NEEDED = ("initial_epoch", "initial_step", "skip_until_initial_step")
-# Parameters about speed, memory or uploads: a training without them gives the same LoRA.
-_CHANGES_COMFORT = (
-    "cache_info", "cpu_offload_checkpointing", "deepspeed", "fused_backward_pass", "huggingface_repo_id",
-    "mem_eff_attn", "save_state_to_huggingface", "torch_compile", "xformers",
-)  # fmt: skip
+_WITHOUT = "the built-in trainer goes without; the LoRA is the same"
+_ATTENTION = "torch's own attention (sdpa) is used, which takes as little memory; the LoRA is the same"
+_ONE_MESSAGE = "gradients go to the other processes in one message, and a layer without one stalls none, so it can go"
+# Parameters about speed, memory or uploads, and what is done instead: a training without them gives the same LoRA.
+_CHANGES_COMFORT = {
+    "cache_info": _WITHOUT,
+    "ddp_gradient_as_bucket_view": _ONE_MESSAGE,
+    "ddp_static_graph": _ONE_MESSAGE,
+    "fused_backward_pass": "it saves the gradients of a whole model; those of a LoRA are few, so it can go",
+    "huggingface_repo_id": _WITHOUT,
+    "mem_eff_attn": _ATTENTION,
+    "save_state_to_huggingface": _WITHOUT,
+    "xformers": _ATTENTION,
+}
+# What torch.compile takes for dynamo_backend; the others were those of older versions, or need packages of their own.
+COMPILERS = ("no", "eager", "aot_eager", "inductor", "cudagraphs")
 SCRIPTS = tuple(dict.fromkeys(MODELS[name].scripts["lora"] for name in trained_here()))
 
 
@@ -44,7 +55,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
         what = f"{module} is not trained in process; the built-in trainer does {', '.join(networks.trained_here())}"
         return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)
     found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].here)
-    return (*found, *_named(config), *_not_needed(config), *_waiting_blocks(config))
+    return (*found, *_named(config), *_not_needed(config), *_levers(config))
 
 
 def _arguments(config: TrainConfig, taken: Collection[str]) -> Iterator[Problem]:
@@ -93,20 +104,30 @@ def _lycoris(config: TrainConfig) -> Iterator[Problem]:
     yield from _settings(config)
 
 
-def _waiting_blocks(config: TrainConfig) -> Iterator[Problem]:
-    if config.training.blocks_to_swap and not config.training.gradient_checkpointing:
+def _levers(config: TrainConfig) -> Iterator[Problem]:
+    """What saves memory or time, where it cannot be had as it is asked for."""
+    training = config.training
+    if training.blocks_to_swap and not training.gradient_checkpointing:
         what = "without gradient_checkpointing every block's weights would have to stay for its backward pass"
         yield Problem("blocks_to_swap", what, "set gradient_checkpointing = true", "not_built_in")
+    if training.cpu_offload_checkpointing and not training.gradient_checkpointing:
+        what = "without gradient_checkpointing there are no checkpoints to keep in main memory"
+        yield Problem("cpu_offload_checkpointing", what, "set gradient_checkpointing = true", "not_needed", "warning")
+    if training.torch_compile and training.dynamo_backend not in COMPILERS:
+        what = f"torch_compile here knows {', '.join(COMPILERS)}, not {training.dynamo_backend}"
+        yield Problem("dynamo_backend", what, "set dynamo_backend = inductor", "not_built_in")
+    if config.launch.deepspeed:
+        what = "it splits the frozen model between the GPUs, which each have room for it, and slows every step"
+        cure = "take it out; where memory is short, fp8_base and blocks_to_swap save more of it on each GPU"
+        yield Problem("deepspeed", what, cure, "not_built_in")
 
 
 def _named(config: TrainConfig) -> Iterator[Problem]:
-    for names, severity, consequence, cure in (
-        (_CHANGES_RESULT, "error", "the built-in trainer cannot do this", _ELSEWHERE),
-        (_CHANGES_COMFORT, "hint", "the built-in trainer goes without; the LoRA is the same", ""),
-    ):
-        for name in names:
-            if config[name] not in (SPECS()[name].default, None, False, 0, ()):
-                yield Problem(name, consequence, cure, "not_built_in", severity)
+    asked = [(name, "error", "the built-in trainer cannot do this", _ELSEWHERE) for name in _CHANGES_RESULT]
+    asked += [(name, "hint", instead, "") for name, instead in _CHANGES_COMFORT.items()]
+    for name, severity, consequence, cure in asked:
+        if config[name] not in (SPECS()[name].default, None, False, 0, ()):
+            yield Problem(name, consequence, cure, "not_built_in", severity)
     if config.saving.log_with in ("wandb", "all"):
         cure = "train with --backend sd-scripts for Weights & Biases"
         yield Problem("log_with", "the built-in trainer logs to TensorBoard only", cure, "not_built_in", "warning")

@@ -41,8 +41,9 @@ class TrainingConfig:
     )
     torch_compile: bool = param(
         False,
-        help="Compile the model with torch.compile before training: a slow start, then somewhat quicker steps.",
-        tip="Off for short runs and on Windows; many bucket shapes mean many compilations.",
+        help="Compile the model with torch.compile before training: a slow start, then somewhat quicker steps. Trained "
+        "here, the transformer blocks are compiled, once for all bucket shapes; the last bits become others.",
+        tip="Off for short runs and on Windows; with sd-scripts many bucket shapes mean many compilations.",
     )
     dynamo_backend: str = param(
         "inductor",
@@ -152,8 +153,8 @@ class TrainingConfig:
     )
     cpu_offload_checkpointing: bool = param(
         False,
-        help="Keep gradient checkpoints in main memory: saves some graphics memory and costs time. Not with "
-        "blocks_to_swap.",
+        help="Keep gradient checkpoints in main memory: saves some graphics memory and costs time. In sd-scripts not "
+        "with blocks_to_swap.",
         tip="The last resort for large transformers.",
     )
     training_comment: str | None = param(

@@ -13,13 +13,18 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from kohyakit.config.train import TrainConfig
-from kohyakit.models import build_meta, load_model
+from kohyakit.models import Model, build_meta, load_model
+from kohyakit.models.base import ModelSource
 from kohyakit.models.frozen.eight_bits import keep_in_8_bits
 from kohyakit.models.frozen.waiting import let_wait, transformer_blocks
+from kohyakit.models.sdxl import SDXL as SDXL_FAMILY
+from kohyakit.networks.methods.lora import LoraLayer, LoraSettings
 from kohyakit.planning.size.architecture import SD1, SD2, SDXL
 from kohyakit.planning.size.blocks import block_sizes
 from kohyakit.planning.size.lora import lora_layers, lora_size
 from kohyakit.planning.size.memory import estimate
+from kohyakit.train.step.placing import Frozen
+from kohyakit.train.step.precision import Precision
 from tests.train.tiny_sdxl import TINY_UNET
 
 pytestmark = pytest.mark.slow
@@ -196,3 +201,38 @@ def test_one_block_computes_and_the_next_is_there_already(unet: nn.Module) -> No
 def forward(unet: nn.Module) -> None:
     added = {"text_embeds": torch.zeros(1, 32, dtype=HALF), "time_ids": torch.zeros(1, 6)}
     unet(torch.zeros(1, 4, 8, 8, dtype=HALF), 1, torch.zeros(1, 77, 56, dtype=HALF), added_cond_kwargs=added)
+
+
+def with_lora(unet: nn.Module) -> list[nn.Parameter]:
+    """A LoRA beside every linear layer of the blocks; its parameters."""
+    layers = [layer for block in transformer_blocks(unet) for layer in block.modules() if isinstance(layer, nn.Linear)]
+    found = []
+    torch.manual_seed(2)
+    for layer in layers:
+        adapter = LoraLayer(layer, 2, 1.0, LoraSettings(2))
+        nn.init.normal_(adapter.lora_down.weight)
+        nn.init.normal_(adapter.lora_up.weight)
+        adapter.attach()
+        found += adapter.parameters()
+    return found
+
+
+def test_compiled_blocks_that_wait_in_8_bits_give_the_loras_gradients(unet: nn.Module) -> None:
+    """By the compiler that changes no bits; eleven blocks of two widths share what is compiled."""
+    plain, made = packed(unet), deepcopy(unet)
+    expected = with_lora(plain)
+    forward_and_back(ready(plain))
+    got = with_lora(made)
+    asked = {"torch_compile": True, "dynamo_backend": "eager", "blocks_to_swap": 4, "fp8_base": True,
+             "gradient_checkpointing": True}  # fmt: skip
+    said: list[str] = []
+    frozen = Frozen(TrainConfig().with_values(**asked), Precision(HALF, HALF, HALF, None, HALF), CPU,
+                    as_sd_scripts=False, train_text_encoder=False)  # fmt: skip
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    frozen.place_unet(Model(SDXL_FAMILY, made, (), nn.Identity(), ModelSource("tiny")), said.append)
+    forward_and_back(made)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
+    assert len(got) == len(expected) > 100
+    assert all(torch.equal(one.grad, other.grad) for one, other in zip(got, expected, strict=True))
+    assert [line[:26] for line in said] == ["4 transformer blocks of 11", "torch_compile: 11 transfor"]
