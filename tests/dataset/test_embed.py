@@ -14,6 +14,7 @@ from kohyakit.cli import group
 from kohyakit.dataset.metadata.embed import NOTES
 from kohyakit.dataset.metadata.told import Unfit
 from kohyakit.dataset.metadata.xmp import packet_with, said
+from kohyakit.dataset.sources.metadata import read_metadata
 from kohyakit.errors import KohyakitError
 
 CAPTION = "sks church, São <Paulo> & 塔, fog"
@@ -165,9 +166,13 @@ def test_json_for_other_programs(photos: Path, tmp_path: Path) -> None:
     assert everything(photos) == before
     one = tmp_path / "meta.json"
     run("export", photos.parent, "--to", "metadata", "--out", one)
-    assert json.loads(one.read_text(encoding="utf-8")) == {
-        f"10_town/{name}": {"caption": CAPTION} for name in ("camera", "other", "plain", "told")
-    }
+    names = ("camera.jpg", "other.webp", "plain.jpg", "plain.png", "told.png")
+    assert json.loads(one.read_text(encoding="utf-8")) == {f"10_town/{name}": {"caption": CAPTION} for name in names}
+    trained = read_metadata(
+        one, photos.parent, separator=",", enable_wildcard=False, upright=True, as_there=True
+    )  # as a training takes it
+    assert {record.path.name: record.caption for record in trained.records} == dict.fromkeys(names, CAPTION)
+    assert trained.problems == ()
     run("import", photos.parent, "--metadata", one, "--mode", "overwrite")
     for wrong in (("--to", "metadata", "--out", one), ("--to", "metadata"), ("--to", "json", "--take-back"), ()):
         assert CliRunner().invoke(group, ["captions", "export", str(photos), *map(str, wrong)]).exception

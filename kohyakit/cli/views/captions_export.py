@@ -32,7 +32,7 @@ def export(folder: Path, ways: Sequence[str], out: Path | None, **asked: Any) ->
     from kohyakit.dataset.metadata.give import metadata_of, preview_sidecars, write_metadata
 
     if out is not None:
-        found = metadata_of(folder, meant(folder, **without_shown(asked)))  # which names no extension
+        found = metadata_of(folder, meant(folder, pictures=True, **without_shown(asked)))
         if asked["dry_run"]:
             click.echo(f"{count(sum(1 for _ in found), 'caption')} would be written to {out}; nothing was.")
         else:

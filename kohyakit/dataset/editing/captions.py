@@ -75,10 +75,11 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
     chosen = extension or commonest((listing for listing, _ in listings), EXTENSIONS)
     for listing, behind in listings:
         paired = pair_folder(listing, chosen)
-        for image in listing.at(listing.taken()):
-            odd, reason = paired.misspelt.get(image.name, ("", ""))
-            name = odd or paired.captions.get(image.name, "")
-            file = _read(image, image.with_name(name) if name else image.with_suffix(chosen), behind)
+        for taken in listing.taken():
+            odd, reason = paired.misspelt.get(taken, ("", ""))
+            name = odd or paired.captions.get(taken, "")
+            image = Path(listing.path, taken)
+            file = _read(image, Path(listing.path, name) if name else image.with_suffix(chosen), behind)
             yield replace(file, problem=f"{reason}; kohyakit repair renames it") if odd else file
 
 

@@ -50,10 +50,10 @@ def _sidecar(file: CaptionFile) -> Edit:
 
 
 def metadata_of(folder: Path, files: Iterable[CaptionFile]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(a picture's path below the folder without extension, its caption), as sd-scripts' `in_json` wants them."""
+    """(a picture's path below the folder, its caption), as sd-scripts' `in_json` wants them beside an image_dir."""
     for file in files:
         if not file.problem and has_words(file.text):
-            yield file.image.relative_to(folder).with_suffix("").as_posix(), {"caption": file.text.strip()}
+            yield file.image.relative_to(folder).as_posix(), {"caption": file.text.strip()}
 
 
 def write_metadata(path: Path, captions: Iterable[tuple[str, dict[str, str]]]) -> int:
