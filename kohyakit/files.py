@@ -124,12 +124,17 @@ def in_place_of(path: Path, draft: Path | None = None) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of it; the new one gets the rights of the old. Where the block
     or the disk fails the old file stands as it was, and nothing is left of the new one.
     """
-    if draft is not None and draft.is_dir() and not is_link(draft):
-        draft = None  # somebody's folder has that name
     fresh = draft_for(path) if draft is None else draft
     try:
         if draft is not None:
-            fresh.unlink(missing_ok=True)  # of a program that died; and nothing is written through a link that waits
+            try:
+                draft.unlink(
+                    missing_ok=True
+                )  # of a program that died; and nothing is written through a link that waits
+            except OSError:
+                if not draft.is_dir() or is_link(draft):
+                    raise
+                fresh = draft_for(path)  # somebody's folder has that name
         yield fresh
         with contextlib.suppress(OSError):
             rights = stat.S_IMODE(os.stat(path).st_mode)
@@ -154,8 +159,17 @@ def writing(path: Path, *, draft: Path | None = None, sync: bool = True) -> Iter
 
 def write_bytes(path: Path, data: bytes | memoryview, *, draft: Path | None = None, sync: bool = True) -> None:
     """All of a file, or nothing. Raises OSError; the old file then stands as it was."""
-    with writing(path, draft=draft, sync=sync) as file:
-        file.write(data)
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with in_place_of(path, draft) as fresh:
+        handle = os.open(fresh, how, 0o666)
+        try:
+            left = memoryview(data).cast("B")
+            while left:
+                left = left[os.write(handle, left) :]
+            if sync:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict", sync: bool = True) -> None:
