@@ -11,10 +11,10 @@ _ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 
 
 class Form(NamedTuple):
-    """A file that may lie in a part's folder. index: it names the files that hold the weights, in shards."""
+    """A file that may lie in a part's folder. is_index: it names the files that hold the weights, in shards."""
 
     name: str
-    index: bool = False
+    is_index: bool = False
 
 
 def stem(part: str) -> str:
@@ -28,4 +28,4 @@ def forms(part: str) -> Iterator[Form]:
     names = (own, "pytorch_model") if own == "model" else (own,)
     for ending in _ENDINGS:
         yield from (Form(f"{name}{ending}") for name in names)
-        yield Form(f"{own}{ending}.index.json", index=True)
+        yield Form(f"{own}{ending}.index.json", is_index=True)
