@@ -88,6 +88,21 @@ def test_against_the_tensors_that_torch_keeps(family: str, checkpointing: bool, 
     assert kept - (41 if checkpointing else 0) == pytest.approx(kib, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("model", "side", "checkpointing", "gib"),
+    [(SD1, 512, False, 5.0), (SD1, 512, True, 3.7), (SDXL, 512, False, 14.04), (SDXL, 512, True, 10.37),
+     (SDXL, 1024, True, 12.76)],
+)  # fmt: skip
+def test_against_a_count_of_all_tensors(model: Architecture, side: int, checkpointing: bool, gib: float) -> None:
+    """The most of two steps over the true U-Nets without memory, float32, rank 16 (as benchmarks/train_memory.py).
+
+    SDXL's with the matrices of its attention, which torch keeps beside tensors without numbers.
+    """
+    got = of(model, side, mixed_precision="no", cache_latents=True, cache_text_encoder_outputs=True,
+             network_train_unet_only=True, gradient_checkpointing=checkpointing)  # fmt: skip
+    assert (got.total - got.runtime) / 2**30 == pytest.approx(gib, rel=0.15)
+
+
 def test_text_encoders_that_are_trained_keep_their_part() -> None:
     """Counted the same way, one caption of 77 tokens: 32.3 MiB by CLIP-L, 119.3 by bigG, whose last layer has none."""
 
