@@ -94,9 +94,9 @@ def test_against_the_tensors_that_torch_keeps(family: str, checkpointing: bool, 
      (SDXL, 1024, True, 12.76)],
 )  # fmt: skip
 def test_against_a_count_of_all_tensors(model: Architecture, side: int, checkpointing: bool, gib: float) -> None:
-    """The most of two steps over the true U-Nets without memory, float32, rank 16 (as benchmarks/train_memory.py).
+    """The most of two steps over the true U-Nets without memory, float32, rank 16.
 
-    SDXL's with the matrices of its attention, which torch keeps beside tensors without numbers.
+    SD 1.5 by benchmarks/train_memory.py; SDXL with its attention's whole matrices, as tensors without numbers keep them.
     """
     got = of(model, side, mixed_precision="no", cache_latents=True, cache_text_encoder_outputs=True,
              network_train_unet_only=True, gradient_checkpointing=checkpointing)  # fmt: skip
