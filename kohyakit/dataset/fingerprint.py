@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,18 +138,20 @@ def _as_dict(value: ImageEntry | SubsetEntry) -> dict[str, Any]:
 def fingerprint(scan: Any, *, cache: Path | None = None, keep: bool = True) -> Fingerprint:
     """The fingerprint of a `layout.Scan`: every image of every subset once, however many data sets list it.
 
+    What is held back from training counts with it: the photos are the same ones, however they are used.
+
     cache: a small JSON file that keeps the hashes by path, size and times, so that only new files are read again.
     keep: write new ones into it.
     """
     entries: dict[tuple[Path, bool], tuple[str, str | None]] = {}
     subsets: dict[tuple[str, bool], SubsetEntry] = {}
-    for subset in (subset for dataset in scan.datasets for subset in dataset.subsets):
-        folder, place = Path(subset.image_dir), str(subset.metadata_file or subset.image_dir)
+    photos: dict[tuple[str, bool], set[Path]] = {}
+    for subset in (subset for dataset in (*scan.datasets, *scan.held_back) for subset in dataset.subsets):
+        folder, key = Path(subset.image_dir), (str(subset.metadata_file or subset.image_dir), subset.is_reg)
         root = os.path.join(folder.parent.absolute(), "")
-        subsets.setdefault(
-            (place, subset.is_reg),
-            SubsetEntry(subset.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, len(subset.records)),
-        )
+        photos.setdefault(key, set()).update(record.path for record in subset.records)
+        entry = SubsetEntry(subset.name, subset.num_repeats, subset.class_tokens or "", subset.is_reg, 0)
+        subsets.setdefault(key, entry)
         for record in subset.records:
             caption = _caption(record.caption_path)
             if caption is None and record.caption != (subset.class_tokens or ""):
@@ -158,7 +160,7 @@ def fingerprint(scan: Any, *, cache: Path | None = None, keep: bool = True) -> F
     hashes = hash_files([path for path, _ in entries], cache=cache, keep=keep)
     return from_entries(
         (_entry(path, is_reg, root, caption, hashes) for (path, is_reg), (root, caption) in entries.items()),
-        subsets.values(),
+        (replace(entry, images=len(photos[key])) for key, entry in subsets.items()),
     )
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import faults
 from kohyakit.dataset.folders import as_shown, subset_folders
+from kohyakit.dataset.held_back import Choice
 from kohyakit.dataset.images import ImageRecord, shown
 from kohyakit.dataset.sources import masks
 from kohyakit.dataset.sources.fill import fill
-from kohyakit.dataset.sources.tables import Tables, Values, read_tables
+from kohyakit.dataset.sources.tables import Values, read_tables
 from kohyakit.dataset.subsets import Dataset, Get, Subset, dataset_of, getter, parse_resolution, subset_of
 from kohyakit.errors import Problem
 
@@ -25,19 +26,26 @@ class Scan:
     """What is there to train on, and what is wrong with it.
 
     unused: folders of regularisation images in data sets without training images, which nothing ever shows.
+    held_back: photos that are not trained but measured, a data set for each that holds some back.
     """
 
     datasets: tuple[Dataset, ...]
     problems: tuple[Problem, ...] = ()
     unused: tuple[Subset, ...] = ()
+    held_back: tuple[Dataset, ...] = ()
 
     def subsets(self) -> Iterator[Subset]:
         for dataset in self.datasets:
             yield from dataset.subsets
 
     def records(self) -> Iterator[ImageRecord]:
+        """Every image that is opened: those of the training, and what it holds back."""
         for subset in self.subsets():
             yield from subset.records
+        if self.held_back:
+            trained = {record.path for subset in self.subsets() for record in subset.records}
+            held = (record for dataset in self.held_back for subset in dataset.subsets for record in subset.records)
+            yield from (record for record in held if record.path not in trained)
 
 
 def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
@@ -49,14 +57,19 @@ def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
     datasets: Iterable[Dataset]
     as_there = by_sd_scripts or config.training.rng_order == "sd-scripts"
     if config.dataset.dataset_config:
-        datasets = _from_file(config, problems, as_there=as_there, in_process=not by_sd_scripts)
+        datasets = _from_file(config, problems, as_there=as_there)
     else:
         datasets = _from_folders(config, problems, as_there=as_there)
     # Without buckets sd-scripts scales only while it caches latents; here all are, unless its order is asked for.
     scales = not as_there or config.dataset.cache_latents or config.dataset.cache_latents_to_disk
     kept = [replace(_without_duplicates(dataset, problems), scales=scales) for dataset in datasets]
     filled = [fill(dataset, config, problems, as_there=as_there) for dataset in kept]
-    used = tuple(dataset for dataset in filled if any(s.records for s in dataset.subsets if not s.is_reg))
+    choice = Choice(config.training.seed, as_sd_scripts=as_there)
+    split = [_part(dataset, choice, held=False) for dataset in filled]
+    held = tuple(_part(dataset, choice, held=True) for dataset in filled if dataset.validation_split)
+    photos = [any(s.records for s in dataset.subsets if not s.is_reg) for dataset in split]
+    # sd-scripts keeps a data set that is held back as a whole among the trained ones, empty
+    used = tuple(d for d, own in zip(split, photos, strict=True) if own or (any(photos) and d.validation_split == 1))
     alone = [
         (place, dataset)
         for place, dataset in enumerate(filled, start=1)
@@ -65,7 +78,31 @@ def scan(config: TrainConfig, *, by_sd_scripts: bool = False) -> Scan:
     problems += [_regularisation_alone(config, place, dataset) for place, dataset in alone]
     if not used and not any(p.severity == "error" for p in problems):
         problems.append(_nothing_to_train(config, only_regularisation=bool(alone)))
-    return Scan(used, tuple(problems), tuple(subset for _, dataset in alone for subset in dataset.subsets))
+    unused = tuple(subset for _, dataset in alone for subset in dataset.subsets)
+    return Scan(used, tuple(problems), unused, held if used else ())
+
+
+def _part(dataset: Dataset, choice: Choice, *, held: bool) -> Dataset:
+    """The trained part of a data set, with all its regularisation images, or what it holds back, each photo once.
+
+    sd-scripts takes photos out of plain folders only: of those with masks it measures the trained part, drawn again,
+    and of those that metadata files name it trains and measures all.
+    """
+    share, seed = dataset.validation_split, dataset.validation_seed
+    whole = choice.as_sd_scripts and dataset.kind != "dreambooth"
+    if choice.as_sd_scripts and dataset.kind == "finetuning":
+        share = 0.0
+    subsets = []
+    for subset in dataset.subsets:
+        if not subset.is_reg:
+            records = choice.part(subset.records, subset.name, share, seed, held=held and not whole)
+            subset = replace(subset, records=records, num_repeats=subset.num_repeats if whole or not held else 1)
+        elif held:
+            continue
+        if subset.records or (subset.unreadable and not held):
+            subsets.append(subset)
+    photos = (len(subset.records) for subset in dataset.subsets if not subset.is_reg)
+    return replace(dataset, subsets=tuple(subsets), shuffled=tuple(photos) if choice.shuffles(share, seed) else ())
 
 
 def _regularisation_alone(config: TrainConfig, place: int, dataset: Dataset) -> Problem:
@@ -169,12 +206,10 @@ def _without_duplicates(dataset: Dataset, problems: list[Problem]) -> Dataset:
     return replace(dataset, subsets=tuple(kept))
 
 
-def _from_file(config: TrainConfig, problems: list[Problem], *, as_there: bool, in_process: bool) -> Iterator[Dataset]:
+def _from_file(config: TrainConfig, problems: list[Problem], *, as_there: bool) -> Iterator[Dataset]:
     """The data sets of a `dataset_config` file; what a table leaves open comes from the config."""
     for tables in read_tables(config, problems, as_there=as_there):
         get = getter(tables.values, config)
-        if in_process:
-            problems.extend(_not_built_in(tables))
         resolution = parse_resolution(get("resolution"), tables.where, problems)
         subsets = [_of_table(values, config) for values in tables.subsets]
         if resolution:
@@ -186,14 +221,3 @@ def _of_table(values: Values, config: TrainConfig) -> Subset:
     if values.get("metadata_file"):
         return _of_metadata(values["metadata_file"], values.get("image_dir"), getter(values, config))
     return subset_of(Path(values["image_dir"]), getter(values, config))
-
-
-# Options of a dataset_config that change the result and that the built-in trainer has no code for, and what is off.
-_NOT_BUILT_IN = {"validation_split": 0}
-
-
-def _not_built_in(tables: Tables) -> Iterator[Problem]:
-    for name, off in _NOT_BUILT_IN.items():
-        if any(values.get(name, off) != off for values in (tables.values, *tables.subsets)):
-            what = f"the built-in trainer cannot do {name}"
-            yield Problem(tables.where, what, "train with --backend sd-scripts", "not_built_in")

@@ -67,7 +67,9 @@ class Dataset:
 
     kind: what sd-scripts takes it for: dreambooth, finetuning where metadata files name its images, or controlnet
     where masks are its control pictures. network_multiplier: the LoRA's strength while it is trained.
-    scales: without buckets, images of another size are scaled to cover the resolution.
+    scales: without buckets, images of another size are scaled to cover the resolution. validation_split,
+    validation_seed: the share of its photos that is held back, and what chooses them. shuffled: how many photos each
+    of its subsets had when sd-scripts' own stream shuffled them, to choose those (see dataset.held_back).
     """
 
     resolution: tuple[int, int]
@@ -81,6 +83,9 @@ class Dataset:
     scales: bool = True
     kind: str = "dreambooth"
     network_multiplier: float = 1.0
+    validation_split: float = 0.0
+    validation_seed: int | None = None
+    shuffled: tuple[int, ...] = ()
     subsets: tuple[Subset, ...] = ()
 
     @property
@@ -158,6 +163,8 @@ def dataset_of(resolution: tuple[int, int], subsets: Iterable[Subset], get: Get,
         get("resize_interpolation"),
         kind=kind,
         network_multiplier=1.0 if (strength := get("network_multiplier")) is None else strength,
+        validation_split=get("validation_split"),
+        validation_seed=get("validation_seed"),
         subsets=tuple(subsets),
     )
 

@@ -178,6 +178,9 @@ def _dataset(table: Any, where: str, inherited: Mapping[str, Any], problems: lis
         _subset(subset, f"{where}, subset {place}", kind, own, problems) for place, subset in enumerate(subsets, 1)
     ]
     known = {name: value for name, value in own.items() if name in _DATASET}
+    if not 0 <= (known.get("validation_split") or 0) <= 1:
+        what = f"validation_split is {known['validation_split']:g}, but a share between 0 and 1 was wanted"
+        problems.append(Problem(where, what, "write 0.1 to hold back a tenth", name="bad_value"))
     return DatasetTable(kind=kind, subsets=tuple(subset for subset in inner if subset), **known)
 
 

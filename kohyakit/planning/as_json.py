@@ -47,6 +47,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "files": list(_files(plan)),
         "output_dir": plan.output_dir,
         "lora": _lora(plan),
+        "validation": _validation(plan),
         "samples": [sample_data(prompt) for prompt in plan.samples],
         "sample_steps": list(plan.sample_steps),
         "memory": _memory(plan),
@@ -125,6 +126,19 @@ def _files(plan: Plan) -> Iterator[dict[str, Any]]:
             "deleted_at_step": point.deleted_at,
             "state_deleted_at_step": point.state_deleted_at,
         }
+
+
+def _validation(plan: Plan) -> dict[str, Any] | None:
+    measured = plan.validation
+    if measured is None:
+        return None
+    return {
+        "images": measured.images,
+        "trained_too": measured.overlap,
+        "batches": measured.batches,
+        "noise_levels": len(measured.timesteps),
+        "points": [{"step": point.step, "epoch": point.epoch} for point in measured.in_order],
+    }
 
 
 def _lora(plan: Plan) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from kohyakit.dataset.layout import scan as scan_datasets
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats import prompt_lines
 from kohyakit.formats.prompt_lines import SamplePrompt
-from kohyakit.planning import lengths, saves
+from kohyakit.planning import lengths, saves, validation
 from kohyakit.planning.effects import schedule_refused
 from kohyakit.planning.findings import config_findings, in_order
 from kohyakit.planning.inputs import base_model, network_weights
@@ -52,6 +52,7 @@ def make_plan(
         problems += [*unsupported(config), *machine_problems(config)]
     filled = [lengths.fill_buckets(dataset) for dataset in scan.datasets]
     length = lengths.training_length(config, sum(filling.batches for filling in filled), processes)
+    held = [lengths.fill_buckets(dataset) for dataset in scan.held_back]
     start, since = _start(config, scan, processes) if backend == "kohyakit" else (Start(), ())
     problems += since
     course = Course(length, start)
@@ -64,7 +65,7 @@ def make_plan(
     wanted = config.training.max_train_epochs or config.training.epoch
     plan = Plan(
         datasets=tuple(filling.plan for filling in filled),
-        misfits=tuple(misfit for filling in filled for misfit in filling.misfits),
+        misfits=tuple(misfit for filling in (*filled, *held) for misfit in filling.misfits),
         length=length,
         learning_rates=lengths.learning_rates(config, len(model.text_encoders) if model else 1),
         saves=saves.save_points(config, course),
@@ -82,6 +83,7 @@ def make_plan(
         earlier=saves.earlier_points(config, course),
         name=config.saving.name,
         ending=config.saving.extension,
+        validation=validation.plan_validation(config, scan, held, course),
     )
     problems += [Problem("buckets", filling.refused, "", "bucket_settings") for filling in filled if filling.refused]
     if backend == "kohyakit":

@@ -156,6 +156,49 @@ class DrawPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationPoint:
+    """The loss is measured after a step. epoch: the one that ends with it; None within one."""
+
+    step: int
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How the loss is measured on photos that are held back.
+
+    batches: how many of theirs are looked at each time, by each process. timesteps: what each of these is measured at.
+    as_sd_scripts: with its draws and its running mean. overlap: photos of them that are trained on too.
+    """
+
+    datasets: tuple[DatasetPlan, ...]
+    batches: int
+    timesteps: tuple[int, ...]
+    points: frozenset[ValidationPoint]
+    as_sd_scripts: bool = False
+    overlap: int = 0
+
+    @property
+    def images(self) -> int:
+        return sum(len(part.images) for part in self.datasets)
+
+    @property
+    def in_order(self) -> list[ValidationPoint]:
+        return sorted(self.points, key=lambda point: (point.step, point.epoch or 0))
+
+    def due(self, step: int, epoch: int | None) -> bool:
+        return ValidationPoint(step, epoch) in self.points
+
+    def follows(self, batch: int, length: Length) -> bool:
+        """Whether it comes after a micro-batch, counted from 0 over all epochs from the first."""
+        epochs, place = divmod(batch, length.own_batches)
+        if not length.ends_step(place + 1):
+            return False
+        step = epochs * length.steps_per_epoch + -(-(place + 1) // length.accumulation)
+        return self.due(step, None) or (place + 1 == length.own_batches and self.due(step, epochs + 1))
+
+
+@dataclass(frozen=True, slots=True)
 class LearningRates:
     """Rates in force; 0 means that the part is not trained. relative: the optimizer sets its own and ignores them."""
 
@@ -216,7 +259,8 @@ class Plan:
 
     start: where it begins, which is not the first step where it goes on from a state. saves: every file that it
     writes, in the order of writing, the last one at its end. earlier: files of the training that it goes on from, as
-    far as one of its own saves removes them. name, ending: what every file of it is called by.
+    far as one of its own saves removes them. name, ending: what every file of it is called by. validation: how the
+    loss is measured on the way, if it is.
     """
 
     datasets: tuple[DatasetPlan, ...]
@@ -239,6 +283,7 @@ class Plan:
     earlier: tuple[SavePoint, ...] = ()
     name: str = "last"
     ending: str = ".safetensors"
+    validation: Validation | None = None
 
     @property
     def trains(self) -> bool:

@@ -24,6 +24,7 @@ from kohyakit.planning.effects import EFFECTS
 from kohyakit.planning.launch_words import launch_words
 from kohyakit.planning.lengths import gui_steps
 from kohyakit.planning.unread import not_read_by
+from kohyakit.planning.validation import findings as held_back
 
 if TYPE_CHECKING:
     from kohyakit.planning.plan import Plan
@@ -360,6 +361,7 @@ TRAPS: tuple[Trap, ...] = (
     scaled_without_buckets,
     exif_rotation,
     lone_buckets,
+    held_back,
     long_captions,
     repaired_prompts,
 )

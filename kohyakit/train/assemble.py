@@ -50,6 +50,7 @@ class Parts:
 
     optimizer: as accelerate prepared it; built: the plain one with what is recorded about it.
     group_names: of the optimizer's groups, `textencoder` and `unet`, each also with ` plus` (LoRA+).
+    held_back: photos that are measured only; a batch of theirs counts its data set on after those trained.
     """
 
     seed: int
@@ -66,6 +67,7 @@ class Parts:
     process: Process
     train_text_encoder: bool
     text_outputs: TextOutputs | None = None
+    held_back: Sequence[TrainDataset] = ()
 
 
 class BuildParts(Protocol):
@@ -80,8 +82,9 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     """Load the model, cache latents, build network, optimizer and schedule, and put everything in its place."""
     training, network_config = config.training, config.network
     datasets = build_datasets(plan.datasets, config.noise_loss.prior_loss_weight)
+    held = build_datasets(plan.validation.datasets if plan.validation else (), 1.0)
     order = _order(training, seed)
-    order.begin(datasets)
+    order.begin(datasets, held, [count for data in (*datasets, *held) for count in data.source.shuffled])
     precision = precision_of(
         training.mixed_precision,
         config.saving.save_precision,
@@ -100,7 +103,7 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     vae_weights = model.vae.state_dict()
     latents = _latents(config, model, order, precision, accelerator.device)
     latents.settle(datasets, vae_weights, echo)
-    _cache(config, latents, datasets, echo, progress=progress and accelerator.is_main_process)
+    _cache(config, latents, datasets, held, echo, progress=progress and accelerator.is_main_process)
     train_text_encoder = not network_config.network_train_unet_only
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
     groups, names = parameter_groups(config, network)
@@ -109,14 +112,14 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     built, scheduler = make_optimizer(config, groups, plan.steps)
     if not training.lowram:
         frozen.place_text_encoders(model)
-    text_outputs = _text_outputs(config, model, datasets, accelerator, echo, progress=progress)
+    text_outputs = _text_outputs(config, model, [*datasets, *held], accelerator, echo, progress=progress)
     if not training.lowram:
         frozen.place_unet(model, echo)
     network.to(accelerator.device, precision.network)
     process = model.family.process(config.model, accelerator.device)
     return Parts(
         seed, order, datasets, precision, model, latents, network, built, accelerator.prepare(built.optimizer),
-        scheduler, names, process, train_text_encoder, text_outputs,
+        scheduler, names, process, train_text_encoder, text_outputs, held,
     )  # fmt: skip
 
 
@@ -170,14 +173,22 @@ def _latents(
 
 
 def _cache(
-    config: TrainConfig, latents: LatentSource, datasets: Sequence[TrainDataset], echo: Echo, *, progress: bool
+    config: TrainConfig,
+    latents: LatentSource,
+    datasets: Sequence[TrainDataset],
+    held: Sequence[TrainDataset],
+    echo: Echo,
+    *,
+    progress: bool,
 ) -> None:
+    """Every photo's latents, where that is asked for: first those trained, so that a file is made before it is read."""
     dataset = config.dataset
     if not (dataset.cache_latents or dataset.cache_latents_to_disk):
         return
-    total = sum(len(d.images) for d in datasets)
+    total = sum(len(d.images) for d in (*datasets, *held))
     bar = Progress(total, 0, show=progress, what="caching latents", unit="image")
-    latents.cache(datasets, to_disk=dataset.cache_latents_to_disk, progress=bar.advance, say=echo)
+    for part, first in ((datasets, 0), (held, len(datasets))):
+        latents.cache(part, to_disk=dataset.cache_latents_to_disk, progress=bar.advance, say=echo, first=first)
     bar.end()
     if config.training.highvram:
         return

@@ -60,18 +60,35 @@ class Seen:
     losses: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The loss was measured after a step. epoch: the one that ended with it; None within one.
+
+    average: the mean of this time. error: its standard error, None where one photo cannot tell it. scalars: what is
+    logged of it, by tag.
+    """
+
+    step: int
+    epoch: int | None
+    average: float
+    error: float | None
+    scalars: dict[str, float]
+
+
 class Callback(Protocol):
     """Told of a training's moments, in the main process. What one raises ends the training as an error of its own does.
 
     ready: all is built, and brought back where it goes on from a state; `trained` is what will change. start: before
     the first step, where it begins at the beginning. seen: a micro-batch's loss is known. step: a micro-batch is done,
-    and with `synced` an optimizer step. epoch: one has ended. end: the training has, however it did.
+    and with `synced` an optimizer step. validated: the loss was measured, before the step or epoch that it comes after
+    is told. epoch: one has ended. end: the training has, however it did.
     """
 
     def ready(self, trained: Trained) -> None: ...
     def start(self) -> None: ...
     def seen(self, seen: Seen) -> None: ...
     def step(self, report: StepReport) -> None: ...
+    def validated(self, told: Validated) -> None: ...
     def epoch(self, epoch: int, step: int, average: float) -> None: ...
     def end(self) -> None: ...
 
@@ -83,6 +100,7 @@ class Quiet:
     def start(self) -> None: ...
     def seen(self, seen: Seen) -> None: ...
     def step(self, report: StepReport) -> None: ...
+    def validated(self, told: Validated) -> None: ...
     def epoch(self, epoch: int, step: int, average: float) -> None: ...
     def end(self) -> None: ...
 
@@ -211,6 +229,9 @@ class TensorBoard(Quiet):
 
     def epoch(self, epoch: int, step: int, average: float) -> None:
         self._write({"loss/epoch_average": average}, epoch)
+
+    def validated(self, told: Validated) -> None:
+        self._write(told.scalars, told.step if told.epoch is None else told.epoch)
 
     def _write(self, values: dict[str, float], step: int) -> None:
         for tag, value in values.items():

@@ -218,7 +218,9 @@ def _without(scan: layout.Scan, bad: set[str]) -> layout.Scan:
     datasets = tuple(
         replace(dataset, subsets=tuple(s for s in map(kept, dataset.subsets) if s.records)) for dataset in scan.datasets
     )
-    return layout.Scan(datasets, tuple(problem for problem in scan.problems if problem.where not in bad))
+    held = tuple(replace(dataset, subsets=tuple(map(kept, dataset.subsets))) for dataset in scan.held_back)
+    problems = tuple(problem for problem in scan.problems if problem.where not in bad)
+    return layout.Scan(datasets, problems, held_back=held)
 
 
 class _Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +32,7 @@ from kohyakit.train.step.batches import Batch, Example, Picture, draw_batch, loa
 from kohyakit.train.step.losses import batch_loss
 from kohyakit.train.step.noise import perturbed, sample_noise
 from kohyakit.train.step.placing import checkpoints_in_main_memory
+from kohyakit.train.validation.measure import Validation
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
 
@@ -48,6 +50,7 @@ class Trainer:
 
     parts: Parts
     writer: Writer
+    validation: Validation
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class Trainer:
         if start.as_sd_scripts:
             self._resume_as_sd_scripts(position, rest["streams"])
             return
-        self.position = replace(position, losses=()) if start.anew else position
+        self.position = replace(position, losses=(), validation=()) if start.anew else position
         self._epoch_streams, self._step_streams = rest["streams" if start.anew else "epoch_streams"], rest["streams"]
         parts.order.restore(self._epoch_streams, start.epoch - 1)
         self.echo(f"going on after step {start.step} of {self.plan.steps}")
@@ -120,7 +123,7 @@ class Trainer:
         self.parts.order.restore_as_sd_scripts(streams, max(0, dropped - 1))
         self._fetched_again = min(1, dropped)
         self._epoch_streams = streams
-        self.position = replace(position, losses=())
+        self.position = replace(position, losses=(), validation=())
         self.echo(f"going on with epoch {position.current_epoch} as sd-scripts does, from its beginning")
 
     def _connect(self) -> None:
@@ -128,6 +131,10 @@ class Trainer:
         config, plan, parts, saving = self.config, self.plan, self.parts, self.config.saving
         self.progress = cb.Progress(plan.steps, self.position.current_step, show=self.show_progress)
         self.average = cb.LossAverage(self.position.losses)
+        if plan.validation:
+            self.validation = Validation(
+                config, plan.validation, parts, self.processes, self._condition, self._losses, self.position.validation
+            )
         self.callbacks: list[cb.Callback] = [self.progress]
         self.writer = Writer(
             config, plan, parts, self.run, self.accelerator, say=self.progress.write, warn=self.echo,
@@ -190,6 +197,7 @@ class Trainer:
                 break
             if self.stop_reason and synced and not last:
                 return
+        self._validate(epoch)
         for callback in self.callbacks:
             callback.epoch(epoch, self.position.current_step, self.average.value)
         self.position = replace(self.position, current_epoch=epoch + 1, batches_done=0)
@@ -212,10 +220,14 @@ class Trainer:
         return prefetch(own, None if parts.latents.cached else load, threads, ahead=2 * threads or 1)
 
     def _drawn(self, epoch: int) -> Iterator[Batch]:
-        parts, length = self.parts, self.plan.length
+        parts, length, measured = self.parts, self.plan.length, self.plan.validation
+
+        def validated(batch: int) -> bool:
+            return measured is not None and measured.follows(batch, length)
+
         for position, slot in enumerate(parts.order.batches(epoch)):
             batch = (epoch - 1) * length.own_batches + position // length.processes
-            step = parts.order.step_seen(batch, length.own_batches, length.accumulation)
+            step = parts.order.step_seen(batch, length.own_batches, length.accumulation, validated)
             yield draw_batch(slot, parts.datasets, position, step, length.steps)
 
     def _train_batch(self, batch: Batch, number: int, *, synced: bool) -> None:
@@ -231,6 +243,8 @@ class Trainer:
             self.position = replace(self.position, current_step=self.position.current_step + 1)
         average = self.average.add(number - 1, value)
         self.position = replace(self.position, batches_done=number)
+        if synced:
+            self._validate()
         rates = dict(zip(self.parts.group_names, map(float, self.parts.scheduler.get_last_lr()), strict=True))
         report = cb.StepReport(
             self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates,
@@ -251,16 +265,45 @@ class Trainer:
         noise = sample_noise(latents, noise_loss, stream)
         timesteps = process.timesteps(len(batch.examples), noise_loss, stream).to(self.device)
         noisy = process.add_noise(latents, perturbed(noise, noise_loss, stream), timesteps)
+        losses = self._losses(batch, told, latents, noise, noisy, timesteps)
+        self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
+        return losses
+
+    def _losses(
+        self, batch: Batch, told: Conditioning, latents: Tensor, noise: Tensor, noisy: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """How far what the network sees in noisy latents is from what is to be seen, of each image of a batch, [B]."""
+        parts, noise_loss, process = self.parts, self.config.noise_loss, self.parts.process
         with self.accelerator.autocast(), self._kept_for_backward():
             prediction = parts.model.family.predict(parts.model, noisy, timesteps, told)
         target = self._preserved(process.target(latents, noise, timesteps), batch, told, noisy, timesteps)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
-        losses = batch_loss(
+        return batch_loss(
             prediction.float(), target.float(), timesteps, weights, noise_loss, process.alphas_cumprod,
             process.snr, v_prediction=process.v_prediction, masks=parts.latents.masks_of(batch, latents),
         )  # fmt: skip
-        self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
-        return losses
+
+    def _validate(self, epoch: int | None = None) -> None:
+        """Measure the loss where the plan says so, after a step or at the end of an epoch."""
+        position = self.position
+        if self.plan.validation is None or not self.plan.validation.due(position.current_step, epoch):
+            return
+        with self._undisturbed(), torch.no_grad():
+            told = self.validation(position, epoch, self.average.value)
+        self.position = replace(position, validation=self.validation.losses)
+        for callback in self.callbacks:
+            callback.validated(told)
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """The network as it is used; afterwards every weight is the very number that it was."""
+        moved = self.parts.built.schedule_free
+        kept = [(p, p.detach().clone()) for p in self.parts.trained.parameters()] if moved else []
+        with self.writer.as_used():
+            yield
+        with torch.no_grad():
+            for parameter, before in kept:
+                parameter.copy_(before)
 
     def _preserved(self, target: Tensor, batch: Batch, told: Conditioning, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """The target, which of images with diff_output_preservation is what the model answers without the network."""
@@ -290,7 +333,8 @@ class Trainer:
         sizes = torch.tensor([example.sizes(batch.bucket) for example in batch.examples])
         if self.parts.text_outputs is not None:
             return self.parts.text_outputs(captions, sizes).to(self.device, self.parts.precision.weights)
-        with torch.set_grad_enabled(self.parts.train_text_encoder), self.accelerator.autocast():
+        learns = self.parts.train_text_encoder and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns), self.accelerator.autocast():
             told = model.family.condition(model, captions, self.config.model, sizes)
         return told.to(self.device, self.parts.precision.weights)
 

@@ -30,7 +30,7 @@ CASES = {
     "training2": (
         "block_lr_only", "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "masked",
         "no_bucket", "noise_multires", "optim_adafactor_relative", "optim_prodigy_default", "resume_full",
-        "sdxl_basic", "sdxl_te_cache_disk", "v2_vpred", "wildcard_tags",
+        "sdxl_basic", "sdxl_te_cache_disk", "v2_vpred", "validation", "wildcard_tags",
     ),
 }  # fmt: skip
 # What differs between two runs of anything: times, the run's own number, who wrote the file, and hashes of weights.
@@ -138,7 +138,13 @@ def test_captions_believe_in_the_step_that_sd_scripts_loader_has_heard_of(golden
     batches = max(sum(s["epoch"] == e for s in steps) for e in (1, 2, 3))
     order, accumulation = SdScriptsOrder(42), config["gradient_accumulation_steps"]
     expected = [step["dataset_step_at_fetch"] for step in steps]
-    assert [order.step_seen(i, batches, accumulation) for i in range(len(steps))] == expected
+
+    def validated(batch: int) -> bool:
+        """After the recorded steps and each epoch, where anything is held back; one batch is one step there."""
+        every = (config.get("validate_every_n_steps") or len(steps) + 1, batches)
+        return bool(config.get("validation_split")) and any((batch + 1) % number == 0 for number in every)
+
+    assert [order.step_seen(i, batches, accumulation, validated) for i in range(len(steps))] == expected
 
 
 def test_every_loss_is_within_1e_5(repeated):
@@ -188,7 +194,8 @@ def test_tensorboard_has_the_same_tags_steps_and_values(repeated):
     for tag, points in recorded.items():
         rows = frame[frame["tag"] == tag]
         assert rows["step"].tolist() == [step for step, _ in points]
-        assert rows["value"].tolist() == pytest.approx([value for _, value in points], rel=1e-5, abs=1e-12)
+        near = 2e-5 if tag.endswith("_divergence") else 1e-12  # that of two losses near 1, taken from each other
+        assert rows["value"].tolist() == pytest.approx([value for _, value in points], rel=1e-5, abs=near)
 
 
 def test_samples_have_kohyas_names(repeated):

@@ -45,6 +45,7 @@ def _plan(config: TrainConfig, plan: Plan, width: int) -> None:
         ("Rates", _rates(config, plan)),
         ("LoRA", _lora(config, plan)),
         ("Files", _files(plan)),
+        ("Measured", _validation(plan)),
         ("Samples", _samples(plan)),
         ("Memory", _memory(plan)),
     )
@@ -201,14 +202,27 @@ def _files(plan: Plan) -> Iterator[str]:
         yield f"  {shown(point.file):<{room}}  step {point.step:,}{notes}"
 
 
+def _validation(plan: Plan) -> Iterator[str]:
+    measured = plan.validation
+    if measured is None:
+        return
+    yield f"{count(measured.images, 'photo')} held back from training, at {len(measured.timesteps)} noise levels each"
+    yield f"{count(measured.batches, 'batch')} each time, {_after([point.step for point in measured.in_order])}"
+
+
+def _after(steps: Sequence[int]) -> str:
+    """Some of the steps after which something is done."""
+    told = [f"{step:,}" if step else "0 (before the first)" for step in dict.fromkeys(steps)]
+    if len(told) > 6:
+        told = [*told[:4], "...", told[-1]]
+    return f"after steps {', '.join(told)}"
+
+
 def _samples(plan: Plan) -> Iterator[str]:
     if not plan.samples:
         yield "none"
         return
-    steps = [f"{step:,}" if step else "0 (before the first)" for step in plan.sample_steps]
-    if len(steps) > 6:
-        steps = [*steps[:4], "...", steps[-1]]
-    when = f"after steps {', '.join(steps)}" if steps else "never drawn"
+    when = _after(plan.sample_steps) if plan.sample_steps else "never drawn"
     yield f"{count(len(plan.samples), 'prompt')}, {when}"
     for prompt in plan.samples[:8]:
         size = "x".join(str(side) for side in prompt.size)

@@ -33,8 +33,9 @@ _DAMAGED = "take an older state, or start from its LoRA with network_weights"
 class Position:
     """Where a training stands: steps done in all, the epoch it is in (from 1) and the batches of it that are done.
 
-    losses: the newest loss of each batch position, from which loss/average goes on. steps: how long the training was
-    to be. sd-scripts' own file holds current_epoch and current_step; ours keeps both names.
+    losses: the newest loss of each batch position, from which loss/average goes on. validation: the same of
+    sd-scripts' validations after steps. steps: how long the training was to be.
+    sd-scripts' own file holds current_epoch and current_step; ours keeps both names.
     """
 
     current_step: int = 0
@@ -44,6 +45,7 @@ class Position:
     seed: int = 0
     rng_order: str = "kohyakit"
     steps: int = 0
+    validation: tuple[float, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +125,18 @@ def _position(data: Any) -> Position:
     known = {f.name: data[f.name] for f in fields(Position) if f.name in data}
     whole = {name: known[name] for name in ("current_step", "current_epoch", "batches_done", "seed", "steps")
              if name in known}  # fmt: skip
-    losses = known.get("losses", [])
+    lists = {name: known.get(name, []) for name in ("losses", "validation")}
     if "current_step" not in known:
         raise ValueError("the step is missing from it")
     for name, value in whole.items():
         if type(value) is not int or value < (1 if name == "current_epoch" else 0):
             raise ValueError(f"{name} is {str(value)[:40]}")
-    if not isinstance(losses, list) or not all(type(loss) in (int, float) for loss in losses):
-        raise ValueError("losses is no list of numbers")
+    for title, losses in lists.items():
+        if not isinstance(losses, list) or not all(type(loss) in (int, float) for loss in losses):
+            raise ValueError(f"{title} is no list of numbers")
     if not isinstance(known.get("rng_order", ""), str):
         raise ValueError("rng_order is no name")
-    return Position(**{**known, "losses": tuple(map(float, losses))})
+    return Position(**{**known, **{title: tuple(map(float, losses)) for title, losses in lists.items()}})
 
 
 def _check_hash(file: Path) -> None:

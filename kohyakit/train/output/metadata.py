@@ -51,11 +51,12 @@ _SINGLE_DATASET = ("color_aug", "flip_aug", "random_crop", "shuffle_caption", "k
 
 
 def training_metadata(
-    config: TrainConfig, datasets: Sequence[TrainDataset], facts: Mapping[str, Any]
+    config: TrainConfig, datasets: Sequence[TrainDataset], facts: Mapping[str, Any], *, held: int = 0
 ) -> dict[str, str]:
     """Every ss_* entry known before the first step. facts: what was computed (seed, steps, optimizer …) by ss_ name.
 
-    facts go before what was written; ss_total_batch_size is kept where there is one batch size only.
+    facts go before what was written; ss_total_batch_size is kept where there is one batch size only. held: photos
+    that are held back.
     """
     found: dict[str, Any] = {f"ss_{_RENAMED.get(name, name)}": config[name] for name in _AS_WRITTEN}
     found["ss_face_crop_aug_range"] = face_range(config.dataset.face_crop_aug_range)
@@ -65,7 +66,7 @@ def training_metadata(
     found["ss_sd_scripts_commit_hash"] = "(unknown)"
     found["ss_num_train_images"] = sum(_image_count(d, reg=False) for d in datasets)
     found["ss_num_reg_images"] = sum(_image_count(d, reg=True) for d in datasets)
-    found["ss_num_validation_images"] = 0
+    found["ss_num_validation_images"] = held
     found.update(facts)
     if config.dataset.dataset_config:
         del found["ss_total_batch_size"]

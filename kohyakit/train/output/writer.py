@@ -64,7 +64,8 @@ class Writer:
     def metadata(self) -> dict[str, str]:
         """What every file of this training says of it."""
         models = self._hashes.result() if self._hashes else self._model_facts()
-        return training_metadata(self._config, self._parts.datasets, {**self._known, **models})
+        held = sum(data.source.train_images for data in self._parts.held_back)
+        return training_metadata(self._config, self._parts.datasets, {**self._known, **models}, held=held)
 
     def _facts(self) -> dict[str, Any]:
         config, parts, length = self._config, self._parts, self._plan.length
@@ -96,7 +97,7 @@ class Writer:
             written = {key: value for key, value in written.items() if key in MINIMUM}
         written |= model_spec(config, datetime.now())
         self._keep_earlier(path)
-        with self._as_used():
+        with self.as_used():
             parts = self._parts
             as_lycoris = config.network.network_module == LYCORIS and parts.order.follows_sd_scripts
             parts.trained.save(path, parts.precision.save, written, legacy_hash=not as_lycoris)
@@ -151,12 +152,12 @@ class Writer:
         asked = replace(config.model, zero_terminal_snr=config.model.zero_terminal_snr and not as_there)
         drawing = Drawing(self.folder, self._plan.name, point.epoch, point.step, str(self._run.version))
         network = parts.trained if isinstance(parts.trained, nn.Module) else None
-        with self._as_used(), self._accelerator.autocast():
+        with self.as_used(), self._accelerator.autocast():
             draw_samples(parts.model, wanted, drawing, asked=asked, network=network, echo=self._warn)
         self._run.update(samples=self.folder / FOLDER)
 
     @contextlib.contextmanager
-    def _as_used(self) -> Iterator[None]:
+    def as_used(self) -> Iterator[None]:
         """The network without dropout, and a schedule-free optimizer's weights as they are meant to be used."""
         trained, built = self._parts.trained, self._parts.built
         trained.train(False)

@@ -136,9 +136,11 @@ class LatentSource:
         to_disk: bool,
         progress: Callable[[], None],
         say: Callable[[str], None] = lambda text: None,
+        first: int = 0,
     ) -> None:
         """Encode every image (and its flip where flip_aug is on) before the first step; progress() after each.
 
+        first: the number of the first of these data sets.
         Images of one bucket that follow each other are encoded vae_batch_size at a time, while others are decoded.
         """
         if to_disk:
@@ -146,7 +148,7 @@ class LatentSource:
             self._judge_theirs(datasets, say)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="pixels") as pool:
             try:
-                for place, images, loaded in self._loaded_ahead(datasets, to_disk, pool):
+                for place, images, loaded in self._loaded_ahead(datasets, to_disk, pool, first):
                     for flip, cached in loaded:
                         self._keep(place, flip, cached.result(), self._encoded(images, flip, cached.result()))
                     for i, image, read in zip(place[1], images, loaded[0][1].result(), strict=True):
@@ -165,12 +167,12 @@ class LatentSource:
                 self.kept_masks[place[0], i, flip] = read.mask
 
     def _loaded_ahead(
-        self, datasets: Sequence[TrainDataset], to_disk: bool, pool: ThreadPoolExecutor
+        self, datasets: Sequence[TrainDataset], to_disk: bool, pool: ThreadPoolExecutor, first: int
     ) -> Iterator[_Ahead]:
         """The images in their order, a few of them already being read and decoded by other threads."""
         waiting: deque[_Ahead] = deque()
         ahead = max(1, 2 * _THREADS // self.vae_batch_size)
-        for d, dataset in enumerate(datasets):
+        for d, dataset in enumerate(datasets, start=first):
             order = self.order.cache_order([image.placement.bucket for image in dataset.images])
             for part in _runs_of_one_size(dataset, order, self.vae_batch_size):
                 images = [dataset.images[i] for i in part]

@@ -14,7 +14,8 @@ import math
 import random
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,14 +83,18 @@ class StepStream:
         return torch.randint(low, high, (count,), generator=self.generator)
 
 
+def never(batch: int) -> bool:
+    return False
+
+
 class Order(Protocol):
     """Whoever is asked for every draw of a training, in turn."""
 
     seed: int
     follows_sd_scripts: bool
 
-    def begin(self, datasets: Sequence[Buckets]) -> None:
-        """Before anything is loaded."""
+    def begin(self, datasets: Sequence[Buckets], held: Sequence[Buckets] = (), shuffled: Sequence[int] = ()) -> None:
+        """Before anything is loaded. held: what is held back; shuffled: lists that were shuffled to choose it."""
 
     def unet_loaded(self, unet: nn.Module) -> None:
         """After the U-Net is there, where its family draws while it is built."""
@@ -106,11 +111,20 @@ class Order(Protocol):
     def batches(self, epoch: int) -> Iterator[BatchSlot]:
         """The batches of an epoch, from 1, with the streams that their images draw from."""
 
-    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
-        """The step that a micro-batch's captions believe in; batch: micro-batches before, batches: of an epoch."""
+    def step_seen(self, batch: int, batches: int, accumulation: int, validated: Callable[[int], bool] = never) -> int:
+        """The step that a micro-batch's captions believe in; batch: micro-batches before, batches: of an epoch.
+
+        validated: whether a validation follows a micro-batch.
+        """
 
     def step(self, epoch: int, position: int) -> StepStream:
         """The draws of a micro-batch: noise, timesteps."""
+
+    def aside(self, seed: int) -> AbstractContextManager[StepStream]:
+        """Draws that begin at a seed; those of the training go on afterwards as if there had been none."""
+
+    def held_batches(self, epoch: int) -> Iterator[BatchSlot]:
+        """The batches of what is held back, within `aside`; their data sets count on after those trained."""
 
     def state(self) -> dict[str, Any]:
         """What a state folder keeps."""
@@ -125,10 +139,29 @@ class Order(Protocol):
         """As sd-scripts goes on; passed_over: batches that the first epoch drops without fetching them."""
 
 
+def torch_streams() -> dict[str, Any]:
+    """torch's global streams: the CPU's and, where a GPU is in use, the GPU's own, which noise is drawn from there."""
+    streams = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        streams["cuda"] = torch.cuda.get_rng_state()
+    return streams
+
+
+def restore_torch_streams(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 def _number(*key: object) -> int:
     """A whole number below 2**63 that depends on the key alone."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def stream_of(*key: object) -> StepStream:
+    """Draws that depend on the key alone."""
+    return StepStream(torch.Generator().manual_seed(_number(*key)))
 
 
 def steps_before(batch: int, batches: int, accumulation: int) -> int:
@@ -148,8 +181,8 @@ class KohyakitOrder:
     def _generator(self, *key: object) -> torch.Generator:
         return torch.Generator().manual_seed(_number(self.seed, *key))
 
-    def begin(self, datasets: Sequence[Buckets]) -> None:
-        self._datasets = datasets
+    def begin(self, datasets: Sequence[Buckets], held: Sequence[Buckets] = (), shuffled: Sequence[int] = ()) -> None:
+        self._datasets, self._held = datasets, held
         torch.manual_seed(_number(self.seed, "begin"))
 
     def unet_loaded(self, unet: nn.Module) -> None:
@@ -201,7 +234,7 @@ class KohyakitOrder:
             streams = [random.Random(f"{self.seed}/image/{epoch}/{position}/{i}") for i in range(len(images))]
             yield BatchSlot(d, b, images, streams, epoch)
 
-    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
+    def step_seen(self, batch: int, batches: int, accumulation: int, validated: Callable[[int], bool] = never) -> int:
         """The step that a micro-batch's captions believe in (token warm-up): the one it is part of, from 0.
 
         batch: micro-batches since the start. batches: those of an epoch.
@@ -212,6 +245,23 @@ class KohyakitOrder:
         """The stream of one micro-batch. Dropout in the network draws from torch's global stream, seeded here."""
         torch.manual_seed(_number(self.seed, "dropout", epoch, position))
         return StepStream(self._generator("step", epoch, position))
+
+    @contextmanager
+    def aside(self, seed: int) -> Iterator[StepStream]:
+        before = torch_streams()
+        torch.manual_seed(_number(seed, "aside"))
+        try:
+            yield StepStream()
+        finally:
+            restore_torch_streams(before)
+
+    def held_batches(self, epoch: int) -> Iterator[BatchSlot]:
+        """Every image once, bucket by bucket, in their own order."""
+        for d, dataset in enumerate(self._held, start=len(self._datasets)):
+            for b, members in enumerate(dataset.bucket_members):
+                for start in range(0, len(members), dataset.batch_size):
+                    images = list(members[start : start + dataset.batch_size])
+                    yield BatchSlot(d, b, images, [random.Random(0) for _ in images], epoch)
 
     def state(self) -> dict[str, Any]:
         """Nothing to remember: every stream follows from the seed, the epoch and the position."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,15 @@ from torch import nn
 
 from kohyakit.dataset.buckets import Bucket
 from kohyakit.networks.base import Adapter
-from kohyakit.train.step.rng import BatchSlot, Buckets, StepStream, steps_before
+from kohyakit.train.step.rng import (
+    BatchSlot,
+    Buckets,
+    StepStream,
+    never,
+    restore_torch_streams,
+    steps_before,
+    torch_streams,
+)
 
 
 class SdScriptsOrder:
@@ -36,12 +45,16 @@ class SdScriptsOrder:
         self._started = False
         self._passed_over = 0
 
-    def begin(self, datasets: Sequence[Buckets]) -> None:
-        self._datasets = datasets
+    def begin(self, datasets: Sequence[Buckets], held: Sequence[Buckets] = (), shuffled: Sequence[int] = ()) -> None:
+        self._datasets, self._held = datasets, held
         self.python.seed(self.seed)
         torch.manual_seed(self.seed)
+        for count in shuffled:
+            self.python.shuffle(list(range(count)))
         self._dataset_seed = self.python.randint(0, 2**31)
         self._main = _Shuffled.fresh(datasets, self.python)
+        self._held_order = _Shuffled.fresh(held, self.python)
+        self._held_crew: list[tuple[_Shuffled, random.Random]] = []
         self._crew: list[tuple[_Shuffled, random.Random]] = []
 
     def unet_loaded(self, unet: nn.Module) -> None:
@@ -70,8 +83,7 @@ class SdScriptsOrder:
 
     def batches(self, epoch: int) -> Iterator[BatchSlot]:
         if not (self._started and self.persistent and self.workers):
-            base_seed = int(torch.empty((), dtype=torch.int64).random_().item())
-            self._hire(base_seed)
+            self._crew = self._hired(self._main)
         self._started = True
         sampler_seed = int(torch.empty((), dtype=torch.int64).random_().item())
         order = torch.randperm(self._main.batches, generator=torch.Generator().manual_seed(sampler_seed)).tolist()
@@ -87,23 +99,51 @@ class SdScriptsOrder:
                 self._set_python(behind)
             shuffled.catch_up(epoch, self._dataset_seed, stream)
 
-    def _hire(self, base_seed: int) -> None:
+    def _hired(self, order: _Shuffled) -> list[tuple[_Shuffled, random.Random]]:
         """Workers start from the main process' order, each with a stream of its own."""
-        self._crew = [(self._main.copy(), random.Random(base_seed + w)) for w in range(self.workers)]
+        base_seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        return [(order.copy(), random.Random(base_seed + w)) for w in range(self.workers)]
 
-    def step_seen(self, batch: int, batches: int, accumulation: int) -> int:
+    def step_seen(self, batch: int, batches: int, accumulation: int, validated: Callable[[int], bool] = never) -> int:
         """As sd-scripts' loader has heard of it without workers: it fetches a batch ahead and is told one later.
 
-        An epoch's first batch is fetched when the one before is done, so its second hears sooner.
+        An epoch's first batch is fetched when the one before is done, so its second hears sooner. A validation tells
+        the training's data set the step too, as it has no other to tell it to.
         """
         behind = 2 if batch > batches and batch % batches == 1 else 3
-        return steps_before(max(0, batch - behind), batches, accumulation)
+        heard = [batch - ago for ago in (2, 1)[: 1 + (batch % batches == 0)] if batch >= ago and validated(batch - ago)]
+        return steps_before(max(0, batch - behind, *heard), batches, accumulation)
 
     def step(self, epoch: int, position: int) -> StepStream:
         return StepStream(python=self.python)
 
+    @contextmanager
+    def aside(self, seed: int) -> Iterator[StepStream]:
+        before, python = torch_streams(), self.python.getstate()
+        torch.manual_seed(seed)
+        self.python.seed(seed)
+        try:
+            yield StepStream(python=self.python)
+        finally:
+            restore_torch_streams(before)
+            self.python.setstate(python)
+
+    def held_batches(self, epoch: int) -> Iterator[BatchSlot]:
+        """In order. Without workers the data set of what is held back is never told its epoch, and believes in 0."""
+        if not (self._held_crew and self.persistent):
+            self._held_crew = self._hired(self._held_order)
+        crew = self._held_crew or [(self._held_order, self.python)]
+        for position in range(self._held_order.batches):
+            shuffled, stream = crew[position % len(crew)]
+            slot = shuffled.slot(position, self._held)
+            slot.dataset += len(self._datasets)
+            slot.streams = [stream] * len(slot.images)
+            yield slot
+            if self._held_crew:
+                shuffled.catch_up(epoch, self._dataset_seed, stream)
+
     def state(self) -> dict[str, Any]:
-        return {**_torch_streams(), "python": self.python.getstate(), "python_before": self._before}
+        return {**torch_streams(), "python": self.python.getstate(), "python_before": self._before}
 
     def _set_python(self, state: Any) -> None:
         version, internal, gauss = state
@@ -112,7 +152,7 @@ class SdScriptsOrder:
     def restore(self, state: dict[str, Any], epoch: int) -> None:
         """Bring back the streams as they were at an epoch's start, and the cumulative order after `epoch` epochs."""
         self._main.catch_up(epoch, self._dataset_seed, self.python)
-        _restore_torch_streams(state)
+        restore_torch_streams(state)
         self._set_python(state["python"])
         self._started = epoch > 0
 
@@ -121,7 +161,7 @@ class SdScriptsOrder:
 
         passed_over: how many batches the first epoch's sampler drops without fetching them.
         """
-        _restore_torch_streams(state)
+        restore_torch_streams(state)
         self._set_python(state["python"])
         self._passed_over = passed_over
 
@@ -131,24 +171,10 @@ class SdScriptsOrder:
         When the state was written the next batch was there already: it is drawn from P as it was before it, and what
         comes behind it from P as it was then.
         """
-        _restore_torch_streams(state)
+        restore_torch_streams(state)
         if state.get("python_before") is not None:  # else an older state, in which the batches drew alone
             self._set_python(state["python_before"])
             self._behind = state["python"]
-
-
-def _torch_streams() -> dict[str, Any]:
-    """torch's global streams: the CPU's and, where a GPU is in use, the GPU's own, which noise is drawn from there."""
-    streams = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        streams["cuda"] = torch.cuda.get_rng_state()
-    return streams
-
-
-def _restore_torch_streams(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 @dataclass(slots=True)
