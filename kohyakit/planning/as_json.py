@@ -134,10 +134,13 @@ def _validation(plan: Plan) -> dict[str, Any] | None:
         return None
     return {
         "images": measured.images,
+        "held_back": measured.held_back,
         "trained_too": measured.overlap,
         "batches": measured.batches,
-        "noise_levels": len(measured.timesteps),
+        "noises": measured.noises,
         "points": [{"step": point.step, "epoch": point.epoch} for point in measured.in_order],
+        "best_file": plan.best,
+        "patience": measured.patience,
     }
 
 

@@ -148,8 +148,13 @@ _NEEDS: tuple[tuple[tuple[str, ...], Works, str], ...] = (
     ),
     (
         ("validation_seed", "validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps"),
-        lambda c, s: bool(c.dataset.validation_split) or not own_folders(c),
-        "there is no validation_split",
+        lambda c, s: bool(c.dataset.validation_split or c.training.fixed_noises) or not own_folders(c),
+        "there is neither validation_split nor fixed_noises",
+    ),
+    (
+        ("keep_best", "early_stop_patience"),
+        lambda c, s: bool(c.dataset.validation_split or c.training.fixed_noises or s.held_back),
+        "nothing is measured without validation_split or fixed_noises",
     ),
     (("base_weights_multiplier",), lambda c, s: bool(c.network.base_weights), "there are no base_weights"),
     (

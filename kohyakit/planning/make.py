@@ -63,6 +63,7 @@ def make_plan(
     lora = _lora(config, model, weights)
     loads = [(filling.plan.dataset, filling.plan.buckets) for filling in filled]
     wanted = config.training.max_train_epochs or config.training.epoch
+    watched = validation.plan_validation(config, scan, held, course, by_sd_scripts=backend == "sd-scripts")
     plan = Plan(
         datasets=tuple(filling.plan for filling in filled),
         misfits=tuple(misfit for filling in (*filled, *held) for misfit in filling.misfits),
@@ -83,9 +84,12 @@ def make_plan(
         earlier=saves.earlier_points(config, course),
         name=config.saving.name,
         ending=config.saving.extension,
-        validation=validation.plan_validation(config, scan, held, course),
+        validation=watched,
+        best=validation.best_file(config) if watched and backend != "sd-scripts" else None,
     )
     problems += [Problem("buckets", filling.refused, "", "bucket_settings") for filling in filled if filling.refused]
+    if backend == "sd-scripts":
+        problems += validation.not_there(config)
     if backend == "kohyakit":
         problems += [*schedule_refused(config, plan), *_unfinished(config, scan, plan)]
     problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)

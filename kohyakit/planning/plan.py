@@ -165,18 +165,31 @@ class ValidationPoint:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How the loss is measured on photos that are held back.
+    """How the loss is measured on the way.
 
-    batches: how many of theirs are looked at each time, by each process. timesteps: what each of these is measured at.
-    as_sd_scripts: with its draws and its running mean. overlap: photos of them that are trained on too.
+    datasets: the photos, each once, that are held back or, where not, the training's own. batches: how many are looked
+    at each time. noises: how often each photo is. timesteps: those that sd-scripts measures at, where it is as there,
+    with its draws and its running mean. overlap: photos held back that are trained on too. patience: so many times
+    without a lower loss end the training.
     """
 
     datasets: tuple[DatasetPlan, ...]
     batches: int
-    timesteps: tuple[int, ...]
+    noises: int
     points: frozenset[ValidationPoint]
-    as_sd_scripts: bool = False
+    held_back: bool = True
+    timesteps: tuple[int, ...] = ()
     overlap: int = 0
+    patience: int | None = None
+
+    @property
+    def as_sd_scripts(self) -> bool:
+        return bool(self.timesteps)
+
+    @property
+    def tag(self) -> str:
+        """What the logs call it: only photos that are not trained are a validation."""
+        return "loss/validation" if self.held_back else "loss/fixed_noise"
 
     @property
     def images(self) -> int:
@@ -260,7 +273,7 @@ class Plan:
     start: where it begins, which is not the first step where it goes on from a state. saves: every file that it
     writes, in the order of writing, the last one at its end. earlier: files of the training that it goes on from, as
     far as one of its own saves removes them. name, ending: what every file of it is called by. validation: how the
-    loss is measured on the way, if it is.
+    loss is measured on the way, if it is. best: the file of the best measurement, written anew with each better one.
     """
 
     datasets: tuple[DatasetPlan, ...]
@@ -284,6 +297,7 @@ class Plan:
     name: str = "last"
     ending: str = ".safetensors"
     validation: Validation | None = None
+    best: str | None = None
 
     @property
     def trains(self) -> bool:
@@ -334,6 +348,14 @@ class Plan:
         """The findings that stop a training on this machine only: a package or a GPU that it has not."""
         return tuple(problem for problem in self.findings if problem.name in LACKING)
 
+    def best_at(self, step: int, epoch: int | None, within: int) -> SavePoint:
+        """The file of the best measurement so far. epoch: the one that ended with the step, else within which."""
+        return SavePoint(step, epoch or within, self.best or "", by="step" if epoch is None else "epoch")
+
+    def ended_at(self, step: int, epoch: int) -> SavePoint:
+        """The last file, of a training that needs no more steps."""
+        return replace(self.saves[-1], step=step, epoch=epoch)
+
     def stopped_at(self, step: int, epoch: int) -> SavePoint:
         """What is written where the training ends on the way, asked to or in trouble."""
         name = f"{self.name}-step{step:08d}"
@@ -347,4 +369,7 @@ class Plan:
                 replace(point, file=renamed(point.file), state=point.state and renamed(point.state)) for point in points
             )
 
-        return replace(self, name=renamed(self.name), saves=named(self.saves), earlier=named(self.earlier))
+        return replace(
+            self, name=renamed(self.name), saves=named(self.saves), earlier=named(self.earlier),
+            best=self.best and renamed(self.best),
+        )  # fmt: skip

@@ -88,6 +88,7 @@ class Record:
     Times are ISO 8601 in UTC. logs: folders with event files, a further one for each time it was resumed.
     images, captions: fingerprints; images_by_name: what an imported run's files tell of its images.
     changes: what differs from the parent, in words. cwd: the folder that relative paths of the settings start from.
+    best: the lowest measured loss: its tag, loss, error, step, epoch and file, "" where none was kept of it.
     verdict: what was found in its LoRA when it had ended (see runs.verdict). extra: keys that a newer kohyakit wrote,
     kept.
     """
@@ -122,6 +123,7 @@ class Record:
     checkpoints: tuple[Checkpoint, ...] = ()
     process: Process | None = None
     imported: Mapping[str, Any] = field(default_factory=dict)
+    best: Mapping[str, Any] = field(default_factory=dict)
     verdict: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 

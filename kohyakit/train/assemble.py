@@ -82,7 +82,7 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     """Load the model, cache latents, build network, optimizer and schedule, and put everything in its place."""
     training, network_config = config.training, config.network
     datasets = build_datasets(plan.datasets, config.noise_loss.prior_loss_weight)
-    held = build_datasets(plan.validation.datasets if plan.validation else (), 1.0)
+    held = build_datasets(plan.validation.datasets if plan.validation and plan.validation.held_back else (), 1.0)
     order = _order(training, seed)
     order.begin(datasets, held, [count for data in (*datasets, *held) for count in data.source.shuffled])
     precision = precision_of(

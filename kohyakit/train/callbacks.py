@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kohyakit.train.trained import Trained
 
 
+EARLY = "stopped early"  # why a training that needs no more steps stops
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """One micro-batch that is done. step counts optimizer steps; synced: this batch ended one.
@@ -64,15 +67,17 @@ class Seen:
 class Validated:
     """The loss was measured after a step. epoch: the one that ended with it; None within one.
 
-    average: the mean of this time. error: its standard error, None where one photo cannot tell it. scalars: what is
-    logged of it, by tag.
+    within: the epoch that the step is of. average: the mean of this time. error: its standard error, None where one
+    photo cannot tell it. scalars: what is logged of it, by tag. best: it is the lowest so far.
     """
 
     step: int
     epoch: int | None
+    within: int
     average: float
     error: float | None
     scalars: dict[str, float]
+    best: bool = False
 
 
 class Callback(Protocol):
@@ -280,6 +285,24 @@ class Saver(Quiet):
             (self._folder / file).unlink(missing_ok=True)
         for state in self._states_gone.get((by, step), ()):
             shutil.rmtree(self._folder / state, ignore_errors=True)
+
+
+class Best(Quiet):
+    """Keeps the best measurement in the run's record and, where the plan names a file for it, its weights."""
+
+    def __init__(self, plan: Plan, run: Run, save: Callable[[SavePoint], Path]) -> None:
+        self._plan, self._run, self._save = plan, run, save
+
+    def validated(self, told: Validated) -> None:
+        measured = self._plan.validation
+        if not told.best or measured is None:
+            return
+        file = self._save(self._plan.best_at(told.step, told.epoch, told.within)) if self._plan.best else None
+        best = {
+            "tag": measured.tag, "loss": told.average, "error": told.error, "step": told.step, "epoch": told.within,
+            "file": self._run.relative(file) if file else "",
+        }  # fmt: skip
+        self._run.update(best=best)
 
 
 class Sampler(Quiet):

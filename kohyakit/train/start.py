@@ -22,7 +22,7 @@ from kohyakit.runs import registry
 from kohyakit.runs.resume import go_on_line
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
 from kohyakit.train import ahead
-from kohyakit.train.callbacks import Callback, Progress
+from kohyakit.train.callbacks import EARLY, Callback, Progress
 from kohyakit.train.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class _Log:
 def _end(trainer: Trainer, run: Run, by: str, echo: Echo) -> None:
     """Save what the training came to, and say how to go on where it was stopped. by: what interrupted it."""
     step, plan = trainer.position.current_step, trainer.plan
-    if trainer.stop_reason:
+    if trainer.stop_reason and trainer.stop_reason != EARLY:
         point = plan.stopped_at(step, trainer.position.current_epoch)
         state = trainer.save_state(point.state or "")  # first: to save moves schedule-free weights a hair
         path = trainer.writer.save(point)
@@ -249,11 +249,17 @@ def _end(trainer: Trainer, run: Run, by: str, echo: Echo) -> None:
         echo(f"{trainer.stop_reason} after step {step} of {plan.steps}; saved {path}")
         echo(f"go on with: {go_on_line(trainer.config, state)}")
         return
-    last = plan.saves[-1]
+    position, early = trainer.position, trainer.stop_reason == EARLY
+    last = plan.ended_at(step, position.current_epoch - (not position.batches_done)) if early else plan.saves[-1]
     if last.state:
         trainer.save_state(last.state)
     path = trainer.writer.save(last)
-    run.finish(FINISHED, f"{step} steps, loss/average {trainer.average.value:.4f}")
+    outcome = f"{step} steps, loss/average {trainer.average.value:.4f}"
+    if early:
+        best = f"{position.best_loss:.4f} of step {position.best_step}"
+        outcome = f"stopped early after step {step} of {plan.steps}: {position.since_best} times no loss below {best}"
+        echo(outcome)
+    run.finish(FINISHED, outcome)
     echo(f"finished: {path}")
 
 

@@ -41,11 +41,16 @@ class NotFinite(RunError):
     """The loss or a gradient became NaN or infinite; the weights are still those of the step before."""
 
 
+def _measured_anew(position: Position) -> Position:
+    """Without what was measured before, of other photos or by other counts."""
+    return replace(position, validation=(), best_loss=None, best_step=0, since_best=0)
+
+
 class Trainer:
     """One training, as its plan has it. `setup` makes everything ready, `fit` trains, the `writer` writes.
 
-    stop_reason: set to "interrupted" or "stopped", it ends `fit` after the current step. callbacks: told of every
-    moment after the trainer's own, in the main process. build: what makes the parts that a step needs.
+    stop_reason: set to "interrupted", "stopped" or cb.EARLY, it ends `fit` after the current step. callbacks: told of
+    every moment after the trainer's own, in the main process. build: what makes the parts that a step needs.
     """
 
     parts: Parts
@@ -109,7 +114,7 @@ class Trainer:
         if start.as_sd_scripts:
             self._resume_as_sd_scripts(position, rest["streams"])
             return
-        self.position = replace(position, losses=(), validation=()) if start.anew else position
+        self.position = _measured_anew(replace(position, losses=())) if start.anew else position
         self._epoch_streams, self._step_streams = rest["streams" if start.anew else "epoch_streams"], rest["streams"]
         parts.order.restore(self._epoch_streams, start.epoch - 1)
         self.echo(f"going on after step {start.step} of {self.plan.steps}")
@@ -123,7 +128,7 @@ class Trainer:
         self.parts.order.restore_as_sd_scripts(streams, max(0, dropped - 1))
         self._fetched_again = min(1, dropped)
         self._epoch_streams = streams
-        self.position = replace(position, losses=(), validation=())
+        self.position = _measured_anew(replace(position, losses=()))
         self.echo(f"going on with epoch {position.current_epoch} as sd-scripts does, from its beginning")
 
     def _connect(self) -> None:
@@ -153,6 +158,7 @@ class Trainer:
         )  # fmt: skip
         self.callbacks += [
             cb.Saver(plan, self.writer.folder, self.writer.save, self.save_state),
+            cb.Best(plan, self.run, self.writer.save),
             cb.Sampler(plan, self.writer.sample, self.echo),
             cb.TensorBoard(
                 folder, unet_only=config.network.network_train_unet_only,
@@ -288,11 +294,23 @@ class Trainer:
         position = self.position
         if self.plan.validation is None or not self.plan.validation.due(position.current_step, epoch):
             return
-        with self._undisturbed(), torch.no_grad():
-            told = self.validation(position, epoch, self.average.value)
-        self.position = replace(position, validation=self.validation.losses)
-        for callback in self.callbacks:
-            callback.validated(told)
+        with self._undisturbed():
+            with torch.no_grad():
+                told = self.validation(position, epoch, self.average.value)
+            told = replace(told, average=self.processes.agree_on(told.average))
+            lower = position.best_loss is None or told.average < position.best_loss
+            best = lower and math.isfinite(told.average)
+            self.position = replace(
+                position, validation=self.validation.losses,
+                best_loss=told.average if best else position.best_loss,
+                best_step=told.step if best else position.best_step,
+                since_best=0 if best else position.since_best + 1,
+            )  # fmt: skip
+            for callback in self.callbacks:
+                callback.validated(replace(told, best=best))
+        patience = self.plan.validation.patience
+        if patience and self.position.since_best >= patience and told.step < self.plan.steps and not self.stop_reason:
+            self.stop_reason = cb.EARLY
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:

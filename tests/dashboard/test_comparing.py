@@ -57,3 +57,19 @@ def test_sentences_speak_in_words_and_not_of_what_the_chart_shows(project: Path)
     texts = [text for _, _, text in told(project, "1a", "1b", "2a")]
     assert texts
     assert not any("loss/" in text or " falls (" in text for text in texts), texts
+
+
+def test_the_best_measurement_and_an_early_stop_are_told(project: Path) -> None:
+    (run,) = [run for run in store.runs_of(project) if run.record.version == "1a"]
+    best = {
+        "tag": "loss/fixed_noise",
+        "loss": 0.125,
+        "error": 0.01,
+        "step": 40,
+        "epoch": 2,
+        "file": "x-best.safetensors",
+    }
+    run.update(best=best, outcome="stopped early after step 60 of 90: 2 times no loss below 0.125 of step 40")
+    said = told(project, "1a")
+    assert ("good", "1a", "Lowest loss with fixed noise 0.125 ± 0.01 after step 40, kept in x-best.safetensors") in said
+    assert any(text.startswith("Stopped early after step 60 of 90") for _, version, text in said if version == "1a")

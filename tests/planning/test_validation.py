@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kohyakit.config.train import TrainConfig
+from kohyakit.dataset.layout import scan
 from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Length, Plan, Validation, ValidationPoint
@@ -19,12 +20,13 @@ def planned(picture, tmp_path: Path):
     for name in [*(f"1_dog/{i}" for i in range(10)), "2_cat/0"]:
         picture(f"img/{name}.png", (64, 64)).with_suffix(".txt").write_text("tag", encoding="utf-8")
 
-    def plan(**values: object) -> Plan:
+    def plan(backend: str = "", **values: object) -> Plan:
         asked = {
             "train_data_dir": str(tmp_path / "img"), "resolution": "64,64", "caption_extension": ".txt",
             "max_train_epochs": 3, "validation_split": 0.2, "validation_seed": 1, "seed": 5,
         }  # fmt: skip
-        return make_plan(TrainConfig().with_values(**asked | values))
+        config = TrainConfig().with_values(**asked | values)
+        return make_plan(config, scan(config, by_sd_scripts=backend == "sd-scripts"), backend=backend)
 
     return plan
 
@@ -40,7 +42,7 @@ def test_what_is_held_back_is_not_trained(planned) -> None:
     assert (plan.steps_per_epoch, plan.validation.images, plan.validation.batches) == (8 + 2, 2, 2)
     assert plan.validation.overlap == 0
     told = plan_data(plan)["validation"]
-    assert (told["images"], told["trained_too"], told["noise_levels"]) == (2, 0, 4)
+    assert (told["images"], told["trained_too"], told["noises"], told["held_back"]) == (2, 0, 4, True)
 
 
 def test_sd_scripts_rounds_and_trains_some_of_it_too(planned) -> None:
@@ -101,5 +103,25 @@ def test_the_timesteps_of_sd_scripts(low: int, high: int, expected: tuple[int, .
 def test_which_micro_batch_a_validation_follows() -> None:
     length = Length(5, 3, 2, 6, "epoch", accumulation=2)  # steps end with the 2nd, 4th and 5th batch of an epoch
     points = frozenset({ValidationPoint(2), ValidationPoint(3, 1), ValidationPoint(4)})
-    measured = Validation((), 1, (200,), points)
+    measured = Validation((), 1, 4, points)
     assert [batch for batch in range(10) if measured.follows(batch, length)] == [3, 4, 6]
+
+
+def test_the_trainings_own_photos_are_measured_each_once(planned) -> None:
+    plan = planned(validation_split=0.0, fixed_noises=3, train_batch_size=2, keep_best=True, early_stop_patience=2)
+    measured = plan.validation
+    assert measured is not None
+    assert (measured.images, measured.batches, measured.noises, measured.patience) == (11, 6, 3, 2)
+    assert (measured.held_back, measured.overlap, measured.tag) == (False, 0, "loss/fixed_noise")
+    assert plan.best == "last-best.safetensors"
+    assert plan.steps_per_epoch == 6  # twelve with repeats, all of them trained
+
+
+def test_what_only_the_trainer_here_does_is_said_where_sd_scripts_trains(planned) -> None:
+    plan = planned(validation_split=0.0, fixed_noises=3, keep_best=True, backend="sd-scripts")
+    assert (plan.validation, plan.best) == (None, None)
+    (told,) = [p for p in plan.findings if p.name == "without_effect" and p.severity == "warning"]
+    assert told.where == "fixed_noises and keep_best"
+    there = planned(validate_every_n_steps=15, backend="sd-scripts").validation
+    assert there is not None
+    assert (there.as_sd_scripts, len(there.points)) == (True, 5)

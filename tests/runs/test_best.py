@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kohyakit.errors import RunError
-from kohyakit.runs.comparison.best import best
+from kohyakit.runs.comparison.best import best, best_files, best_measured
 from kohyakit.runs.run import Checkpoint, Record, Run
 
 FILES = (
@@ -26,14 +26,16 @@ def run(version: str, images: str = "same", **settings: object) -> Run:
     return made
 
 
-def log(loss: float, seed: int, validation: list[float] | None = None) -> pd.DataFrame:
+def log(
+    loss: float, seed: int, validation: list[float] | None = None, tag: str = "loss/validation/epoch_average"
+) -> pd.DataFrame:
     steps = np.arange(1, 1001)
     values = np.random.default_rng(seed).normal(loss, 0.05, 1000)
     parts = [pd.DataFrame({"tag": "loss/current", "step": steps, "value": values, "wall_time": steps * 1.0})]
     if validation:
         epochs = np.arange(1, len(validation) + 1)
         line = {
-            "tag": "loss/validation/epoch_average",
+            "tag": tag,
             "step": epochs,
             "value": validation,
             "wall_time": epochs * 100.0,
@@ -68,6 +70,50 @@ def test_validation_goes_before_training_and_names_the_epoch() -> None:
     assert (str(ranking.best.version), ranking.metric) == ("1a", "loss/validation/epoch_average")
     assert ranking.places[0].checkpoint == FILES[2]
     assert ranking.without == (c,)
+
+
+def test_fixed_noise_goes_before_training_and_after_validation() -> None:
+    fixed = "loss/fixed_noise/epoch_average"
+    a, b, c = run("1a", fixed_noises=4), run("1b", fixed_noises=8), run("1c")
+    lines = {"1a": [0.12, 0.10, 0.11], "1b": [0.15, 0.14, 0.13]}
+    ranking = best([a, b, c], read=lambda r: log(0.01 if r is c else 0.1, 0, lines.get(r.record.version), fixed))
+    assert (str(ranking.best.version), ranking.metric, ranking.statistic) == ("1a", fixed, "lowest")
+    assert any(caveat.startswith("training loss") for caveat in ranking.caveats)  # of photos that were trained
+    assert "fixed_noises differs, so the losses measure different things" in ranking.caveats
+
+    def read(r: Run) -> pd.DataFrame:
+        return log(0.1, 0, [0.2, 0.1], "loss/validation/step_average" if r is c else fixed)
+
+    ranking = best([a, c], read=read)
+    assert (str(ranking.best.version), ranking.metric) == ("1c", "loss/validation/step_average")
+    assert not any(caveat.startswith("training loss") for caveat in ranking.caveats)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({}, ""),
+        ({"loss": "0.1", "step": 4}, ""),
+        (
+            {"tag": "loss/validation", "loss": 0.125, "error": 0.0125, "step": 1200, "epoch": 3, "file": "dog-best.x"},
+            "lowest validation loss 0.125 ± 0.0125 after step 1,200, kept in dog-best.x",
+        ),
+        (
+            {"tag": "loss/fixed_noise", "loss": 0.125, "error": None, "step": 4, "file": ""},
+            "lowest loss with fixed noise 0.125 after step 4",
+        ),
+    ],
+)
+def test_the_best_measurement_in_words(told: dict, words: str) -> None:
+    made = run("1a")
+    made.record = replace(made.record, best=told)
+    assert best_measured(made) == words
+
+
+def test_the_file_kept_as_the_best_is_spoken_for() -> None:
+    made = run("1a")
+    made.record = replace(made.record, best={"file": "dog-best.safetensors"})
+    assert best_files([made]) == [Path("p/dog-best.safetensors")]
 
 
 def test_the_last_epoch_is_the_file_without_a_number() -> None:

@@ -200,14 +200,21 @@ def _files(plan: Plan) -> Iterator[str]:
         notes = f", deleted at step {point.deleted_at:,}" if point.deleted_at else ""
         notes += f", with {point.state}" if point.state else ""
         yield f"  {shown(point.file):<{room}}  step {point.step:,}{notes}"
+    if plan.best:
+        yield f"  {shown(plan.best)}, of the lowest measured loss"
 
 
 def _validation(plan: Plan) -> Iterator[str]:
     measured = plan.validation
     if measured is None:
         return
-    yield f"{count(measured.images, 'photo')} held back from training, at {len(measured.timesteps)} noise levels each"
-    yield f"{count(measured.batches, 'batch')} each time, {_after([point.step for point in measured.in_order])}"
+    whose = "held back from training" if measured.held_back else "of the training"
+    yield f"{count(measured.images, 'photo')} {whose}, {measured.noises} fixed noises each"
+    cost = -(-measured.batches * measured.noises // 3)
+    when = _after([point.step for point in measured.in_order])
+    yield f"{count(measured.batches, 'batch')} each time, about as long as {count(cost, 'step')}, {when}"
+    if measured.patience:
+        yield f"ends early after {count(measured.patience, 'time')} without a lower loss"
 
 
 def _after(steps: Sequence[int]) -> str:

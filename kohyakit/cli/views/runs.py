@@ -11,7 +11,7 @@ from kohyakit.cli.views.terminal import heading, severity, table, width
 from kohyakit.dataset.fingerprint import subset_words
 from kohyakit.dataset.images import shown
 from kohyakit.errors import Problem
-from kohyakit.runs.comparison.best import Ranking
+from kohyakit.runs.comparison.best import Ranking, best_measured
 from kohyakit.runs.comparison.compare import Row, dataset_difference, settings_table, show
 from kohyakit.runs.comparison.insight import Statement
 from kohyakit.runs.comparison.summary import TRAINING, VALIDATION
@@ -80,6 +80,7 @@ def show_run(run: Run, summary: Mapping[str, Summary], told: Sequence[Statement]
         ("started", f"{when(record.started or record.created)}{took}"),
         ("model", shown(record.output_name)),
         ("photos", _photos(run)),
+        ("best", shown(best_measured(run))),
         ("device", shown(record.device)),
         ("lineage", shown(story)),
         ("note", shown(record.note)),

@@ -11,6 +11,13 @@ from kohyakit.config.param import param, standing
 class SavingConfig:
     """What is written: models, states, metadata, logs, uploads."""
 
+    keep_best: bool = param(
+        False,
+        own=True,
+        help="Keep the LoRA of the lowest measured loss as one more file, NAME-best, written anew whenever a "
+        "measurement is the best so far.",
+        tip="Only with validation_split or fixed_noises; a lower loss is not always the nicer picture.",
+    )
     console_log_level: str | None = param(
         None,
         unset="INFO",

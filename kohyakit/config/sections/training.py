@@ -189,7 +189,7 @@ class TrainingConfig:
         blank=("",),
         gui_blank=(0,),
         help="Measure the validation loss every so many steps; not given, once per epoch.",
-        tip="Only with validation_split.",
+        tip="Only with validation_split or fixed_noises.",
     )
     validate_every_n_epochs: int | None = param(
         None,
@@ -197,7 +197,7 @@ class TrainingConfig:
         blank=("",),
         gui_blank=(0,),
         help="Measure the validation loss every so many epochs; not given, each epoch.",
-        tip="Only with validation_split.",
+        tip="Only with validation_split or fixed_noises.",
     )
     max_validation_steps: int | None = param(
         None,
@@ -206,6 +206,26 @@ class TrainingConfig:
         gui_blank=(0,),
         help="At most so many validation batches each time; not given, all.",
         tip="10 to 20 keep the pause short.",
+    )
+    fixed_noises: int = param(
+        0,
+        ge=0,
+        le=1000,
+        own=True,
+        help="Measure the loss on the training's own photos with so many fixed noises for each, which no step trains "
+        "on; 0 is off. With validation_split it is the photos held back, and 0 stands for 4.",
+        tip="4 for some dozen photos, which need none taken away; each time costs about a third of a step a noise and "
+        "batch.",
+    )
+    early_stop_patience: int | None = param(
+        None,
+        ge=1,
+        blank=("",),
+        gui_blank=(0,),
+        own=True,
+        help="End the training when so many measurements in a row bring no lower loss than the best before them; not "
+        "given, never.",
+        tip="3 to 5; only with validation_split or fixed_noises.",
     )
     blocks_to_swap: int | None = param(
         None,

@@ -161,6 +161,14 @@ TITLES: Mapping[str, str] = {
     "loss/validation/step_average": "Validation loss",
     "loss/validation/step_current": "Validation loss, each image",
     "loss/validation/epoch_average": "Validation loss, epoch average",
+    "loss/validation/step_divergence": "Validation loss above the training's",
+    "loss/validation/epoch_divergence": "Validation loss above the training's, epochs",
+    "loss/validation/step_error": "Validation loss, standard error",
+    "loss/validation/epoch_error": "Validation loss, standard error, epochs",
+    "loss/fixed_noise/step_average": "Loss with fixed noise",
+    "loss/fixed_noise/epoch_average": "Loss with fixed noise, epochs",
+    "loss/fixed_noise/step_error": "Loss with fixed noise, standard error",
+    "loss/fixed_noise/epoch_error": "Loss with fixed noise, standard error, epochs",
     "lr/unet": "Learning rate, U-Net",
     "lr/textencoder": "Learning rate, text encoder",
     "norm/avg_key_norm": "Norm of the weights, mean",
@@ -213,9 +221,9 @@ def far_apart(lines: list[Line]) -> bool:
 
 
 def tag_group(tag: str) -> str:
-    """loss | validation | lr | other: what belongs in one chart's neighbourhood."""
+    """loss | validation (and what is measured like it) | lr | other: what belongs in one chart's neighbourhood."""
     name = tag.lower()
-    if "validation" in name or name.startswith("val"):
+    if "validation" in name or "fixed_noise" in name or name.startswith("val"):
         return "validation"
     if name.startswith("lr") or "d*lr" in name:
         return "lr"

@@ -137,7 +137,8 @@ def _ask(run: Run) -> None:
 
 def _curves(run: Run) -> None:
     scalars = store.scalars_of(run)
-    wanted: tuple[str, ...] = ("loss/average", "loss/validation/step_average", "loss/validation/epoch_average")
+    measured = ("validation/step", "validation/epoch", "fixed_noise/step", "fixed_noise/epoch")
+    wanted: tuple[str, ...] = ("loss/average", *(f"loss/{name}_average" for name in measured))
     shown = [tag for tag in wanted if tag in scalars.tags]
     if not shown and scalars.tags:
         shown = [scalars.tags[0]]

@@ -19,7 +19,7 @@ from kohyakit.dashboard.read.samples import steps_per_epoch
 from kohyakit.dataset.fingerprint import in_words
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.comparison import insight
-from kohyakit.runs.comparison.best import best
+from kohyakit.runs.comparison.best import best, best_measured
 from kohyakit.runs.comparison.compare import dataset_difference, settings_table
 from kohyakit.runs.run import FAILED, LOST, Run
 from kohyakit.words import number
@@ -33,7 +33,7 @@ _told = Memo(2000)
 
 def statements(runs: Sequence[Run]) -> list[Problem]:
     """What the curves carry: which run is best and how sure that is, then each run's own, the gravest first."""
-    own = [told for run in runs for told in (*_ending(run), *of_run(run))]
+    own = [told for run in runs for told in (*_ending(run), *_measured(run), *of_run(run))]
     own.sort(key=attrgetter("rank"))
     failed = [told for told in own if told.severity == "error"]
     return [*failed, *_ranked(runs), *own[len(failed) :]]
@@ -49,6 +49,14 @@ def _ending(run: Run) -> tuple[Problem, ...]:
     if run.status not in NO_RESULT:
         return ()
     return (_told_of(run, f"{run.status}: {status_note(run)}".rstrip(": "), "error"),)
+
+
+def _measured(run: Run) -> tuple[Problem, ...]:
+    """Its best measurement, and that it needed no more steps."""
+    found = [(best_measured(run), "good")]
+    if run.record.outcome.startswith("stopped early"):
+        found.append((run.record.outcome, "hint"))
+    return tuple(_told_of(run, text[:1].upper() + text[1:], severity) for text, severity in found if text)
 
 
 NO_RESULT = (FAILED, LOST)

@@ -34,7 +34,8 @@ class Position:
     """Where a training stands: steps done in all, the epoch it is in (from 1) and the batches of it that are done.
 
     losses: the newest loss of each batch position, from which loss/average goes on. validation: the same of
-    sd-scripts' validations after steps. steps: how long the training was to be.
+    sd-scripts' validations after steps. best_loss, best_step: the lowest measured loss so far and where; since_best:
+    measurements after it. steps: how long the training was to be.
     sd-scripts' own file holds current_epoch and current_step; ours keeps both names.
     """
 
@@ -46,6 +47,9 @@ class Position:
     rng_order: str = "kohyakit"
     steps: int = 0
     validation: tuple[float, ...] = field(default=())
+    best_loss: float | None = None
+    best_step: int = 0
+    since_best: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,8 @@ def _position(data: Any) -> Position:
     """Raises ValueError for numbers that no training writes."""
     data = _mapping(data)
     known = {f.name: data[f.name] for f in fields(Position) if f.name in data}
-    whole = {name: known[name] for name in ("current_step", "current_epoch", "batches_done", "seed", "steps")
-             if name in known}  # fmt: skip
+    names = ("current_step", "current_epoch", "batches_done", "seed", "steps", "best_step", "since_best")
+    whole = {name: known[name] for name in names if name in known}
     lists = {name: known.get(name, []) for name in ("losses", "validation")}
     if "current_step" not in known:
         raise ValueError("the step is missing from it")
@@ -134,6 +138,8 @@ def _position(data: Any) -> Position:
     for title, losses in lists.items():
         if not isinstance(losses, list) or not all(type(loss) in (int, float) for loss in losses):
             raise ValueError(f"{title} is no list of numbers")
+    if type(known.get("best_loss")) not in (float, int, type(None)):
+        raise ValueError("best_loss is no number")
     if not isinstance(known.get("rng_order", ""), str):
         raise ValueError("rng_order is no name")
     return Position(**{**known, **{title: tuple(map(float, losses)) for title, losses in lists.items()}})

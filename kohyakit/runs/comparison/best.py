@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from kohyakit.errors import Problem, RunError
 from kohyakit.runs.comparison.compare import same_images, settings_table
-from kohyakit.runs.comparison.summary import TRAINING, VALIDATION
+from kohyakit.runs.comparison.summary import FIXED_NOISE, TRAINING, VALIDATION
 from kohyakit.runs.logs import metrics
 from kohyakit.runs.run import FAILED, UNREADABLE, Checkpoint, Run
+from kohyakit.words import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,9 @@ LOSS_SETTINGS = frozenset({
     "ip_noise_gamma", "min_timestep", "max_timestep", "prior_loss_weight", "masked_loss", "resolution",
     "pretrained_model_name_or_path", "weighted_captions", "caption_dropout_rate",
 })  # fmt: skip
+
+# Settings that change on what, and how, the loss is measured beside the training.
+MEASURE_SETTINGS = frozenset({"validation_split", "validation_seed", "max_validation_steps", "fixed_noises"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Ranking:
 def best(
     runs: Sequence[Run], *, metric: str | None = None, read: Callable[[Run], pd.DataFrame] | None = None
 ) -> Ranking:
-    """Rank runs by their lowest validation loss, where at least one has it, else by their training loss at the end.
+    """Rank runs by their lowest validation loss, where at least one has it, else by the lowest loss with fixed noise
+    or, where there is none, by their training loss at the end.
 
     Of several sets of photos the one that most of the runs trained on is ranked; a run that failed never is.
     metric: a tag of your own choice, lower is better. read: gives a run's scalars, where they are at hand already.
@@ -81,7 +86,8 @@ def best(
     if tag is None:
         cure = "set logging_dir, so that losses are kept"
         raise RunError(Problem("", "no run has a loss to be ranked by", cure))
-    lowest = "validation" in tag
+    held_back = "validation" in tag
+    lowest = held_back or tag in FIXED_NOISE
     places = [place for run, frame in frames.items() if (place := _place(run, frame, tag, lowest)) is not None]
     if not places:
         raise RunError(Problem("", f"no run has the metric '{tag}'", "kohyakit runs show names those a run has"))
@@ -90,7 +96,7 @@ def best(
     places.sort(key=lambda place: place.value)
     statistic = "lowest" if lowest else "mean of the last quarter"
     certainty, because = _certainty(places)
-    caveats = [*_caveats([place.run for place in places], lowest), *unfit.values()]
+    caveats = [*_caveats([place.run for place in places], held_back, lowest), *unfit.values()]
     if elsewhere:
         names = ", ".join(run.record.version for run in elsewhere)
         caveats.append(f"{names} trained on other photos and {'is' if len(elsewhere) == 1 else 'are'} not ranked here")
@@ -132,15 +138,29 @@ def _on_the_same_photos(places: list[Place]) -> tuple[list[Place], tuple[Run, ..
 
 
 def best_files(runs: Sequence[Run]) -> list[Path]:
-    """The models that validation speaks for, one a run that has a validation loss."""
+    """The models that validation speaks for, one a run that has a validation loss, and those kept as the best."""
     found = []
     for run in runs:
+        if isinstance(kept := run.record.best.get("file"), str) and kept:
+            found.append(run.locate(kept))
         frame = metrics.joined(scalars(run))
         tag = next((tag for tag in VALIDATION if tag in set(frame["tag"].unique())), None)
         place = _place(run, frame, tag, lowest=True) if tag else None
         if place is not None and place.checkpoint is not None:
             found.append(run.locate(place.checkpoint.file))
     return found
+
+
+def best_measured(run: Run) -> str:
+    """The lowest loss that was measured while it trained, in words; "" for a run without."""
+    told = run.record.best
+    loss, error, step, file = (told.get(name) for name in ("loss", "error", "step", "file"))
+    if not isinstance(loss, (int, float)) or not isinstance(step, int):
+        return ""
+    what = "validation loss" if told.get("tag") == "loss/validation" else "loss with fixed noise"
+    spread = f" ± {number(error)}" if isinstance(error, (int, float)) else ""
+    kept = f", kept in {Path(file).name}" if isinstance(file, str) and file else ""
+    return f"lowest {what} {number(loss)}{spread} after step {step:,}{kept}"
 
 
 def scalars(run: Run) -> pd.DataFrame:
@@ -151,9 +171,9 @@ def scalars(run: Run) -> pd.DataFrame:
 
 
 def _metric(frames: Sequence[pd.DataFrame]) -> str | None:
-    """The validation line that most runs have, else the training line that most have."""
+    """The validation line that most runs have, else one with fixed noise, else the training line that most have."""
     present = [set(frame["tag"].unique()) for frame in frames]
-    for tags in (VALIDATION, ("loss/current", *TRAINING)):
+    for tags in (VALIDATION, FIXED_NOISE, ("loss/current", *TRAINING)):
         counts = {tag: sum(tag in found for found in present) for tag in tags}
         if any(counts.values()):
             return max(counts, key=lambda tag: counts[tag])
@@ -215,16 +235,18 @@ def _certainty(places: Sequence[Place]) -> tuple[str, str]:
     return ("likely", told) if errors >= 1.5 else ("toss-up", told)
 
 
-def _caveats(runs: Sequence[Run], validation: bool) -> tuple[str, ...]:
+def _caveats(runs: Sequence[Run], held_back: bool, measured: bool) -> tuple[str, ...]:
+    """held_back: ranked by photos that were not trained. measured: by a loss that was measured beside the training."""
     found = []
-    if not validation:
+    if not held_back:
         found.append("training loss says how well the photos are learned by heart, not how good new pictures are")
     lost = {c.replaced_by for c in runs[0].record.checkpoints if c.replaced_by and c.kind == "model"}
     if lost:
         found.append(f"models of {runs[0].record.version} were overwritten by {', '.join(sorted(lost))}")
     if not all(same_images(runs[0].record, run.record) for run in runs):
         found.append("the runs trained on different photos")
-    differ = [row.name for row in settings_table(runs) if row.name in LOSS_SETTINGS] if len(runs) > 1 else []
+    deciding = LOSS_SETTINGS | (MEASURE_SETTINGS if measured else frozenset())
+    differ = [row.name for row in settings_table(runs) if row.name in deciding] if len(runs) > 1 else []
     if differ:
         verb = "differs" if len(differ) == 1 else "differ"
         found.append(f"{', '.join(differ)} {verb}, so the losses measure different things")

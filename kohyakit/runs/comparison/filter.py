@@ -15,14 +15,14 @@ from typing import Any
 from kohyakit.config.train import SPECS
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.runs.comparison.compare import settings_in_force
-from kohyakit.runs.comparison.summary import TRAINING, VALIDATION, run_summary
+from kohyakit.runs.comparison.summary import FIXED_NOISE, TRAINING, VALIDATION, run_summary
 from kohyakit.runs.logs.metrics import Summary
 from kohyakit.runs.run import Run
 from kohyakit.runs.version import Version
 
 STATISTICS = ("last", "first", "min", "max", "mean", "count", "bad", "min_step", "max_step", "last_step")
 # Short names for the tags of sd-scripts, the first that a run has.
-METRICS = {"loss": TRAINING, "validation": VALIDATION}
+METRICS = {"loss": TRAINING, "validation": VALIDATION, "fixed_noise": FIXED_NOISE}
 FIELDS: Mapping[str, Callable[[Run], Any]] = {
     "version": lambda run: run.version,
     "number": lambda run: run.version.number,

@@ -17,6 +17,8 @@ from kohyakit.runs.run import METRICS_FILE, RUNNING, Run
 VALIDATION = (
     "loss/validation/epoch_average", "loss/validation/step_average", "loss/validation/average", "loss/validation",
 )  # fmt: skip
+# The loss on the training's own photos, with noise that no step trained on.
+FIXED_NOISE = ("loss/fixed_noise/epoch_average", "loss/fixed_noise/step_average")
 TRAINING = ("loss/average", "loss/epoch_average", "loss/epoch", "loss/current")
 
 

@@ -123,9 +123,6 @@ class Order(Protocol):
     def aside(self, seed: int) -> AbstractContextManager[StepStream]:
         """Draws that begin at a seed; those of the training go on afterwards as if there had been none."""
 
-    def held_batches(self, epoch: int) -> Iterator[BatchSlot]:
-        """The batches of what is held back, within `aside`; their data sets count on after those trained."""
-
     def state(self) -> dict[str, Any]:
         """What a state folder keeps."""
 
@@ -182,7 +179,7 @@ class KohyakitOrder:
         return torch.Generator().manual_seed(_number(self.seed, *key))
 
     def begin(self, datasets: Sequence[Buckets], held: Sequence[Buckets] = (), shuffled: Sequence[int] = ()) -> None:
-        self._datasets, self._held = datasets, held
+        self._datasets = datasets
         torch.manual_seed(_number(self.seed, "begin"))
 
     def unet_loaded(self, unet: nn.Module) -> None:
@@ -254,14 +251,6 @@ class KohyakitOrder:
             yield StepStream()
         finally:
             restore_torch_streams(before)
-
-    def held_batches(self, epoch: int) -> Iterator[BatchSlot]:
-        """Every image once, bucket by bucket, in their own order."""
-        for d, dataset in enumerate(self._held, start=len(self._datasets)):
-            for b, members in enumerate(dataset.bucket_members):
-                for start in range(0, len(members), dataset.batch_size):
-                    images = list(members[start : start + dataset.batch_size])
-                    yield BatchSlot(d, b, images, [random.Random(0) for _ in images], epoch)
 
     def state(self) -> dict[str, Any]:
         """Nothing to remember: every stream follows from the seed, the epoch and the position."""

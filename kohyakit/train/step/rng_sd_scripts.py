@@ -129,7 +129,10 @@ class SdScriptsOrder:
             self.python.setstate(python)
 
     def held_batches(self, epoch: int) -> Iterator[BatchSlot]:
-        """In order. Without workers the data set of what is held back is never told its epoch, and believes in 0."""
+        """The batches of what is held back, within `aside`; their data sets count on after those trained.
+
+        Without workers nothing tells these their epoch, and they believe in 0.
+        """
         if not (self._held_crew and self.persistent):
             self._held_crew = self._hired(self._held_order)
         crew = self._held_crew or [(self._held_order, self.python)]

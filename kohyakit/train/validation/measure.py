@@ -1,4 +1,4 @@
-"""One validation: the loss on photos that are held back, with the training as it stands and undisturbed by it."""
+"""One measurement: the loss on photos held back, or on the training's own with noise that is held back."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.augment import ImageDraw, process_caption
 from kohyakit.formats.weights.state_folder import Position
 from kohyakit.models.conditioning import Conditioning
+from kohyakit.networks.base import at_strength
 from kohyakit.planning.plan import Validation as Planned
 from kohyakit.train.assemble import Parts
 from kohyakit.train.callbacks import Validated
 from kohyakit.train.processes import Processes
-from kohyakit.train.step.batches import Batch, Example, Picture, draw_batch, load_picture, prefetch
+from kohyakit.train.step.batches import Batch, Example, Picture, build_datasets, draw_batch, load_picture, prefetch
 from kohyakit.train.step.noise import perturbed, sample_noise
 from kohyakit.train.step.rng import StepStream, stream_of
+from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 from kohyakit.train.validation.running_mean import RunningMean
 
 Losses = Callable[[Batch, Conditioning, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -50,6 +52,8 @@ class Validation:
         self._by_step = RunningMean(known)
         chosen = config.dataset.validation_seed
         self._seed = parts.seed if chosen is None else chosen
+        self._photos = parts.held_back if plan.held_back else build_datasets(plan.datasets, 1.0)
+        self._first = len(parts.datasets) if plan.held_back else 0  # the same photos at the same places as trained
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -57,29 +61,32 @@ class Validation:
 
     def __call__(self, position: Position, epoch: int | None, training: float) -> Validated:
         """Of the step and epoch where the training stands. training: its mean loss."""
+        kind = "step" if epoch is None else "epoch"
         with self._parts.order.aside(self._seed) as stream:
-            if self._plan.as_sd_scripts:
-                found = list(self._as_sd_scripts(position, stream))
-                levels = len(self._plan.timesteps)
-                spread = [sum(found[i : i + levels]) / levels for i in range(0, len(found), levels)]
+            if isinstance(self._parts.order, SdScriptsOrder) and self._plan.as_sd_scripts:
+                found = list(self._as_sd_scripts(self._parts.order, position, stream))
+                groups = range(0, len(found), self._plan.noises)
+                each = [sum(found[i : i + self._plan.noises]) / self._plan.noises for i in groups]
             else:
-                spread = found = list(self._with_fixed_noise())
-        average = sum(found) / len(found)
-        kind, mean, error = "step" if epoch is None else "epoch", average, standard_error(spread)
+                each = found = list(self._with_fixed_noise())
+        average = mean = sum(found) / len(found)
+        error = standard_error(each)
         if epoch is None and self._plan.as_sd_scripts:
             for place, loss in enumerate(found):
                 self._by_step.add(place, loss, first_epoch=position.current_epoch == 1)
             mean = self._by_step.value
-        scalars = {f"{kind}_average": mean, f"{kind}_divergence": mean - training}
+        told = {f"{kind}_average": mean}
+        if self._plan.held_back:
+            told[f"{kind}_divergence"] = mean - training
         if error is not None and not self._plan.as_sd_scripts:
-            scalars[f"{kind}_error"] = error
-        tags = {f"loss/validation/{name}": value for name, value in scalars.items()}
-        return Validated(position.current_step, epoch, average, error, tags)
+            told[f"{kind}_error"] = error
+        tags = {f"{self._plan.tag}/{name}": value for name, value in told.items()}
+        return Validated(position.current_step, epoch, position.current_epoch, average, error, tags)
 
-    def _as_sd_scripts(self, position: Position, stream: StepStream) -> Iterator[float]:
+    def _as_sd_scripts(self, order: SdScriptsOrder, position: Position, stream: StepStream) -> Iterator[float]:
         """Each batch at each timestep, latents and noise drawn anew; captions and crops as the training draws them."""
         noise_loss, parts = self._config.noise_loss, self._parts
-        for batch in islice(self._loaded(self._drawn(position)), self._plan.batches):
+        for batch in islice(self._loaded(self._drawn(order, position)), self._plan.batches):
             told = self._condition(batch)
             for timestep in self._plan.timesteps:
                 latents = parts.latents(batch)
@@ -88,28 +95,38 @@ class Validation:
                 noisy = parts.process.add_noise(latents, perturbed(noise, noise_loss, stream), timesteps)
                 yield float(self._losses_of(batch, told, latents, noise, noisy, timesteps).mean())
 
-    def _drawn(self, position: Position) -> Iterator[Batch]:
+    def _drawn(self, order: SdScriptsOrder, position: Position) -> Iterator[Batch]:
         """Without workers sd-scripts never tells this data set its step; a worker hears of it with its first batch."""
         datasets = (*self._parts.datasets, *self._parts.held_back)
-        workers = getattr(self._parts.order, "workers", 0)
-        for place, slot in enumerate(self._parts.order.held_batches(position.current_epoch)):
-            step = position.current_step - 1 if workers and place >= workers else 0
+        for place, slot in enumerate(order.held_batches(position.current_epoch)):
+            step = position.current_step - 1 if order.workers and place >= order.workers else 0
             yield draw_batch(slot, datasets, place, step, max_train_steps=0)
 
     def _with_fixed_noise(self) -> Iterator[float]:
         """Each photo's mean loss over noises of its own, the same ones each time, at timesteps spread over all."""
-        parts, first = self._parts, 0
-        slots = parts.order.held_batches(epoch=1)
-        batches = (self._plain(slot.dataset, slot.images, place) for place, slot in enumerate(slots))
-        for batch in islice(self._loaded(batches), self._plan.batches):
-            told, latents = self._condition(batch), parts.latents(batch)
-            rounds = [self._round(batch, told, latents, first, number) for number in range(len(self._plan.timesteps))]
+        first = 0
+        for batch in self._loaded(iter(self._chosen())):
+            strength = self._photos[batch.dataset - self._first].source.network_multiplier
+            with at_strength(self._parts.trained, strength):
+                told, latents = self._condition(batch), self._parts.latents(batch)
+                rounds = [self._round(batch, told, latents, first, number) for number in range(self._plan.noises)]
             yield from torch.stack(rounds).mean(dim=0).tolist()
             first += len(batch.examples)
 
+    def _chosen(self) -> list[Batch]:
+        """All photos bucket by bucket or, of more batches than are wanted, some from all over."""
+        every = [
+            (number, members[start : start + data.batch_size])
+            for number, data in enumerate(self._photos)
+            for members in data.bucket_members
+            for start in range(0, len(members), data.batch_size)
+        ]
+        wanted = [every[k * len(every) // self._plan.batches] for k in range(self._plan.batches)]
+        return [self._plain(number, images, place) for place, (number, images) in enumerate(wanted)]
+
     def _round(self, batch: Batch, told: Conditioning, latents: Tensor, first: int, number: int) -> Tensor:
         """The loss of each photo of a batch with its noise of this number. first: photos before this batch."""
-        noise_loss, rounds = self._config.noise_loss, len(self._plan.timesteps)
+        noise_loss, rounds = self._config.noise_loss, self._plan.noises
         streams = [stream_of(self._seed, "validation", e.image.key, number) for e in batch.examples]
         pairs = [(latent[None], stream) for latent, stream in zip(latents, streams, strict=True)]
         noise = torch.cat([sample_noise(latent, noise_loss, stream) for latent, stream in pairs])
@@ -121,8 +138,7 @@ class Validation:
 
     def _plain(self, number: int, images: Sequence[int], position: int) -> Batch:
         """Photos uncropped but for their bucket and with their whole captions, whatever the training draws of both."""
-        dataset = (*self._parts.datasets, *self._parts.held_back)[number]
-        examples = []
+        dataset, examples = self._photos[number], []
         for index in images:
             image, place = dataset.images[index], dataset.images[index].placement
             options = replace(
@@ -131,7 +147,7 @@ class Validation:
             )  # fmt: skip
             caption = process_caption(image.record.caption, options, random.Random(image.key))
             examples.append(Example(index, image, ImageDraw(False, place.crop_left, place.crop_top), caption))
-        return Batch(number, examples[0].image.placement.bucket, examples, position)
+        return Batch(self._first + number, examples[0].image.placement.bucket, examples, position)
 
     def _loaded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """This process' batches with their pixels, one ahead."""
