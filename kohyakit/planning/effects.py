@@ -70,10 +70,15 @@ def saves_beyond_the_run(config: TrainConfig, scan: Scan, plan: Plan) -> Iterato
     for name, every, room in (
         ("save_every_n_epochs", epoch_interval(config, plan.epochs), plan.epochs),
         ("save_every_n_steps", config.saving.save_every_n_steps, plan.steps),
+        ("save_from_epoch", config.saving.save_from_epoch, plan.epochs),
     ):
         if every and every > room:
             what = f"it is {every:,}, but the run has only {room:,}, so only the final file is saved"
             yield Problem(name, what, f"set it below {room:,}" if room > 1 else "", "saves_beyond_the_run", "hint")
+    beyond = [str(epoch) for epoch in sorted(config.saving.save_at_epochs) if epoch > plan.epochs]
+    if beyond:
+        what = f"the run has only {plan.epochs:,} epochs, so none is saved at {', '.join(beyond[:5])}"
+        yield Problem("save_at_epochs", what, "take them out", "saves_beyond_the_run", "hint")
 
 
 def max_steps_unused(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
@@ -161,6 +166,11 @@ _NEEDS: tuple[tuple[tuple[str, ...], Works, str], ...] = (
         ("network_dim", "network_alpha"),
         lambda c, s: not c.network.dim_from_weights,
         "dim_from_weights takes rank and alpha of each layer from the file",
+    ),
+    (
+        ("save_from_epoch",),
+        lambda c, s: bool(c.saving.save_every_n_epochs or c.saving.save_n_epoch_ratio),
+        "no save_every_n_epochs asks for epochs",
     ),
     (("save_last_n_epochs_state", "save_last_n_steps_state"), lambda c, s: c.saving.save_state, "save_state is off"),
     (("training_comment",), lambda c, s: not c.saving.no_metadata, "no_metadata is on"),

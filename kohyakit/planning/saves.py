@@ -50,18 +50,20 @@ def _on_the_way(config: TrainConfig, course: Course) -> list[SavePoint]:
 
 def _by_epochs(config: TrainConfig, course: Course) -> Iterator[SavePoint]:
     saving, every = config.saving, epoch_interval(config, course.length.epochs)
-    if not every:
+    chosen = {epoch for epoch in saving.save_at_epochs if epoch < course.last_epoch}
+    if not every and not chosen:
         return
     kept = saving.save_last_n_epochs
     kept_states = saving.save_last_n_epochs_state or kept
-    last = (course.last_epoch - 1) // every * every  # the last epoch of all has the last file
+    regular = range(every, course.last_epoch, every) if every else ()  # the last epoch of all has the last file
+    found = chosen | {epoch for epoch in regular if epoch >= saving.save_from_epoch}
 
     def deleted(epoch: int, count: int | None) -> int | None:
-        if not count or epoch + count * every > last:
+        if not count or not every or epoch in chosen or (later := epoch + count * every) >= course.last_epoch:
             return None
-        return course.end_of(epoch + count * every)
+        return course.end_of(later)
 
-    for epoch in range(every, last + 1, every):
+    for epoch in sorted(found):
         title = f"{saving.output_name or 'epoch'}-{epoch:06d}"
         point = SavePoint(course.end_of(epoch), epoch, title + config.saving.extension, by="epoch")
         yield _kept(config, point, title, deleted(epoch, kept), deleted(epoch, kept_states))

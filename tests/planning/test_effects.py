@@ -57,6 +57,8 @@ SPRUNG = [
     ({"sample_prompts": "a dog", "sample_every_n_epochs": 3}, "samples_beyond_the_run", "the run has only 1"),
     ({"sample_prompts": "a dog", "sample_every_n_steps": 15}, "samples_beyond_the_run", "the run has only 14"),
     ({"save_every_n_epochs": 2}, "saves_beyond_the_run", "only the final file is saved"),
+    ({"save_every_n_epochs": 1, "save_from_epoch": 3}, "saves_beyond_the_run", "it is 3, but the run has only 1"),
+    ({"save_at_epochs": (1, 4, 3)}, "saves_beyond_the_run", "none is saved at 3, 4"),
     (
         {"lr_scheduler": "warmup_stable_decay", "lr_warmup_steps": 10, "lr_decay_steps": 10},
         "schedule_too_long",
@@ -87,7 +89,7 @@ VALUES: dict[str, object] = {
     "lr_scheduler_min_lr_ratio": 0.1, "lr_decay_steps": 2, "keep_tokens": 1, "keep_tokens_separator": "|||",
     "token_warmup_min": 3, "vae_batch_size": 4, "skip_cache_check": True, "validation_seed": 1,
     "validate_every_n_steps": 5, "validate_every_n_epochs": 2, "max_validation_steps": 3, "keep_best": True,
-    "early_stop_patience": 3,
+    "early_stop_patience": 3, "save_from_epoch": 2,
     "base_weights_multiplier": (0.5,), "save_last_n_epochs_state": 1, "save_last_n_steps_state": 10,
     "training_comment": "x", "resume_from_huggingface": True, "huggingface_path_in_repo": "x",
     "huggingface_repo_visibility": "public", "save_state_to_huggingface": True, "async_upload": True,
@@ -98,6 +100,7 @@ BESIDE = {
     "training_comment": {"no_metadata": True},
     "lr_scheduler": {"lr_scheduler_type": "CosineAnnealingLR", "lr_scheduler_args": ("T_max=10",)},
     "lr_warmup_steps": {"lr_scheduler": "piecewise_constant", "lr_scheduler_args": ("step_rules='1:5,0.5'",)},
+    "save_from_epoch": {"save_every_n_epochs": None},
     "network_dim": {"dim_from_weights": True},
     "network_alpha": {"dim_from_weights": True},
 }
@@ -123,6 +126,7 @@ CURES: dict[str, dict[str, object]] = {
     "nothing is measured without validation_split or fixed_noises": {"fixed_noises": 1},
     "there are no base_weights": {"base_weights": ("a.safetensors",)},
     "save_state is off": {"save_state": True},
+    "no save_every_n_epochs asks for epochs": {"save_every_n_epochs": 1},
     "resume names nothing": {"resume": "somewhere"},
     "there is no huggingface_repo_id": {"huggingface_repo_id": "a/b"},
 }

@@ -37,6 +37,17 @@ def test_the_last_n_epochs_stay() -> None:
     assert [(step, deleted) for step, _, deleted in got] == [(10, 30), (20, 40), (30, None), (40, None), (50, None)]
 
 
+def test_from_an_epoch_on_and_chosen_ones() -> None:
+    late = points(60, 6, 10, save_every_n_epochs=1, save_from_epoch=4)
+    assert [step for step, _, _ in late] == [40, 50, 60]
+    assert [p[0] for p in points(60, 6, 10, save_at_epochs=(5, 2, 6, 9))] == [20, 50, 60]  # the 6th is the last of all
+    both = {"save_every_n_epochs": 2, "save_at_epochs": (1,), "save_from_epoch": 3, "save_last_n_epochs": 1}
+    assert points(80, 8, 10, **both) == [
+        (10, "n-000001.safetensors", None), (40, "n-000004.safetensors", 60), (60, "n-000006.safetensors", None),
+        (80, "n.safetensors", None),
+    ]  # fmt: skip
+
+
 def test_a_ratio_is_at_least_so_many_files() -> None:
     assert [p[0] for p in points(100, 10, 10, save_n_epoch_ratio=3)] == [30, 60, 90, 100]
     assert [p[0] for p in points(20, 2, 10, save_n_epoch_ratio=5)] == [10, 20]

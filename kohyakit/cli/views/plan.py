@@ -210,9 +210,9 @@ def _validation(plan: Plan) -> Iterator[str]:
         return
     whose = "held back from training" if measured.held_back else "of the training"
     yield f"{count(measured.images, 'photo')} {whose}, {measured.noises} fixed noises each"
-    cost = -(-measured.batches * measured.noises // 3)
+    cost = f"{measured.batches * measured.noises:,} times forward"
     when = _after([point.step for point in measured.in_order])
-    yield f"{count(measured.batches, 'batch')} each time, about as long as {count(cost, 'step')}, {when}"
+    yield f"{count(measured.batches, 'batch')} each time, {cost}, {when}"
     if measured.patience:
         yield f"ends early after {count(measured.patience, 'time')} without a lower loss"
 

@@ -290,7 +290,7 @@ def samples_never_drawn(config: TrainConfig) -> Finding:
 @rule("hint")
 def only_the_last_is_saved(config: TrainConfig) -> Finding:
     asked = config.saving
-    if not (asked.save_every_n_epochs or asked.save_every_n_steps or asked.save_n_epoch_ratio):
+    if not (asked.save_every_n_epochs or asked.save_every_n_steps or asked.save_n_epoch_ratio or asked.save_at_epochs):
         return (
             "only the final file is saved; if it overfits there is nothing to fall back on",
             "set save_every_n_epochs to 1",

@@ -182,6 +182,21 @@ class SavingConfig:
         help="Save the LoRA at the end of every so many epochs; the last epoch's file carries no number.",
         tip="1 or 2, so that you can choose the best save afterwards.",
     )
+    save_from_epoch: int = param(
+        1,
+        ge=1,
+        own=True,
+        help="Save no epoch before this one, whatever save_every_n_epochs says.",
+        tip="Half of the epochs, as nobody uses the first ones.",
+    )
+    save_at_epochs: tuple[int, ...] = param(
+        (),
+        ge=1,
+        own=True,
+        help="Save the LoRA at the end of these epochs, beside those of save_every_n_epochs; no save_last_n_epochs "
+        "deletes them.",
+        tip="`5 8 12` where you know which ones to compare.",
+    )
     save_every_n_steps: int | None = param(
         None,
         ge=1,

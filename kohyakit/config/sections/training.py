@@ -214,8 +214,8 @@ class TrainingConfig:
         own=True,
         help="Measure the loss on the training's own photos with so many fixed noises for each, which no step trains "
         "on; 0 is off. With validation_split it is the photos held back, and 0 stands for 4.",
-        tip="4 for some dozen photos, which need none taken away; each time costs about a third of a step a noise and "
-        "batch.",
+        tip="4 for some dozen photos, none of which need be taken away; each time costs half a step or less for every "
+        "noise and batch.",
     )
     early_stop_patience: int | None = param(
         None,
