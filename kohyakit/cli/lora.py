@@ -137,6 +137,28 @@ def merge(
 
 
 @lora.command()
+@click.argument("sources", nargs=-1, required=True, type=_FILE, metavar="FILE...")
+@click.option("--width", type=float, help="Of a moving average, as a share of the training; not given, a plain mean.")
+@_OUTPUT
+@_PRECISION
+@_OVERWRITE
+def average(
+    sources: tuple[Path, ...], target: Path, width: float | None, precision: str | None, overwrite: bool
+) -> None:
+    """Write the mean of several saves of one training, of the same rank and method.
+
+    \b
+        kohyakit lora average out/dog-0000*.safetensors out/dog.safetensors -o dog-mean.safetensors --width 0.1
+    """
+    from kohyakit.cli.views.lora import show_averaged
+    from kohyakit.lora.average import average as run
+    from kohyakit.lora.weights.file import dtype_of
+
+    done = run(sources, target, width=width, dtype=dtype_of(precision), overwrite=overwrite)
+    show_averaged(target, done)
+
+
+@lora.command()
 @click.argument("file", type=_FILE)
 @click.option("--rank", type=click.IntRange(min=1), help="The same rank for every layer.")
 @click.option("--keep", type=click.FloatRange(0, 1), help="The share of each update's Frobenius norm that stays.")

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohyakit.cli.views.terminal import severity
+from kohyakit.dataset.images import shown
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.registry.families import MODELS
 from kohyakit.words import cut, read_size, size
 
 if TYPE_CHECKING:
+    from kohyakit.lora.average import Averaged
     from kohyakit.lora.bake import Baked
     from kohyakit.lora.compare import Compared
     from kohyakit.lora.inspect import Inspection
@@ -58,6 +60,14 @@ def show_errors(layers: Sequence[tuple[str, float]], what: str) -> None:
     click.echo(f"{len(lossy)} {what}: off by {mean:.1%} of their size in the mean")
     for error, name in lossy[:3]:
         click.echo(f"  {error:6.1%}  {name}")
+
+
+def show_averaged(target: Path, done: Averaged) -> None:
+    click.echo(f"wrote {target}: the mean of {len(done.shares)} files")
+    for one in done.shares:
+        steps = f"  step {one.steps:,}" if one.steps else ""
+        click.echo(f"  {one.share:6.1%}  {shown(one.path.name)}{steps}")
+    show_errors([*done.errors.items()], "layers are not the mean of the updates")
 
 
 def check_merge(**given: Any) -> None:
