@@ -72,7 +72,7 @@ def convert(
     """
     from kohyakit.cli.views.lora import show_errors
     from kohyakit.lora.convert import convert as run
-    from kohyakit.lora.weights.file import dtype_of
+    from kohyakit.networks.weights.file import dtype_of
 
     done = run(file, target, to, rank=rank, fold_alpha=fold_alpha, dtype=dtype_of(precision), overwrite=overwrite)
     click.echo(f"wrote {target}")
@@ -115,7 +115,7 @@ def merge(
     from kohyakit.cli.views.lora import check_merge, show_baked, show_errors
     from kohyakit.lora.merge import merge as run
     from kohyakit.lora.merge import parse_source
-    from kohyakit.lora.weights.file import dtype_of
+    from kohyakit.networks.weights.file import dtype_of
 
     check_merge(rank=rank, conv_rank=conv_rank, precision=precision, model=model, as_sd_scripts=as_sd_scripts,
                 concat=concat)  # fmt: skip
@@ -190,7 +190,7 @@ def resize(
     from kohyakit.cli.views.lora import check_base, chosen_rule, show_resized
     from kohyakit.lora.resize import Shrink
     from kohyakit.lora.resize import resize as run
-    from kohyakit.lora.weights.file import dtype_of
+    from kohyakit.networks.weights.file import dtype_of
 
     rule, amount = chosen_rule(rank=rank, sv_fro=keep, sv_cumulative=cumulative, sv_ratio=ratio, size=size,
                                of_base=of_base)  # fmt: skip

@@ -20,15 +20,15 @@ from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.formats.weights.safetensors_header import TensorInfo
 from kohyakit.lora.merge import Source, check_sum
 from kohyakit.lora.relabel import entries_of, header_bytes
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights.names import PARTS, split_name
-from kohyakit.lora.weights.updates import can_be_placed, is_sum, update_of, update_on
 from kohyakit.models.parts import Origin
 from kohyakit.models.single_file import UNET_PREFIX, unet_config
 from kohyakit.models.stable_diffusion import StableDiffusion
 from kohyakit.models.weights import WeightFile
 from kohyakit.networks.file import unwritable
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights.updates import can_be_placed, is_sum, update_of, update_on
 from kohyakit.planning.inputs.original_names import unet_origin
+from kohyakit.planning.size.lora_names import PARTS, split_name
 from kohyakit.registry.families import MODELS
 
 _DTYPES = {

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import plain_layer
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights.factors import take_apart_matrix
-from kohyakit.lora.weights.file import LoraFile
-from kohyakit.lora.weights.names import PARTS, split_name
-from kohyakit.lora.weights.updates import method_of
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights.factors import take_apart_matrix
+from kohyakit.networks.weights.file import LoraFile
+from kohyakit.networks.weights.updates import method_of
+from kohyakit.planning.size.lora_names import PARTS, split_name
 
 
 @dataclass(frozen=True, slots=True)

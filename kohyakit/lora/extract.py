@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import plain_layer
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights import model as whole_model
-from kohyakit.lora.weights.factors import Parts, take_apart_matrix
-from kohyakit.lora.weights.file import LoraFile
 from kohyakit.models import Model
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights import model as whole_model
+from kohyakit.networks.weights.factors import Parts, take_apart_matrix
+from kohyakit.networks.weights.file import LoraFile
 from kohyakit.registry.families import MODELS
 
 _LEAST = 1e-6  # of a weight's norm; a smaller difference is rounding

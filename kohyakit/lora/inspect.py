@@ -18,12 +18,12 @@ from torch import Tensor
 from kohyakit.errors import Problem
 from kohyakit.formats.weights import safetensors_header
 from kohyakit.lora.readers import Reading, readings
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights.file import LoraFile
-from kohyakit.lora.weights.names import block_of, split_name
-from kohyakit.lora.weights.updates import input_width, is_sound, lora_factors, method_of, update_of
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights.file import LoraFile
+from kohyakit.networks.weights.updates import input_width, is_sound, lora_factors, method_of, update_of
 from kohyakit.planning.size.architecture import standard
 from kohyakit.planning.size.lora import lora_layers
+from kohyakit.planning.size.lora_names import block_of, split_name
 from kohyakit.registry.families import MODELS, trained_here
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights.factors import add, take_apart, take_apart_matrix
-from kohyakit.lora.weights.file import LoraFile
-from kohyakit.lora.weights.names import block_of
-from kohyakit.lora.weights.updates import Factors, is_plain, is_sum, lora_factors, update_of, update_size
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights.factors import add, take_apart, take_apart_matrix
+from kohyakit.networks.weights.file import LoraFile
+from kohyakit.networks.weights.updates import Factors, is_plain, is_sum, lora_factors, update_of, update_size
+from kohyakit.planning.size.lora_names import block_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import Source, check_sum
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights.file import LoraFile
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights.file import LoraFile
 
 _ENDINGS = {"lora_up.weight", "lora_down.weight", "alpha"}
 

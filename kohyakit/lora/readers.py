@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.seen import Seen, Whole, look
-from kohyakit.lora.weights.file import LoraFile
+from kohyakit.networks.weights.file import LoraFile
 from kohyakit.registry.families import MODELS
 
 READ, CHANGED, LOST = "read", "changed", "lost"

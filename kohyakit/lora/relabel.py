@@ -10,8 +10,8 @@ from pathlib import Path
 from kohyakit import files
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.formats.weights import safetensors_header
-from kohyakit.lora.weights.file import check_free
 from kohyakit.networks.file import unwritable
+from kohyakit.networks.weights.file import check_free
 
 # What a program needs to load a file and a person to know what it is: neither folders nor captions nor settings.
 NEEDED = (

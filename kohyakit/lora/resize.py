@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights import model as whole_model
-from kohyakit.lora.weights.factors import Parts, take_apart, take_apart_matrix
-from kohyakit.lora.weights.updates import lora_factors, method_of
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights import model as whole_model
+from kohyakit.networks.weights.factors import Parts, take_apart, take_apart_matrix
+from kohyakit.networks.weights.updates import lora_factors, method_of
 
 _SMALLEST = 1e-6  # a layer whose largest singular value is below has learnt nothing; as sd-scripts
 

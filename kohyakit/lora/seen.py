@@ -10,9 +10,9 @@ from functools import cached_property
 
 from torch import Tensor
 
-from kohyakit.lora.weights.file import LoraFile
-from kohyakit.lora.weights.names import split_name
-from kohyakit.lora.weights.updates import is_sound, method_of
+from kohyakit.networks.weights.file import LoraFile
+from kohyakit.networks.weights.updates import is_sound, method_of
+from kohyakit.planning.size.lora_names import split_name
 
 _LAYER = r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
 _TEXT = re.compile(rf"text_model\.{_LAYER}")

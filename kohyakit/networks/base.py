@@ -88,6 +88,10 @@ class Adapter(nn.Module):
         """What is added to the layer's weight, in its shape, every strength but the multiplier in it."""
         raise NotImplementedError
 
+    def bias_update(self) -> Tensor | None:
+        """The same of the layer's bias, where the method changes it."""
+        return None
+
     def file_state(self) -> dict[str, Tensor]:
         """Ending -> tensor of what a file holds of this layer."""
         return self.state_dict()

@@ -60,7 +60,7 @@ def make_plan(
     model = _model(config, problems, backend)
     weights, unreadable = network_weights.read(config)
     problems += unreadable
-    lora = _lora(config, model, weights)
+    lora = _lora(config, model, weights, backend)
     loads = [(filling.plan.dataset, filling.plan.buckets) for filling in filled]
     wanted = config.training.max_train_epochs or config.training.epoch
     watched = validation.plan_validation(config, scan, held, course, by_sd_scripts=backend == "sd-scripts")
@@ -143,7 +143,9 @@ def _model(config: TrainConfig, problems: list[Problem], backend: str) -> arch.A
 _DTYPES = {"float": "F32", "fp16": "F16", "bf16": "BF16"}
 
 
-def _lora(config: TrainConfig, model: arch.Architecture | None, weights: NetworkWeights | None) -> LoraSize | None:
+def _lora(
+    config: TrainConfig, model: arch.Architecture | None, weights: NetworkWeights | None, backend: str
+) -> LoraSize | None:
     half = "fp16" if config.training.full_fp16 else "bf16" if config.training.full_bf16 else "float"
     dtype = _DTYPES[config.saving.save_precision or half]
     settings = network_weights.adapters(config, model, weights) if model is not None else None
@@ -153,7 +155,7 @@ def _lora(config: TrainConfig, model: arch.Architecture | None, weights: Network
         return None  # a network whose layers are not known, or ranks of blocks that cannot be read
     if config.network.dim_from_weights and weights is None:
         return None
-    layers = network_weights.adapted(config, model, weights)
+    layers = network_weights.adapted(config, model, weights, backend)
     return lora_size(layers, network_weights.rank_of(config, model, weights), dtype=dtype) if layers else None
 
 
@@ -163,7 +165,7 @@ def _beyond(
     """What a card of so much memory is too small for, if anything."""
 
     def need(changed: fitting.Asked) -> MemoryEstimate | None:
-        lora = _lora(changed.config, model, weights)
+        lora = _lora(changed.config, model, weights, backend)
         return estimate(changed.config, model, lora, changed.loads, changed.samples) if model and lora else None
 
     def refused(config: TrainConfig) -> set[str]:

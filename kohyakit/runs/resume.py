@@ -80,6 +80,7 @@ def made_with(
     """What decides the numbers of a training, as plain data. images, captions: the data set's fingerprints."""
     settings = {name: config[name] for name, spec in SPECS().items() if spec.section in _SECTIONS and name not in FREE}
     settings |= {name: _file(config[name]) for name in _FILES}
+    settings |= {"base_weights": [_file(name) for name in config.network.base_weights or ()] or None}
     settings |= {"optimizer_type": optimizer(config), "network_dim": config.network.rank}
     settings |= {"network_module": config.network.module, "script": config.launch.script}
     settings |= {"seed": config.training.seed if seed is None else seed}

@@ -22,7 +22,8 @@ from kohyakit.models import Model, load_model
 from kohyakit.models.conditioning import Conditioning
 from kohyakit.models.noise.process import Process
 from kohyakit.networks.base import Network, NetworkBuild
-from kohyakit.networks.methods.lora import arguments_of, read_lora
+from kohyakit.networks.merged import merge, read_for
+from kohyakit.networks.methods.lora import arguments_of, draw_as_sd_scripts
 from kohyakit.planning.lengths import learning_rates
 from kohyakit.planning.plan import Plan
 from kohyakit.registry.networks import NETWORKS
@@ -105,6 +106,7 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     latents.settle(datasets, vae_weights, echo)
     _cache(config, latents, datasets, held, echo, progress=progress and accelerator.is_main_process)
     train_text_encoder = not network_config.network_train_unet_only
+    _merge_base_weights(config, model, order, precision, echo)
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
     groups, names = parameter_groups(config, network)
     if not order.follows_sd_scripts:
@@ -249,10 +251,27 @@ def _shared_text(config: TrainConfig, model: Model, datasets: Sequence[TrainData
     return SharedText(records, (first, second), tokens, config.dataset.cache_format == "sd-scripts", echo)
 
 
+def _merge_base_weights(config: TrainConfig, model: Model, order: Order, precision: Precision, echo: Echo) -> None:
+    """The LoRAs that the new one is trained on top of. sd-scripts encodes captions for the cache before."""
+    dataset = config.dataset
+    cached = dataset.cache_text_encoder_outputs or dataset.cache_text_encoder_outputs_to_disk
+    strengths = config.network.base_weights_multiplier or ()
+    for number, name in enumerate(config.network.base_weights or ()):
+        strength = strengths[number] if number < len(strengths) else 1.0
+        found = read_for(model, Path(name))
+        if order.follows_sd_scripts and config.network.module == "networks.lora":
+            draw_as_sd_scripts(model, found.tensors(), order.fill)
+        count = merge(
+            model, found, strength, lambda target: precision.text_encoder if target.part else precision.weights,
+            text_encoders=not (cached and order.follows_sd_scripts),
+        )  # fmt: skip
+        echo(f"merged {Path(name).name} into the base model at strength {strength:g}, {count} layers")
+
+
 def _network(asked: NetworkConfig, model: Model, order: Order, *, text_encoder: bool) -> Network:
     """Layers are made for both models, as sd-scripts does, and those that are not trained dropped again."""
     file = asked.network_weights or ""
-    weights = read_lora(Path(file)) if file else {}
+    weights = read_for(model, Path(file)).tensors() if file else {}
     build: NetworkBuild = NETWORKS.load(asked.module)
     as_sd_scripts = order.follows_sd_scripts
     network = build(model, asked, fill=order.fill, weights=weights, as_sd_scripts=as_sd_scripts)

@@ -12,7 +12,7 @@ import pytest
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import Problem
 from kohyakit.formats import loads
-from kohyakit.formats.weights import model_kind
+from kohyakit.formats.weights import model_kind, safetensors_header
 from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Plan
@@ -252,6 +252,68 @@ def test_a_lora_to_start_from(project: Path) -> None:
     problem = only(plan_of(project, model, network_weights=str(lora(file, **wide))))
     assert problem.name == "weights_of_another_model"
     assert "is (4, 48), but this model needs (4, 32)" in problem.what
+
+
+PEFT = {
+    "base_model.model.text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight": (4, 32),
+    "base_model.model.text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_B.weight": (64, 4),
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight": (4, 32),
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.up.weight": (32, 4),
+    "unet.mid_block.attentions.0.proj_in.lora.down.weight": (4, 32),  # of a Linear, where the model has a convolution
+}  # fmt: skip
+
+
+def test_a_lora_under_other_programs_names(project: Path) -> None:
+    model, file = made(project, "sd1"), project / "start.safetensors"
+    told = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 4, "text_encoder.lora_alpha": 4})}
+    given = {"network_weights": str(stand_in.safetensors(file, PEFT, told)), "network_alpha": 4}
+    assert plan_of(project, model, **given).findings == ()
+    problem = only(plan_of(project, model, "sd-scripts", **given))
+    assert (problem.name, problem.severity) == ("weights_of_another_layout", "error")
+    problem = only(plan_of(project, model, **{**given, "network_alpha": 1}))
+    assert (problem.name, problem.severity) == ("weights_of_another_alpha", "warning")
+    assert "it begins at 0.25 of its strength" in problem.what
+    stand_in.safetensors(file, {**PEFT, "unet.mid_block.attentions.0.proj_in.lora_magnitude_vector": (32,)}, told)
+    problem = only(plan_of(project, model, **given))
+    assert (problem.name, problem.severity) == ("weights_left_out", "warning")
+    plan = plan_of(project, model, **given, dim_from_weights=True, network_dim=None)
+    assert plan.lora is not None
+    assert (plan.lora.modules, plan.lora.parameters) == (3, 4 * (32 + 64) + 2 * 4 * (32 + 32))
+
+
+def test_loras_to_be_merged_before(project: Path) -> None:
+    model, file = made(project, "sd1"), project / "base.safetensors"
+    assert plan_of(project, model, base_weights=(str(lora(file)),)).findings == ()
+    assert plan_of(project, model, "sd-scripts", base_weights=(str(lora(file)),)).findings == ()
+    name = "lora_unet_mid_block_attentions_0_proj_in"
+    for shapes, backend, told in (
+        (PEFT, "kohyakit", None), (PEFT, "sd-scripts", "weights_of_another_layout"),
+        ({"lora_te1_x.lora_down.weight": (4, 4), "lora_te1_x.lora_up.weight": (4, 4)}, "kohyakit",
+         "weights_of_another_model"),
+        ({f"{name}.lora_down.weight": (4, 48), f"{name}.lora_up.weight": (32, 4)}, "kohyakit",
+         "weights_of_another_model"),
+        ({f"{name}.diff": (32, 32, 1, 1), "lora_unet_x.diff": (1, 1)}, "kohyakit", "weights_left_out"),
+    ):  # fmt: skip
+        stand_in.safetensors(file, shapes)
+        found = plan_of(project, model, backend, base_weights=(str(file),)).findings
+        assert [problem.name for problem in found] == ([told] if told else [])
+    assert only(plan_of(project, model, base_weights=(str(project / "none.pt"),))).name == "file_missing"
+    (project / "bad.pt").write_bytes(b"PK\x03\x04 cut")
+    assert only(plan_of(project, model, base_weights=(str(project / "bad.pt"),))).name == "weights_unreadable"
+    more = plan_of(project, model, base_weights=(str(lora(file)),), base_weights_multiplier=(1.0, 0.5))
+    assert only(more).name == "too_many_multipliers"
+
+
+def test_after_base_weights_sd_scripts_adapts_more_layers(project: Path) -> None:
+    """Its class-level list of modules stays widened: each residual's time_emb_proj and conv_shortcut come in."""
+    model, file = made(project, "sd1"), str(lora(project / "base.safetensors"))
+    modules = [
+        plan.lora.modules if (plan := plan_of(project, model, backend, base_weights=(file,))).lora else 0
+        for backend in ("kohyakit", "sd-scripts")
+    ]
+    names = safetensors_header.read(model / "unet/diffusion_pytorch_model.safetensors").tensors
+    around = [name for name in names if name.endswith(("time_emb_proj.weight", "conv_shortcut.weight"))]
+    assert modules[1] - modules[0] == len(around) > 0
 
 
 def test_dim_from_weights_takes_ranks_and_size_from_the_file(project: Path) -> None:

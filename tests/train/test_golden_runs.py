@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow]
 CASES = {
     "training": ("basic", "adafactor", "locon", "lycoris_loha", "samples_ddim"),
     "training2": (
-        "block_lr_only", "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr", "masked",
-        "no_bucket", "noise_multires", "optim_adafactor_relative", "optim_prodigy_default", "resume_full",
+        "base_weights", "block_lr_only", "cache_disk", "dataset_config", "init_from", "loraplus", "loss_huber_snr",
+        "masked", "no_bucket", "noise_multires", "optim_adafactor_relative", "optim_prodigy_default", "resume_full",
         "sdxl_basic", "sdxl_te_cache_disk", "v2_vpred", "validation", "wildcard_tags",
     ),
 }  # fmt: skip

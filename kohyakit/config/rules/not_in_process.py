@@ -18,7 +18,7 @@ _OTHER_BACKEND = "train with --backend sd-scripts"
 
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
-    "base_weights", "dataset_class", "debug_dataset",
+    "dataset_class", "debug_dataset",
     "resume_from_huggingface",
 )  # fmt: skip
 # What sd-scripts needs to find its place again after an interruption.

@@ -33,3 +33,6 @@ class FullLayer(Beside):
 
     def weight_update(self) -> Tensor:
         return self.diff
+
+    def bias_update(self) -> Tensor | None:
+        return getattr(self, "diff_b", None)

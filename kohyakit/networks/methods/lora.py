@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -17,7 +16,6 @@ from kohyakit.config.arguments.presets import lora_preset
 from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_network_args
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
-from kohyakit.models.weights import WeightFile
 from kohyakit.networks.base import Adapter, Draw, Fill, Network, Part, shrinking
 from kohyakit.planning.size.layers import Target
 from kohyakit.registry.families import MODELS
@@ -31,6 +29,8 @@ class LoraSettings:
 
     blocks: ranks, alphas and rates of the U-Net's blocks, which go before; the text encoders keep dim and alpha.
     scale_low: scale what down gives, which is narrow, instead of what up gives; quicker, and other last bits.
+    widened: also what is no 3x3 convolution around the transformers, as sd-scripts' own class does once it has read a
+    file for base_weights.
     """
 
     dim: int = 4
@@ -42,6 +42,7 @@ class LoraSettings:
     module_dropout: float | None = None
     scale_low: bool = False
     blocks: Blocks | None = None
+    widened: bool = False
 
     @property
     def convolutions(self) -> bool:
@@ -55,12 +56,6 @@ class LoraSettings:
         if target.layer.kernel > 1:
             return self.conv_dim or 0, self.conv_alpha
         return self.dim, self.alpha
-
-
-def read_lora(path: Path) -> dict[str, Tensor]:
-    """All tensors of a LoRA file, .safetensors or a pickle of tensors. Raises ConfigError for any other file."""
-    file = WeightFile(path)
-    return {key: file.tensor(key) for key in file}
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, tuple[int, float]]:
@@ -160,7 +155,8 @@ class LoraNetwork(Network):
         of model.
         """
         network = cls(settings)
-        preset = lora_preset(convolutions=settings.convolutions or sizes is not None)
+        around = settings.convolutions or sizes is not None or settings.widened
+        preset = lora_preset(convolutions=around)
         for target, layer in model.layers(preset):
             dim, alpha = settings.size_of(target) if sizes is None else sizes.get(target.name, (0, 0.0))
             if dim:
@@ -200,7 +196,13 @@ def built(
     """A network of this kind over a model, as `build` says."""
     sizes = sizes_in(weights) if asked.dim_from_weights else None
     settings = settings_of(asked, MODELS[model.family.name].blocks, scale_low=not as_sd_scripts)
+    settings = replace(settings, widened=as_sd_scripts and bool(asked.base_weights))
     return kind.over(model, settings, fill, sizes)
+
+
+def draw_as_sd_scripts(model: Model, weights: Mapping[str, Tensor], fill: Fill) -> None:
+    """The first values that sd-scripts draws for a network of a file of base_weights, and drops."""
+    LoraNetwork.over(model, LoraSettings(), fill, sizes_in(weights))
 
 
 def arguments_of(asked: NetworkConfig) -> NetworkArgs:

@@ -34,3 +34,6 @@ class NormLayer(Beside):
 
     def weight_update(self) -> Tensor:
         return self.w_norm
+
+    def bias_update(self) -> Tensor | None:
+        return self.b_norm

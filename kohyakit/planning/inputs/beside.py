@@ -13,6 +13,7 @@ from kohyakit.formats.weights import header as weight_header
 from kohyakit.formats.weights.header import below
 from kohyakit.planning.inputs import network_weights
 from kohyakit.planning.inputs.base_model import missing_in_vae, missing_in_vae_folder
+from kohyakit.planning.inputs.base_weights import base_weights_problems
 from kohyakit.planning.inputs.missing import files_beside_model, locate
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.inputs.state import network_in_state, state_problems
@@ -23,10 +24,11 @@ from kohyakit.registry.families import is_unet
 def beside_the_model(
     config: TrainConfig, model: arch.Architecture | None, weights: NetworkWeights | None, steps: int, backend: str
 ) -> Iterator[Problem]:
-    """Everything wrong with vae, network_weights and resume."""
+    """Everything wrong with vae, network_weights, base_weights and resume."""
     yield from files_beside_model(config, backend)
     yield from _vae(config)
-    yield from network_weights.judged(config, model, weights)
+    yield from network_weights.judged(config, model, weights, backend)
+    yield from base_weights_problems(config, model, backend)
     yield from state_problems(config, steps, backend)
     yield from network_in_state(config, model, weights, backend)
 

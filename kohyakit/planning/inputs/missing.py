@@ -78,9 +78,9 @@ def model_missing(config: TrainConfig, name: str, backend: str) -> Problem:
 
 
 def files_beside_model(config: TrainConfig, backend: str) -> Iterator[Problem]:
-    """vae, network_weights and resume where they name what is not there."""
-    for option in _BESIDE_MODEL:
-        name = config[option]
+    """vae, network_weights, base_weights and resume where they name what is not there."""
+    named = [(option, config[option]) for option in _BESIDE_MODEL]
+    for option, name in (*named, *(("base_weights", name) for name in config.network.base_weights or ())):
         if not name or exists(name) or (option == "resume" and config.saving.resume_from_huggingface):
             continue
         if option == "vae" and looks_like_hub(name) and (backend == "sd-scripts" or in_hub_cache(name)):

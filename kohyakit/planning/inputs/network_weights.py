@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from kohyakit.config.arguments.adapters import LYCORIS, NATIVE, AdapterSettings,
 from kohyakit.config.arguments.blocks import asked, blocks_of
 from kohyakit.config.rules.methods import block_count_wrong, block_weight_unreadable, dylora_ranks_do_not_fit
 from kohyakit.config.rules.reading import network_args, trains_lora
+from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import ConfigError, KohyakitError, Problem
-from kohyakit.formats.weights import header as weight_header
-from kohyakit.formats.weights import safetensors_header
 from kohyakit.formats.weights.header import Shapes
+from kohyakit.planning.inputs import lora_layout
+from kohyakit.planning.inputs.lora_layout import DOWN
 from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.size.architecture import Architecture
 from kohyakit.planning.size.held import held_settings
@@ -28,8 +28,8 @@ from kohyakit.registry.networks import NETWORKS
 
 # Plain LoRAs whose layers and tensors are known here; DyLoRA writes one file a rank.
 MODULES = tuple(module for module, entry in NETWORKS.items() if entry.low_rank and "unit" not in entry.arguments)
-_DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
-_FORMATS = {"F32": "<f", "F16": "<e", "F64": "<d"}
+_UP = ".lora_up.weight"
+Named = list[tuple[str, Layer]]
 # What only one family's files hold -> what they are.
 _SIGNS = {
     "lora_te1_": "SDXL", "lora_unet_input_blocks_": "SDXL", "lora_te_text_model": "Stable Diffusion 1.x or 2.x",
@@ -40,12 +40,16 @@ _SIGNS = {
 
 @dataclass(frozen=True, slots=True)
 class NetworkWeights:
-    """A LoRA file as its header tells it. ranks: of each layer. alphas: of each where the file's kind shows numbers."""
+    """A LoRA file as its header tells it. ranks: of each layer. alphas: of each where the file's kind shows numbers.
+
+    kohya: it has Kohya's own keys, the only ones that sd-scripts takes.
+    """
 
     name: str
     shapes: Shapes
     ranks: Mapping[str, int] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
+    kohya: bool = True
 
     def rank(self, layer: str) -> int:
         return self.ranks[layer]
@@ -58,46 +62,43 @@ def read(config: TrainConfig) -> tuple[NetworkWeights | None, tuple[Problem, ...
     if not name or not exists(name) or not trains_lora(config):
         return None, ()
     try:
-        header = weight_header.read(path)
+        header = lora_layout.read(path, sdxl=_is_sdxl(config))
     except KohyakitError as error:
         found = (replace(p, where=shown(name), name="weights_unreadable", severity="error") for p in error.problems)
         return None, tuple(found)
-    layers = {key.removesuffix(_DOWN): shape[0] for key, shape in header.shapes.items() if _is_down(key, shape)}
-    return NetworkWeights(path.name, header.shapes, layers, _alphas(path)), ()
+    layers = {key.removesuffix(DOWN): shape[0] for key, shape in header.shapes.items() if _is_down(key, shape)}
+    return NetworkWeights(path.name, header.shapes, layers, header.alphas, header.kohya), ()
+
+
+def _is_sdxl(config: TrainConfig) -> bool:
+    kind = model_family(config.launch.script, v2=config.model.v2)
+    return kind in MODELS and MODELS[kind].original_names
 
 
 def _is_down(key: str, shape: tuple[int, ...]) -> bool:
-    return key.endswith(_DOWN) and len(shape) >= 2
+    return key.endswith(DOWN) and len(shape) >= 2
 
 
-def _alphas(path: Path) -> dict[str, float]:
-    """The numbers under `.alpha`, read straight from a .safetensors file."""
-    if path.suffix.lower() != ".safetensors":
-        return {}
-    header = safetensors_header.read(path)
-    found = {}
-    with path.open("rb") as file:
-        for key, tensor in header.tensors.items():
-            if key.endswith(_ALPHA) and tensor.elements == 1 and tensor.dtype in (*_FORMATS, "BF16"):
-                file.seek(header.data_start + tensor.offsets[0])
-                raw = file.read(tensor.bytes)
-                padded = b"\0\0" + raw if tensor.dtype == "BF16" else raw
-                found[key.removesuffix(_ALPHA)] = struct.unpack(_FORMATS.get(tensor.dtype, "<f"), padded)[0]
-    return found
-
-
-def adapted(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> list[tuple[str, Layer]]:
+def adapted(config: TrainConfig, model: Architecture, weights: NetworkWeights | None, backend: str = "") -> Named:
     """The layers of the network: all that the settings name or, with dim_from_weights, those that the file has."""
     network, args = config.network, network_args(config)
     held = weights.ranks if weights is not None and network.dim_from_weights else None
+    convolved = bool(args.conv_dim or args.conv_block_dims)
     layers = lora_layers(
         model,
         text_encoder=not network.network_train_unet_only,
         unet=not network.network_train_text_encoder_only,
-        convolutions=held is not None or bool(args.conv_dim or args.conv_block_dims),
+        convolutions=held is not None or convolved or _widened(config, backend),
     )
     rank = rank_of(config, model, weights)
-    return [(name, layer) for name, layer in layers if (held is None or name in held) and rank(name, layer)]
+    found = ((name, layer) for name, layer in layers if held is not None or convolved or layer.kernel != 3)
+    return [(name, layer) for name, layer in found if (held is None or name in held) and rank(name, layer)]
+
+
+def _widened(config: TrainConfig, backend: str) -> bool:
+    """Once sd-scripts has read a file for base_weights, its networks also adapt what lies around the transformers."""
+    as_there = backend == "sd-scripts" or config.training.rng_order == "sd-scripts"
+    return as_there and bool(config.network.base_weights) and config.network.module == "networks.lora"
 
 
 def rank_of(config: TrainConfig, model: Architecture, weights: NetworkWeights | None) -> Rank:
@@ -129,12 +130,18 @@ def adapters(config: TrainConfig, model: Architecture, weights: NetworkWeights |
 def _held(config: TrainConfig, model: Architecture, weights: NetworkWeights) -> AdapterSettings:
     """Raises ConfigError where the file is of another model."""
     base = settings_of(replace(config.network, network_args=None))
-    alphas = {f"{name}{_ALPHA}": alpha for name, alpha in weights.alphas.items()}
+    alphas = {f"{name}.alpha": alpha for name, alpha in weights.alphas.items()}
     return held_settings(base, targets(model), weights.shapes, alphas)
 
 
-def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None) -> Iterator[Problem]:
+def judged(
+    config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None, backend: str
+) -> Iterator[Problem]:
     """Does the network fit the model, and the file the network?"""
+    where = shown(config.network.network_weights or "")
+    if weights is not None and backend == "sd-scripts" and not weights.kohya:
+        yield _not_kohyas(where)
+        return
     if model is None or not model.known:
         return
     settings = adapters(config, model, weights)
@@ -142,12 +149,49 @@ def judged(config: TrainConfig, model: Architecture | None, weights: NetworkWeig
         yield from misfits(targets(model), settings)
     if weights is None:
         return
-    where = shown(config.network.network_weights or "")
     if config.network.network_module in (LYCORIS, *NATIVE) and trains_lora(config):
         yield from _judged_adapters(where, config, model, weights, settings)
     elif of_known_layers(config):
-        layers = adapted(config, model, weights)
-        yield from fitting(where, weights.shapes, layers, rank_of(config, model, weights))
+        layers = adapted(config, model, weights, backend)
+        found = list(fitting(where, weights.shapes, layers, rank_of(config, model, weights)))
+        yield from found or (*_left_out(config, where, weights, layers), *_other_alpha(config, where, weights, layers))
+
+
+def _not_kohyas(where: str) -> Problem:
+    what = "has another program's layer names, of which sd-scripts takes none"
+    return Problem(where, what, f'write it anew with: kohyakit lora convert "{where}" OUT.safetensors --to kohya',
+                   "weights_of_another_layout")  # fmt: skip
+
+
+def _left_out(config: TrainConfig, where: str, weights: NetworkWeights, layers: Named) -> Iterator[Problem]:
+    """Tensors beside the two that a plain LoRA has, such as DoRA's."""
+    names = {name for name, _ in layers}
+    own = (DOWN, _UP, ".alpha")
+    found = [key for key in weights.shapes if key.partition(".")[0] in names and not key.endswith(own)]
+    if found:
+        module = config.network.module
+        what = f"holds {len(found)} tensors that {module} has no place for, such as {found[0]}; it goes on without them"
+        cure = "take a network_module that has them, or train from another file"
+        yield Problem(where, what, cure, "weights_left_out", "warning")
+
+
+def _other_alpha(config: TrainConfig, where: str, weights: NetworkWeights, layers: Named) -> Iterator[Problem]:
+    """The LoRA in the file begins weaker or stronger than it was."""
+    network, args = config.network, network_args(config)
+    if network.dim_from_weights:
+        return
+    for name, layer in layers:
+        rank = weights.ranks.get(name, 0)
+        held = weights.alphas.get(name, 0.0 if f"{name}.alpha" in weights.shapes else float(rank))  # 0: not told
+        own, option = network.network_alpha or rank, "network_alpha"
+        if layer.kernel == 3:
+            own, option = (1.0 if args.conv_alpha is None else args.conv_alpha) or rank, "conv_alpha"
+        if rank and abs(held - own) > 1e-3 * held > 0:
+            share = f"it begins at {own / held:.3g} of its strength"
+            what = f"has an alpha of {held:g} in {name}, and {option} is {own:g}: {share}"
+            cure = f"set {option} to {held:g}, or dim_from_weights to true"
+            yield Problem(where, what, cure, "weights_of_another_alpha", "warning")
+            return
 
 
 def _judged_adapters(
@@ -168,7 +212,7 @@ def _judged_adapters(
         for ending, shape in tensors_of(target, settings_for(target, settings)).items()
     }
     common = [key for key in wanted_shapes if key in weights.shapes]
-    other = [key for key in common if wanted_shapes[key] and weights.shapes[key] != wanted_shapes[key]]
+    other = [key for key in common if wanted_shapes[key] and not _alike(weights.shapes[key], wanted_shapes[key])]
     if not common:
         cure = "give a file of the same model family and the same network, or set dim_from_weights to true"
         yield Problem(where, "holds none of this network's layers", cure, "weights_of_another_model")
@@ -198,11 +242,11 @@ def fitting(where: str, shapes: Shapes, layers: Iterable[tuple[str, Layer]], ran
                 continue
             common += 1
             held = shapes[key]
-            if held == tuple(needed):
+            if _alike(held, needed):
                 continue
-            down = shapes.get(name + _DOWN, ())
+            down = shapes.get(name + DOWN, ())
             theirs = lora_shapes(name, layer, down[0] if down else own)[key]
-            if held != tuple(theirs):
+            if not _alike(held, theirs):
                 what = f"{key} is {held}, but this model needs {tuple(needed)}"
                 yield Problem(where, what, "give a LoRA of the same model family", "weights_of_another_model")
                 return
@@ -215,9 +259,14 @@ def fitting(where: str, shapes: Shapes, layers: Iterable[tuple[str, Layer]], ran
         yield _other_rank(where, shapes, list(dict.fromkeys(other_rank)), dict(layers), rank)
 
 
+def _alike(held: Sequence[int], wanted: Sequence[int]) -> bool:
+    """The same shape but for sides of 1, as a 1x1 convolution's and a Linear's are."""
+    return [side for side in held if side != 1] == [side for side in wanted if side != 1]
+
+
 def _other_rank(where: str, shapes: Shapes, names: list[str], layers: Mapping[str, Layer], rank: Rank) -> Problem:
     first = names[0]
-    held, own = shapes.get(first + _DOWN, (0,))[0], rank(first, layers[first])
+    held, own = shapes.get(first + DOWN, (0,))[0], rank(first, layers[first])
     option = "conv_dim" if layers[first].kernel == 3 and own != held else "network_dim"
     what = f"is of rank {held} in {first}, but {option} gives {own} ({len(names)} layers differ)"
     return Problem(where, what, f"set {option} to {held}, or dim_from_weights to true", "weights_of_another_rank")

@@ -16,13 +16,13 @@ from kohyakit.config.arguments.network_modules import MODULE_ARGS, NETWORK_ARG_S
 from kohyakit.config.arguments.presets import PRESETS
 from kohyakit.config.rules.not_in_process import unsupported
 from kohyakit.config.train import TrainConfig
-from kohyakit.lora.weights.updates import method_of
 from kohyakit.models import load_model
 from kohyakit.models.stable_diffusion import architecture_of
 from kohyakit.networks.base import Adapter
 from kohyakit.networks.file import to_file_tensors
 from kohyakit.networks.lycoris import LycorisNetwork
 from kohyakit.networks.methods.norm import NormLayer
+from kohyakit.networks.weights.updates import method_of
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.size.layers import NORM, Layer, Target
 from kohyakit.planning.size.shapes import factors

@@ -146,7 +146,7 @@ def update_of(tensors: Tensors) -> Tensor:
 
 # Methods that need the base weight: the axes that their tensors have.
 _AXES = {"oft_blocks": (3, 4), "oft_diag": (3, 4), "a1.weight": (2, 4), "a2.weight": (2, 4), "b1.weight": (2, 4),
-         "b2.weight": (2, 4), "weight": (1,)}  # fmt: skip
+         "b2.weight": (2, 4), "weight": (1, 4)}  # fmt: skip
 
 
 def update_size(tensors: Tensors) -> tuple[int, int] | None:

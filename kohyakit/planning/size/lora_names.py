@@ -1,8 +1,10 @@
-"""How a layer is called: Kohya's name in one word (`lora_unet_down_blocks_0_…`), diffusers' path with dots."""
+"""How a layer is called: Kohya's name in one word (`lora_unet_down_blocks_0_…`), diffusers' path with dots; and what
+its tensors are called by Kohya, diffusers and PEFT."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from kohyakit.planning.size.layers import sdxl_name
 
@@ -22,6 +24,24 @@ PARTS = {
     "lora_unet": "unet", "lora_te": "text_encoder", "lora_te1": "text_encoder", "lora_te2": "text_encoder_2",
     "oft_unet": "unet",
 }  # fmt: skip
+KOHYA = ("lora_", "oft_unet_")  # how the keys of Kohya's layout begin
+
+# Endings of other programs -> Kohya's.
+_ENDINGS = {
+    "lora_A.weight": "lora_down.weight",
+    "lora_B.weight": "lora_up.weight",
+    "lora_A.default.weight": "lora_down.weight",
+    "lora_B.default.weight": "lora_up.weight",
+    "lora.down.weight": "lora_down.weight",
+    "lora.up.weight": "lora_up.weight",
+    "lora_linear_layer.down.weight": "lora_down.weight",
+    "lora_linear_layer.up.weight": "lora_up.weight",
+    "lora_magnitude_vector": "dora_scale",
+    "lora_magnitude_vector.weight": "dora_scale",
+    "alpha": "alpha",
+}
+_FOREIGN = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, sorted(_ENDINGS, key=len, reverse=True)))})")
+_ADAPTER = "base_model.model."  # before PEFT's names
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -44,6 +64,35 @@ def join_name(part: str, path: str, *, sdxl: bool) -> str:
         path = path if path.startswith(("text_model.", "text_projection")) else f"text_model.{path}"
         prefix = f"lora_te{2 if part.endswith('_2') else 1}" if sdxl else "lora_te"
     return f"{prefix}_{path}".replace(".", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A tensor of diffusers' or PEFT's layout. layer, ending: by Kohya; stem, spelled: as the file has the two."""
+
+    layer: str
+    ending: str
+    stem: str
+    spelled: str
+
+
+def foreign_key(key: str, *, sdxl: bool) -> ForeignKey | None:
+    """What a key of another layout than Kohya's names; None for a tensor of no known layer."""
+    plain = key.removeprefix(_ADAPTER).replace(".processor.", ".").replace("_lora.", ".lora.")
+    match = _FOREIGN.fullmatch(plain)
+    part, dot, path = match[1].partition(".") if match else ("", "", "")
+    if match is None or not dot or part not in PARTS.values():
+        return None
+    layer = join_name(part, path, sdxl=sdxl)
+    return ForeignKey(layer, _ENDINGS[match[2]], key[: -len(match[2]) - 1], match[2])
+
+
+def name_in_model(name: str, *, sdxl: bool) -> str:
+    """Kohya's name as sd-scripts has it: some programs give SDXL's U-Net diffusers' paths."""
+    found = split_name(name) if sdxl else None
+    if found is None or found[0] != "lora_unet" or not _is_inner(found[1]):
+        return name
+    return join_name("unet", found[1], sdxl=True)
 
 
 def _is_inner(path: str) -> bool:

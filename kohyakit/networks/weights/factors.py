@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kohyakit.lora.weights.updates import Factors
+from kohyakit.networks.weights.updates import Factors
 
 
 @dataclass(frozen=True, slots=True)
