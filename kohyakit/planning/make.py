@@ -21,7 +21,7 @@ from kohyakit.planning.inputs.beside import beside_the_model
 from kohyakit.planning.inputs.missing import locate, model_missing
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.machine import machine_problems
-from kohyakit.planning.plan import Course, MemoryEstimate, Plan, Start
+from kohyakit.planning.plan import Course, Length, MemoryEstimate, Plan, Start
 from kohyakit.planning.size import architecture as arch
 from kohyakit.planning.size import fitting
 from kohyakit.planning.size.blocks import block_sizes
@@ -53,7 +53,7 @@ def make_plan(
     filled = [lengths.fill_buckets(dataset) for dataset in scan.datasets]
     length = lengths.training_length(config, sum(filling.batches for filling in filled), processes)
     held = [lengths.fill_buckets(dataset) for dataset in scan.held_back]
-    start, since = _start(config, scan, processes) if backend == "kohyakit" else (Start(), ())
+    start, since = _start(config, scan, length, processes) if backend == "kohyakit" else (Start(), ())
     problems += since
     course = Course(length, start)
     samples = _samples(config, problems)
@@ -100,13 +100,13 @@ def make_plan(
     return replace(plan, findings=in_order(config, problems))
 
 
-def _start(config: TrainConfig, scan: Scan, processes: int | None) -> tuple[Start, tuple[Problem, ...]]:
+def _start(config: TrainConfig, scan: Scan, length: Length, processes: int | None) -> tuple[Start, tuple[Problem, ...]]:
     """Where it begins, and what has changed since the state that it goes on from."""
     if not config.training.resume:
         return Start(), ()
     from kohyakit.runs.resume import going_on
 
-    return going_on(config, scan, processes)
+    return going_on(config, scan, processes, length=length)
 
 
 def _unfinished(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from kohyakit.errors import Problem, RunError
 from kohyakit.formats.weights import state_folder
 from kohyakit.formats.weights.state_folder import Position, StateFolder, standing_against
 from kohyakit.planning.lengths import learning_rates
-from kohyakit.planning.plan import Start
+from kohyakit.planning.plan import Length, Start
 from kohyakit.runs.comparison.compare import show
 from kohyakit.runs.registry import HASH_CACHE
 from kohyakit.runs.run import RUNS_DIR
@@ -130,20 +130,53 @@ def refusal(where: str, found: Iterable[Change], *, with_changes: bool) -> Probl
     return None
 
 
-def going_on(config: TrainConfig, scan: Scan, processes: int | None = None) -> tuple[Start, tuple[Problem, ...]]:
+def going_on(
+    config: TrainConfig, scan: Scan, processes: int | None = None, *, length: Length | None = None
+) -> tuple[Start, tuple[Problem, ...]]:
     """Where a training begins that goes on from the state named by `resume`, and what has changed since it was made.
 
-    processes: how many really train, where that is known. That it is no state at all is told elsewhere.
+    processes: how many really train, where that is known. length: of the whole training, which a state of sd-scripts
+    needs. That it is no state at all is told elsewhere.
     """
     name = config.training.resume
     try:
         state = state_folder.read(Path(name)) if name else None
     except RunError:
         state = None
-    if state is None or state.position.rng_order != config.training.rng_order:
+    if state is None or state.position.rng_order not in ("", config.training.rng_order):
         return Start(), ()
+    if state.by_sd_scripts:
+        return _from_sd_scripts(config, state, length)
     found = changes(state.made_with, made_with_of(config, scan, state.folder, processes))
     return start_of(config, state.position, found), tuple(_since(config, state, found))
+
+
+def _from_sd_scripts(
+    config: TrainConfig, state: StateFolder, length: Length | None
+) -> tuple[Start, tuple[Problem, ...]]:
+    """A state of theirs: the epoch and the batch follow from its steps; it holds no order of an epoch that is begun."""
+    per_epoch, accumulation = (length.steps_per_epoch, length.accumulation) if length else (0, 1)
+    epochs, rest = divmod(state.position.current_step, per_epoch) if per_epoch else (0, 0)
+    position = replace(state.position, current_epoch=epochs + 1, batches_done=rest * accumulation)
+    start = start_of(config, position, ())
+    taken, order = "weights, optimizer, schedule and step", ", and photos and noise come in kohyakit's own order"
+    if config.training.rng_order == "sd-scripts":
+        taken, order = "weights, optimizer, schedule, step and random numbers", ""
+        if rest and not start.as_sd_scripts:
+            start = replace(start, batches_done=0, anew=True)
+            order = ", and the epoch that was begun does too"
+    what = (
+        f"it is a state of sd-scripts: its {taken} are taken up; it does not tell its settings, photos and losses, so "
+        f"keep them as they were; the average of losses begins anew{order}"
+    )
+    told = Problem(shown(config.training.resume or ""), what, "", "state_of_sd_scripts", "hint")
+    return start, (told, *_order_wanted(config))
+
+
+def _order_wanted(config: TrainConfig) -> Iterator[Problem]:
+    if config.training.resume_as == "sd-scripts" and config.training.rng_order != "sd-scripts":
+        what = "it goes on as sd-scripts only in sd-scripts' order of random numbers"
+        yield Problem("resume_as", what, "set rng_order to sd-scripts, or leave resume_as out", "resume_as")
 
 
 def start_of(config: TrainConfig, position: Position, found: Iterable[Change]) -> Start:
@@ -169,9 +202,7 @@ def _since(config: TrainConfig, state: StateFolder, found: list[Change]) -> Iter
         yield problem
     elif found:
         yield Problem(where, f"goes on with changes: {_named(found)}", "", "resume_with_changes", "warning")
-    if config.training.resume_as == "sd-scripts" and config.training.rng_order != "sd-scripts":
-        what = "it goes on as sd-scripts only in sd-scripts' order of random numbers"
-        yield Problem("resume_as", what, "set rng_order to sd-scripts, or leave resume_as out", "resume_as")
+    yield from _order_wanted(config)
     if not state.made_with:
         what = "the state does not tell what it was made with, so keep all settings as they were"
         yield Problem(where, what, "", "state_without_settings", "hint")
@@ -231,7 +262,7 @@ def _newest_state(folder: Path, run: str, recorded: Iterable[Any]) -> StateFolde
             state = state_folder.read(place)
         except RunError:
             continue
-        if state.run == run or (not state.run and place.name in names):
+        if not state.by_sd_scripts and (state.run == run or (not state.run and place.name in names)):
             found.append(state)
     for state in sorted(found, key=lambda s: (s.position.current_step, s.folder.suffix == ""), reverse=True):
         try:

@@ -87,9 +87,10 @@ class Trainer:
 
     def setup(self) -> None:
         """Build everything, resume where asked, and connect what listens."""
-        resume = self.config.training.resume
-        resumed = load_state(Path(resume)) if resume else None
-        seed = self.processes.agree_on(choose_seed(self.config.training, resumed[0].position.seed if resumed else None))
+        resume, as_there = self.config.training.resume, self.config.training.rng_order == "sd-scripts"
+        resumed = load_state(Path(resume), random_states=as_there) if resume else None
+        known = resumed[0].position.seed if resumed and not resumed[0].by_sd_scripts else None
+        seed = self.processes.agree_on(choose_seed(self.config.training, known))
         self.made_with = made_with(
             self.config, [part.dataset for part in self.plan.datasets], images=self.run.record.images,
             captions=self.run.record.captions, seed=seed,
@@ -104,8 +105,9 @@ class Trainer:
         parts, position, start = self.parts, state.position, self.plan.start
         parts.trained.load_state(network)
         changed = start.changed or position.steps not in (0, self.plan.steps)
-        fresh = group_settings(state.made_with, self.made_with) if changed else None
-        restore_optimizer(parts.built.optimizer, parts.scheduler, rest, fresh)
+        fresh = group_settings(state.made_with, self.made_with) if changed or state.by_sd_scripts else None
+        restore_optimizer(parts.built.optimizer, parts.scheduler, rest, fresh, by_sd_scripts=state.by_sd_scripts)
+        parts.built.train()  # sd-scripts keeps the weights of a schedule-free one as they are used
         if self.accelerator.scaler is not None and rest.get("scaler"):
             self.accelerator.scaler.load_state_dict(rest["scaler"])
         position = replace(

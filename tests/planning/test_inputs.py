@@ -349,7 +349,7 @@ def test_states_for_either_trainer(project: Path) -> None:
             (folder / file).write_bytes(b"{}")
     lora(ours / "network.safetensors")
     for folder, backend, said in (
-        (theirs, "kohyakit", "a state of sd-scripts, which only sd-scripts can resume"),
+        (theirs, "kohyakit", "a state of sd-scripts, and model.safetensors is missing from it"),
         (ours, "sd-scripts", "a state of kohyakit, which sd-scripts cannot resume"),
         (project / "img", "sd-scripts", "no state of sd-scripts"),
         (project / "img", "kohyakit", "train_state.json is missing from the state"),

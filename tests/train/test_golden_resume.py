@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from kohyakit.config.read import read_values
 from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train.start import train_network
+from tests.train.their_state import as_sd_scripts
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -47,10 +48,11 @@ def full(goldens, tmp_path_factory) -> Path:
     return folder / "output" / "resume_full-000001-state"
 
 
-@pytest.mark.parametrize("case", ["resume_plain", "resume_skip"])
-def test_a_resumed_run_is_repeated(goldens, full, tmp_path, case):
+@pytest.mark.parametrize(("case", "by"), [("resume_plain", shutil.copytree), ("resume_skip", as_sd_scripts)])
+def test_a_resumed_run_is_repeated(goldens, full, tmp_path, case, by):
+    """From our state and, the second, from what accelerate writes of the same training."""
     state = tmp_path / "state1"
-    shutil.copytree(full, state)
+    by(full, state)
     config = _config(goldens, case, tmp_path, resume=str(state), resume_as="sd-scripts")
     assert _trained(config) == pytest.approx(_losses(goldens, case), rel=1e-5)
     frame = read_scalars(tmp_path / "tb")

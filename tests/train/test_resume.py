@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -22,6 +23,7 @@ from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train.callbacks import Quiet
 from kohyakit.train.start import train_network
 from tests.train.observers import Losses
+from tests.train.their_state import as_sd_scripts
 
 BASE = {"network_dropout": 0.1, "shuffle_caption": True, "lr_scheduler": "cosine", "max_train_epochs": 2}
 
@@ -225,7 +227,7 @@ def _of_sd_scripts(state: Path) -> None:
 DAMAGE = {
     "a file": (_as_file, "is a file, not a state folder"),
     "empty": (lambda s: [f.unlink() for f in s.iterdir()], "train_state.json is missing"),
-    "of sd-scripts": (_of_sd_scripts, "it is a state of sd-scripts"),
+    "of sd-scripts": (_of_sd_scripts, "scheduler.bin does not tell how many steps were done"),
     "no network": (lambda s: (s / "network.safetensors").unlink(), "network.safetensors is missing"),
     "network a folder": (lambda s: ((s / "network.safetensors").unlink(), (s / "network.safetensors").mkdir()),
                          "network.safetensors is no regular file"),
@@ -275,3 +277,51 @@ def test_a_state_of_another_network_is_one_sentence(make_config, state):
     with pytest.raises(KohyakitError, match="the state holds another network: 1 of ") as caught:
         train(make_config(**BASE, resume=str(state)))
     assert dropped in str(caught.value)
+
+
+def test_a_state_of_sd_scripts_goes_on_with_what_it_holds(make_config, state, states):
+    """No seed, no position within the epoch, no settings: all that follows from the config and the schedule's steps."""
+    theirs = as_sd_scripts(state, state.parent / "theirs-state")
+    config = make_config(**BASE, resume=str(theirs))
+    told = {problem.name: problem for problem in check_plan(config).findings}["state_of_sd_scripts"]
+    assert told.severity == "hint"
+    assert "weights, optimizer, schedule and step are taken up" in told.what
+    assert "does not tell its settings, photos and losses" in told.what
+    said: list[str] = []
+    assert train(config, said).status == "finished"
+    assert "going on after step 3 of 14" in said
+    ours, whole = load_file(theirs.parent / "tiny.safetensors"), load_file(states / "tiny.safetensors")
+    assert all(torch.equal(ours[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"optimizer_type": "SGD", "optimizer_args": ["momentum=0.9"]}, "settings that SGD does not know"),
+        ({"text_encoder_lr": 0.0}, "its optimizer trains"),
+        ({"network_dim": 4}, "is of rank 2"),
+    ],
+)
+def test_a_state_of_sd_scripts_for_another_training_is_refused(make_config, state, values, told):
+    theirs = as_sd_scripts(state, state.parent / "theirs-state")
+    with pytest.raises(KohyakitError, match=told):
+        train(make_config(**{**BASE, **values}, resume=str(theirs)))
+
+
+def test_nothing_in_a_state_of_sd_scripts_is_run(make_config, state, tmp_path):
+    theirs = as_sd_scripts(state, state.parent / "theirs-state")
+    for name in ("random_states_0.pkl", "optimizer.bin"):
+        held = {"state": Evil(tmp_path), "param_groups": [], "random_state": 1, "torch_manual_seed": 1}
+        torch.save(held, theirs / name)
+        sentence = refusal(make_config(**BASE, resume=str(theirs), rng_order="sd-scripts"))
+        assert f"{name} cannot be read" in sentence
+        assert "which is not done" in sentence
+    assert not (tmp_path / "made").exists()
+
+
+class Evil:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self._folder / "made"),))

@@ -45,6 +45,16 @@ class PickleHeader:
 def read(path: Path | str) -> PickleHeader:
     """The tensors of a file. Raises KohyakitError, in one sentence, for one that torch would not open either."""
     path = Path(path)
+    state = values(path)
+    keys = frozenset(key for key in state if isinstance(key, str))
+    inner = state.get("state_dict", state)
+    tensors = inner.items() if isinstance(inner, dict) else ()
+    shapes = {key: value.shape for key, value in tensors if isinstance(key, str) and isinstance(value, _Tensor)}
+    return PickleHeader(shapes, keys)
+
+
+def values(path: Path) -> dict[Any, Any]:
+    """The table that a file holds: its plain numbers, texts and lists as they are. Raises as `read` does."""
     try:
         state = _state(path)
     except OSError as error:
@@ -59,11 +69,7 @@ def read(path: Path | str) -> PickleHeader:
         raise _wrong(path, what, _AGAIN) from None
     if not isinstance(state, dict):
         raise _wrong(path, "holds no table of tensors", "give a model, a VAE or a LoRA")
-    keys = frozenset(key for key in state if isinstance(key, str))
-    inner = state.get("state_dict", state)
-    tensors = inner.items() if isinstance(inner, dict) else ()
-    shapes = {key: value.shape for key, value in tensors if isinstance(key, str) and isinstance(value, _Tensor)}
-    return PickleHeader(shapes, keys)
+    return state
 
 
 def _wrong(path: Path, what: str, cure: str, name: str = "bad_pickle") -> KohyakitError:

@@ -10,12 +10,12 @@ from pathlib import Path
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset.images import shown
 from kohyakit.errors import KohyakitError, Problem
-from kohyakit.formats.weights import safetensors_header, state_folder
+from kohyakit.formats.weights import header, state_folder
 from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.inputs.network_weights import NetworkWeights, adapted, fitting, of_known_layers, rank_of
 from kohyakit.planning.size.architecture import Architecture
 
-_THEIRS = ("random_states_0.pkl", "optimizer.bin")  # accelerate's, in a state of sd-scripts
+_THEIRS = (state_folder.RANDOM_FILE, state_folder.OPTIMIZER_FILE)
 _CURE = "give a folder whose name ends in -state"
 
 
@@ -28,7 +28,7 @@ def state_problems(config: TrainConfig, steps: int, backend: str) -> Iterator[Pr
         yield from _for_sd_scripts(Path(name), shown(name))
         return
     try:
-        state = state_folder.look(Path(name))
+        state = state_folder.look(Path(name), random_states=config.training.rng_order == "sd-scripts")
     except KohyakitError as error:
         yield from error.problems
     else:
@@ -50,13 +50,11 @@ def network_in_state(
     config: TrainConfig, model: Architecture | None, weights: NetworkWeights | None, backend: str
 ) -> Iterator[Problem]:
     """Does the LoRA in the state fit the network that is asked for?"""
-    file = Path(config.training.resume or "") / state_folder.NETWORK_FILE
-    if not config.training.resume or backend == "sd-scripts" or model is None or not model.known:
-        return
-    if not exists(str(file)) or not of_known_layers(config):
+    name = config.training.resume
+    if not name or backend == "sd-scripts" or model is None or not model.known or not of_known_layers(config):
         return
     try:
-        shapes = {name: tensor.shape for name, tensor in safetensors_header.read(file).tensors.items()}
+        shapes = header.read(state_folder.read(Path(name)).network).shapes
     except KohyakitError:
         return  # state_problems has said it
     for problem in fitting("resume", shapes, adapted(config, model, weights), rank_of(config, model, weights)):

@@ -24,6 +24,7 @@ from kohyakit.formats.weights.state_folder import (
     read,
 )
 from kohyakit.networks.file import save_lora, unwritable, write_whole
+from kohyakit.train.output.state_of_sd_scripts import check_optimizer, load_theirs, settings_asked
 
 
 def save_state(
@@ -48,11 +49,18 @@ def save_state(
         raise unwritable(folder, error) from error
 
 
-def load_state(folder: Path) -> tuple[StateFolder, dict[str, torch.Tensor], dict[str, Any]]:
-    """Read a state folder back: where it stands, network tensors, the rest. Raises RunError in one sentence."""
+def load_state(
+    folder: Path, *, random_states: bool = True
+) -> tuple[StateFolder, dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a state folder back: where it stands, network tensors, the rest. Raises KohyakitError in one sentence.
+
+    random_states: of one by sd-scripts, whose pickle need not be opened where nothing asks for them.
+    """
     from safetensors.torch import load_file
 
     state = read(folder)
+    if state.by_sd_scripts:
+        return state, *load_theirs(state, random_states=random_states)
     try:
         network = load_file(folder / NETWORK_FILE)
         rest = torch.load(folder / TENSORS_FILE, weights_only=True, map_location="cpu")
@@ -71,7 +79,12 @@ def _unusable(folder: Path, what: str) -> RunError:
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, scheduler: Any, rest: Mapping[str, Any], fresh: Collection[str] | None
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    rest: Mapping[str, Any],
+    fresh: Collection[str] | None,
+    *,
+    by_sd_scripts: bool = False,
 ) -> None:
     """Give optimizer and schedule their state back. Raises RunError where it is another optimizer's.
 
@@ -79,9 +92,15 @@ def restore_optimizer(
     it had been in force from the beginning; None brings back everything as it was. What the optimizer has learnt
     (moments, its own estimates) comes from the state in either case.
     """
-    asked = [{name: group[name] for name in (fresh or ()) if name in group} for group in optimizer.param_groups]
+    state = rest["optimizer"]
+    if by_sd_scripts:
+        check_optimizer(optimizer, state)
+        fresh = settings_asked(optimizer, fresh or ())
     try:
-        optimizer.load_state_dict(rest["optimizer"])
+        if fresh is not None:
+            pairs = zip(state["param_groups"], optimizer.param_groups, strict=True)
+            state = {**state, "param_groups": [_with_settings(held, own, fresh) for held, own in pairs]}
+        optimizer.load_state_dict(state)
         if fresh is None:
             scheduler.load_state_dict(rest["scheduler"])
             return
@@ -89,8 +108,6 @@ def restore_optimizer(
         why = str(error).partition("\n")[0][:200]
         what = f"the state's optimizer does not fit {type(optimizer).__name__} ({why})"
         raise RunError(Problem("resume", what, "resume with the settings that it was made with")) from error
-    for group, settings in zip(optimizer.param_groups, asked, strict=True):
-        group.update(settings)
     done = int(rest["scheduler"].get("last_epoch", 0))
     with warnings.catch_warnings():  # torch remarks on a schedule that moves before its optimizer
         warnings.simplefilter("ignore")
@@ -98,3 +115,8 @@ def restore_optimizer(
             scheduler.last_epoch, done = done - 1, 1
         for _ in range(done):
             scheduler.step()
+
+
+def _with_settings(held: Mapping[str, Any], own: Mapping[str, Any], fresh: Collection[str]) -> dict[str, Any]:
+    """A group of a state with settings as they are asked for now; `params` are numbers there."""
+    return {**held, **{name: own[name] for name in fresh if name in own and name != "params"}}
