@@ -21,7 +21,7 @@ FOR_OTHERS = {
     "tensorboard": "torch writes event files with it",
     "bitsandbytes": "named in the registry", "dadaptation": "named in the registry",
     "lion-pytorch": "named in the registry", "prodigyopt": "named in the registry",
-    "schedulefree": "named in the registry",
+    "pytorch-optimizer": "named in the registry", "schedulefree": "named in the registry",
 }  # fmt: skip
 WITHOUT = {"packaging"}  # what goes another way where it is not there
 

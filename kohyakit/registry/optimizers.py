@@ -42,7 +42,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "lion_pytorch": ("lion-pytorch", "optimizers"),
         "prodigyopt": ("prodigyopt", "optimizers"),
         "schedulefree": ("schedulefree", "optimizers"),
-        "pytorch_optimizer": ("pytorch-optimizer", ""),
+        "pytorch_optimizer": ("pytorch-optimizer", "optimizers"),
         "prodigyplus": ("prodigy-plus-schedule-free", ""),
     }
 )
@@ -124,7 +124,7 @@ OPTIMIZER_ARGUMENTS: Mapping[str, Argument] = MappingProxyType(
         "warmup_init": Argument(
             (SWITCH,), "Adafactor: start the relative step very small; switches relative_step on.", "False.",
         ),
-        "clip_threshold": Argument((NUMBER,), "Adafactor: limit on the size of an update.", "1.0."),
+        "clip_threshold": Argument((NUMBER,), "Adafactor, CAME: limit on the size of an update.", "1.0."),
         "decay_rate": Argument(
             (NUMBER,), "Adafactor: how fast its memory of squared gradients fades.", "-0.8.",
         ),
@@ -172,6 +172,19 @@ OPTIMIZER_ARGUMENTS: Mapping[str, Argument] = MappingProxyType(
             (WHOLE, None), "AdEMAMix: steps over which the slow momentum's memory grows to its full length.",
             "As t_alpha.",
         ),
+        "t_alpha_beta3": Argument(
+            (WHOLE, None), "AdEMAMix of pytorch-optimizer: steps over which the slow momentum comes in; None: at once.",
+            "The steps of the run.", ge=1,
+        ),
+        "weight_decouple": Argument(
+            (SWITCH,), "pytorch-optimizer: weight decay apart from the gradient, as in AdamW.", "True.",
+        ),
+        "fixed_decay": Argument(
+            (SWITCH,), "pytorch-optimizer: decay by weight_decay alone, not by the learning rate times it.", "False.",
+        ),
+        "ams_bound": Argument((SWITCH,), "CAME: never let the squared-gradient mean shrink (AMSGrad).", "False."),
+        "eps1": Argument((NUMBER,), "CAME: a small number on the squared gradient.", "Leave it out.", ge=0),
+        "eps2": Argument((NUMBER,), "CAME: a small number on its confidence.", "Leave it out.", ge=0),
         "alpha": Argument((NUMBER,), "AdEMAMix: weight of the slow momentum beside the fast one.", "5."),
     }
 )  # fmt: skip
@@ -190,6 +203,7 @@ _bnb = partial(_of, "bitsandbytes.optim")
 _dadapt = partial(_of, "dadaptation", finds_rate=True)
 _dadapt_experimental = partial(_of, "dadaptation.experimental", finds_rate=True)
 _free = partial(_of, "schedulefree")
+_more = partial(_of, "pytorch_optimizer")
 
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 _ADAMW = {**_ADAM, "weight_decay": 0.01}
@@ -203,6 +217,7 @@ _D = {"log_every": 0, "d0": 1e-6}
 _GROWTH = {"growth_rate": math.inf}
 _ADAN = {"betas": (0.98, 0.92, 0.99), "eps": 1e-8, "weight_decay": 0.02, "no_prox": False}
 _FREE = {"weight_decay": 0.0, "r": 0.0, "weight_lr_power": 2.0, "foreach": True}
+_MORE = {"weight_decay": 0.0, "weight_decouple": False, "fixed_decay": False, "maximize": False, "foreach": None}
 _BNB_NAME = "bitsandbytes.optim."  # by which sd-scripts and the GUI know the two that have no name of their own
 
 OPTIMIZERS: Table[Optimizer] = Table(
@@ -273,6 +288,21 @@ OPTIMIZERS: Table[Optimizer] = Table(
             "PagedAdEMAMix8bit", "the same, moved out of GPU memory when full", 3, _ADEMAMIX,
             aliases=(f"{_BNB_NAME}PagedAdEMAMix8bit",),
         ),
+        "CAME": _more(
+            "CAME", "as little memory as Adafactor, and a confidence in each step", 4, _MORE,
+            {"betas": (0.9, 0.999, 0.9999), "weight_decouple": True, "clip_threshold": 1.0, "ams_bound": False,
+             "eps1": 1e-30, "eps2": 1e-16},
+            aliases=("pytorch_optimizer.CAME",),
+        ),
+        "AdEMAMix": _more(
+            "AdEMAMix", "AdamW with a second, slower momentum", 12, _MORE,
+            {"betas": (0.9, 0.999, 0.9999), "alpha": 5.0, "t_alpha_beta3": None, "eps": 1e-8},
+            aliases=("pytorch_optimizer.AdEMAMix",),
+        ),
+        "ADOPT": _more(
+            "ADOPT", "Adam that converges whatever its second beta", 8, _MORE, {"betas": (0.9, 0.9999), "eps": 1e-6},
+            aliases=("pytorch_optimizer.ADOPT",),
+        ),
         "SGDNesterov": Optimizer(
             "torch.optim:SGD", "plain gradient descent with momentum", state_bytes=4,
             arguments={"momentum": 0.9, "weight_decay": 0.0, "maximize": False, "foreach": None, "fused": None},
@@ -301,7 +331,6 @@ CLASSES: Mapping[str, Optimizer] = MappingProxyType(
                 "RMSprop": 4, "Rprop": 8, "SGD": 0,
             }.items()
         },
-        "pytorch_optimizer.CAME": _of("pytorch_optimizer", "CAME", "Adafactor with a confidence", 4),
         "prodigyplus.ProdigyPlusScheduleFree": _of(
             "prodigyplus", "ProdigyPlusScheduleFree", "Prodigy that needs no schedule", 12, finds_rate=True,
         ),

@@ -126,7 +126,7 @@ def test_install_lines_are_for_known_names_only(monkeypatch: pytest.MonkeyPatch)
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     with pytest.raises(ConfigError, match=r"pip install pytorch-optimizer$"):
-        build_optimizer("pytorch_optimizer.CAME", groups, 0.1)
+        build_optimizer("pytorch_optimizer.SOAP", groups, 0.1)
     with pytest.raises(ConfigError) as told:
         build_optimizer("evil_package.Best", groups, 0.1, allow_code=["evil_package.Best"])
     assert "pip install" not in str(told.value)

@@ -27,6 +27,7 @@ STEPS = 12
 # Without a weight decay there is none to do in another way; the rate is 0 while nothing warms up.
 BESIDE = {
     "decouple": "weight_decay=0.3", "decoupled_weight_decay": "weight_decay=0.3", "no_prox": "weight_decay=0.3",
+    "weight_decouple": "weight_decay=0.3", "fixed_decay": "weight_decay=0.3 weight_decouple=True",
     "safeguard_warmup": "use_bias_correction=True", "weight_lr_power": "warmup_steps=7",
 }  # fmt: skip
 # These change how the same step is made, so it is enough that the optimizer knows.
@@ -110,7 +111,7 @@ def test_every_documented_argument_of_an_optimizer_acts(name: str) -> None:
         pytest.skip(f"needs {OPTIMIZERS[name].package}")
     silent = []
     for argument, usual in OPTIMIZERS[name].arguments.items():
-        beside = [text for text in [BESIDE.get(argument, "")] if text.split("=")[0] in OPTIMIZERS[name].arguments]
+        beside = [text for text in BESIDE.get(argument, "").split() if text.split("=")[0] in OPTIMIZERS[name].arguments]
         texts = [f"{argument}={value}" for value in others(OPTIMIZER_ARGUMENTS[argument], usual)]
         assert texts, f"nothing to try for {argument}"
         if (name, argument) in NOT_HERE:

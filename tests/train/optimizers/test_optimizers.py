@@ -16,8 +16,6 @@ from kohyakit.registry import OPTIMIZERS
 from kohyakit.train.optimizers.build import build_optimizer, chosen_type
 from kohyakit.train.optimizers.schedulers import build_scheduler
 
-MODULES = {"lion-pytorch": "lion_pytorch"}
-
 
 def groups(count: int = 2, lr: float | None = 0.01) -> list[dict]:
     generator = torch.Generator().manual_seed(0)
@@ -29,8 +27,7 @@ def groups(count: int = 2, lr: float | None = 0.01) -> list[dict]:
 
 
 def installed(name: str) -> bool:
-    package = OPTIMIZERS[name].package
-    return not package or importlib.util.find_spec(MODULES.get(package, package)) is not None
+    return not OPTIMIZERS[name].package or importlib.util.find_spec(OPTIMIZERS[name].module) is not None
 
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
