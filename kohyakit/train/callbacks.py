@@ -210,20 +210,29 @@ class Reporting(Quiet):
         )  # fmt: skip
 
 
+class Mirror(Protocol):
+    """Where else the numbers of a training go that its event files hold."""
+
+    def write(self, values: dict[str, float], step: int, epoch: int) -> None: ...
+    def close(self) -> None: ...
+
+
 class TensorBoard(Quiet):
     """Kohya's tags in TensorBoard event files.
 
     unet_only: network_train_unet_only. first_is_text: call the first group's rate the text encoder's, as sd-scripts
-    does without unet_only, also where the text encoder has a rate of 0 and thus no group.
+    does without unet_only, also where the text encoder has a rate of 0 and thus no group. mirrors: told all of it too.
     """
 
-    def __init__(self, folder: Path, *, unet_only: bool, first_is_text: bool) -> None:
+    def __init__(self, folder: Path, *, unet_only: bool, first_is_text: bool, mirrors: Sequence[Mirror] = ()) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._mirrors, self._place = mirrors, (0, 1)  # steps done, epoch
         self._first_group, self._first_is_text = 0 if unet_only else 1, first_is_text and not unet_only
         self._writer = SummaryWriter(str(folder))
 
     def step(self, report: StepReport) -> None:
+        self._place = report.step, report.epoch
         values = {"loss/current": report.loss, "loss/average": report.average}
         for tag, rates in (("lr", report.rates), ("lr/d*lr", report.adapted)):
             values |= {f"{tag}/{name}": rate for name, rate in rates.items()}
@@ -242,9 +251,13 @@ class TensorBoard(Quiet):
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)
         self._writer.flush()
+        for mirror in self._mirrors:
+            mirror.write(values, *self._place)
 
     def end(self) -> None:
         self._writer.close()
+        for mirror in self._mirrors:
+            mirror.close()
 
 
 def log_folder(logging_dir: str | None, name: str, tracker: str | None, run_folder: Path) -> Path:

@@ -25,6 +25,7 @@ from kohyakit.runs.resume import group_settings, made_with
 from kohyakit.runs.run import Run
 from kohyakit.train import callbacks as cb
 from kohyakit.train.assemble import BuildParts, Parts, assemble, choose_seed
+from kohyakit.train.output.mirrors import mirrors
 from kohyakit.train.output.state import load_state, restore_optimizer
 from kohyakit.train.output.writer import Writer
 from kohyakit.train.processes import Processes
@@ -164,7 +165,7 @@ class Trainer:
             cb.Sampler(plan, self.writer.sample, self.echo),
             cb.TensorBoard(
                 folder, unet_only=config.network.network_train_unet_only,
-                first_is_text=parts.order.follows_sd_scripts,
+                first_is_text=parts.order.follows_sd_scripts, mirrors=mirrors(config, self.run, self.echo),
             ),
             cb.Reporting(self.run, plan.steps, plan.epochs, self.processes.memory_gib),
             *self._listeners,

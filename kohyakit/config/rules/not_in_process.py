@@ -19,8 +19,13 @@ _OTHER_BACKEND = "train with --backend sd-scripts"
 # Parameters that change the result and that the built-in trainer has no code for.
 _CHANGES_RESULT = (
     "dataset_class", "debug_dataset",
-    "resume_from_huggingface",
 )  # fmt: skip
+# What speaks to the Hugging Face hub: a training here sends nothing anywhere and fetches nothing.
+_HUB = {
+    "huggingface_repo_id": "upload the files when it is done: hf upload REPOSITORY FOLDER",
+    "save_state_to_huggingface": "set save_state, and upload the folder when it is done",
+    "resume_from_huggingface": "fetch the state with hf download, and name its folder in resume",
+}
 # What sd-scripts needs to find its place again after an interruption.
 _NOT_NEEDED = ("initial_epoch", "initial_step", "skip_until_initial_step")
 _WITHOUT = "the built-in trainer goes without; the LoRA is the same"
@@ -32,9 +37,7 @@ _CHANGES_COMFORT = {
     "ddp_gradient_as_bucket_view": _ONE_MESSAGE,
     "ddp_static_graph": _ONE_MESSAGE,
     "fused_backward_pass": "it saves the gradients of a whole model; those of a LoRA are few, so it can go",
-    "huggingface_repo_id": _WITHOUT,
     "mem_eff_attn": _ATTENTION,
-    "save_state_to_huggingface": _WITHOUT,
     "xformers": _ATTENTION,
 }
 # What torch.compile takes for dynamo_backend; the others were those of older versions, or need packages of their own.
@@ -55,7 +58,7 @@ def unsupported(config: TrainConfig) -> tuple[Problem, ...]:
         what = f"{module} is not trained in process; the built-in trainer does {', '.join(networks.trained_here())}"
         return (Problem("network_module", what, _OTHER_BACKEND, "network_not_built_in"),)
     found = _lycoris(config) if module == LYCORIS else _arguments(config, NETWORKS[module].here)
-    return (*found, *_named(config), *_not_needed(config), *_levers(config))
+    return (*found, *_named(config), *_hub(config), *_not_needed(config), *_levers(config))
 
 
 def _arguments(config: TrainConfig, taken: Collection[str]) -> Iterator[Problem]:
@@ -128,9 +131,6 @@ def _named(config: TrainConfig) -> Iterator[Problem]:
     for name, severity, consequence, cure in asked:
         if config[name] not in (SPECS()[name].default, None, False, 0, ()):
             yield Problem(name, consequence, cure, "not_built_in", severity)
-    if config.saving.log_with in ("wandb", "all"):
-        cure = "train with --backend sd-scripts for Weights & Biases"
-        yield Problem("log_with", "the built-in trainer logs to TensorBoard only", cure, "not_built_in", "warning")
 
 
 def _not_needed(config: TrainConfig) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from kohyakit.planning.inputs.base_weights import base_weights_problems
 from kohyakit.planning.inputs.missing import files_beside_model, locate
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.inputs.state import network_in_state, state_problems
+from kohyakit.planning.inputs.tracker import tracker_problems
 from kohyakit.planning.size import architecture as arch
 from kohyakit.registry.families import is_unet
 
@@ -29,6 +30,7 @@ def beside_the_model(
     yield from _vae(config)
     yield from network_weights.judged(config, model, weights, backend)
     yield from base_weights_problems(config, model, backend)
+    yield from tracker_problems(config)
     yield from state_problems(config, steps, backend)
     yield from network_in_state(config, model, weights, backend)
 

@@ -79,7 +79,7 @@ def model_missing(config: TrainConfig, name: str, backend: str) -> Problem:
 
 def files_beside_model(config: TrainConfig, backend: str) -> Iterator[Problem]:
     """vae, network_weights, base_weights and resume where they name what is not there."""
-    named = [(option, config[option]) for option in _BESIDE_MODEL]
+    named = [(option, config[option]) for option in (*_BESIDE_MODEL, "log_tracker_config")]
     for option, name in (*named, *(("base_weights", name) for name in config.network.base_weights or ())):
         if not name or exists(name) or (option == "resume" and config.saving.resume_from_huggingface):
             continue

@@ -1,0 +1,107 @@
+"""`log_with` wandb: the numbers of the event files, sent or kept for sending, and never in the way of a training."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from kohyakit.errors import ConfigError, MissingExtra
+from kohyakit.planning.inputs.tracker import settings_of, tracker_problems
+from kohyakit.planning.machine import machine_problems
+from kohyakit.train.callbacks import StepReport, TensorBoard
+from kohyakit.train.output.mirrors import Wandb, mirrors
+
+INSTALLED = importlib.util.find_spec("wandb") is not None
+
+
+class Run:
+    """What a run of a tracker is asked: keeps it, and fails when told to."""
+
+    def __init__(self, fails_at: int = 99) -> None:
+        self.logged: list[dict] = []
+        self.finished, self._fails_at = False, fails_at
+
+    def log(self, values: dict) -> None:
+        if len(self.logged) == self._fails_at:
+            raise OSError("no network")
+        self.logged.append(values)
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def report(step: int) -> StepReport:
+    return StepReport(step, 1, step - 1, True, 0.5, 0.25, {"unet": 1e-3}, {}, {"max_norm/keys_scaled": 2.0})
+
+
+def told(run: Run, folder: Path) -> list[str]:
+    said: list[str] = []
+    board = TensorBoard(folder, unet_only=True, first_is_text=False, mirrors=[Wandb(run, said.append)])
+    board.step(report(1))
+    board.step(report(2))
+    board.epoch(1, 2, 0.3)
+    board.end()
+    return said
+
+
+def test_every_tag_is_told_with_step_and_epoch(tmp_path):
+    run = Run()
+    assert told(run, tmp_path) == []
+    assert run.finished
+    assert run.logged[1] == {
+        "loss/current": 0.5, "loss/average": 0.25, "lr/unet": 1e-3, "lr/group0": 1e-3, "max_norm/keys_scaled": 2.0,
+        "global_step": 2, "epoch": 1,
+    }  # fmt: skip
+    assert run.logged[2] == {"loss/epoch_average": 0.3, "global_step": 2, "epoch": 1}
+
+
+def test_what_fails_there_is_said_once_and_ends_nothing(tmp_path):
+    said = told(Run(fails_at=1), tmp_path)
+    assert said == ["warning: Weights & Biases takes no more numbers (no network); the training goes on"]
+
+
+def test_a_tracker_config_is_read_or_refused_in_one_sentence(tmp_path, make_config):
+    file = tmp_path / "tracker.toml"
+    file.write_text('[wandb]\nentity = "me"\n[tensorboard]\nflush_secs = 9\n', encoding="utf-8")
+    assert settings_of(str(file), "wandb") == {"entity": "me"}
+    assert list(tracker_problems(make_config(log_tracker_config=str(file)))) == []
+    for text in ("[wandb", "wandb = 3"):
+        file.write_text(text, encoding="utf-8")
+        (problem,) = tracker_problems(make_config(log_tracker_config=str(file)))
+        assert problem.name == "tracker_config"
+        with pytest.raises(ConfigError):
+            settings_of(str(file), "wandb")
+
+
+@pytest.mark.skipif(INSTALLED, reason="wandb is installed")
+def test_without_the_package_check_and_train_name_it(make_config):
+    config = make_config(log_with="wandb")
+    (problem,) = [p for p in machine_problems(config) if p.where.startswith("log_with")]
+    assert problem.name == "package_missing"
+    assert problem.cure == 'pip install "kohyakit[wandb]"'
+    with pytest.raises(MissingExtra, match="needs the package wandb"):
+        mirrors(config, None, print)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs wandb")
+def test_without_a_key_a_run_is_kept_for_later(make_config, tmp_path, monkeypatch):
+    """The real thing, offline: it would ask for a key otherwise, and wait."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said: list[str] = []
+
+    class Place:
+        folder = tmp_path / "run"
+
+    Place.folder.mkdir()
+    config = make_config(log_with="wandb", log_tracker_name="dogs", wandb_run_name="1a", log_config=True)
+    (mirror,) = mirrors(config, Place, said.append)
+    mirror.write({"loss/current": 0.5}, 1, 1)
+    mirror.close()
+    assert "no key is known" in said[0]
+    assert list((Place.folder / "wandb").glob("offline-run-*/run-*.wandb"))
