@@ -161,6 +161,16 @@ class Network(nn.Module):
         for _, layer in self.layers():
             layer.detach()
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The model as it is by itself, meanwhile."""
+        self.detach()
+        try:
+            yield
+        finally:
+            for _, layer in self.layers():
+                layer.attach()
+
     def file_state(self) -> dict[str, Tensor]:
         """Kohya's file: its keys and tensors."""
         return {f"{name}.{end}": tensor for name, layer in self.layers() for end, tensor in layer.file_state().items()}

@@ -161,6 +161,11 @@ _NEEDS: tuple[tuple[tuple[str, ...], Works, str], ...] = (
         lambda c, s: bool(c.dataset.validation_split or c.training.fixed_noises or s.held_back),
         "nothing is measured without validation_split or fixed_noises",
     ),
+    (
+        ("preservation_trigger", "preservation_weight"),
+        lambda c, s: bool(c.noise_loss.preservation_class),
+        "there is no preservation_class",
+    ),
     (("base_weights_multiplier",), lambda c, s: bool(c.network.base_weights), "there are no base_weights"),
     (
         ("network_dim", "network_alpha"),

@@ -22,6 +22,7 @@ from kohyakit.planning.inputs.missing import locate, model_missing
 from kohyakit.planning.inputs.network_weights import NetworkWeights
 from kohyakit.planning.machine import machine_problems
 from kohyakit.planning.plan import Course, Length, MemoryEstimate, Plan, Start
+from kohyakit.planning.preservation import preservation_problems
 from kohyakit.planning.size import architecture as arch
 from kohyakit.planning.size import fitting
 from kohyakit.planning.size.blocks import block_sizes
@@ -93,6 +94,7 @@ def make_plan(
     if backend == "kohyakit":
         problems += [*schedule_refused(config, plan), *_unfinished(config, scan, plan)]
     problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
+    problems += preservation_problems(config, scan, backend)
     problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
     if vram and plan.memory and plan.trains:
         blocks = len(block_sizes(model.unet)) if model and backend == "kohyakit" else 0

@@ -35,6 +35,7 @@ from kohyakit.train.step.latents import LatentSource
 from kohyakit.train.step.npz_caches import SharedText
 from kohyakit.train.step.placing import Frozen, brought
 from kohyakit.train.step.precision import Precision, precision_of
+from kohyakit.train.step.preservation import of_the_class
 from kohyakit.train.step.rng import KohyakitOrder, Order
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 from kohyakit.train.step.text_outputs import TextOutputs, weights_mark
@@ -227,6 +228,8 @@ def _text_outputs(
         for data in datasets
         for image in data.images
     }  # fmt: skip
+    if config.noise_loss.preservation_class:
+        captions |= {of_the_class(caption, config.noise_loss): None for caption in captions} | captions
     outputs = TextOutputs(encode, repr(facts), _shared_text(config, model, datasets, echo) if to_disk else None)
     shown = progress and accelerator.is_main_process
     bar = Progress(len(captions), 0, show=shown, what="caching captions", unit="caption")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ class Trained(Protocol):
 
     def train_only(self, parameters: Iterable[nn.Parameter]) -> None:
         """No gradient for the others."""
+
+    def off(self) -> AbstractContextManager[None]:
+        """The model as it is by itself, meanwhile; asked for by preservation_class alone."""
 
     def train(self, mode: bool = True) -> Any:
         """As torch's modules: with dropout, or as it is used."""

@@ -33,6 +33,7 @@ from kohyakit.train.step.batches import Batch, Example, Picture, draw_batch, loa
 from kohyakit.train.step.losses import batch_loss
 from kohyakit.train.step.noise import perturbed, sample_noise
 from kohyakit.train.step.placing import checkpoints_in_main_memory
+from kohyakit.train.step.preservation import of_the_class
 from kohyakit.train.validation.measure import Validation
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
@@ -82,6 +83,7 @@ class Trainer:
         self.stop_reason = ""
         self._listeners = tuple(callbacks)
         self._build = build or assemble
+        self._drifted: Tensor | None = None
         self._fetched_again: int | None = None  # of an epoch's batches done; None is all of them
         self._epoch_streams: dict[str, Any] = {}
         self._step_streams: dict[str, Any] | None = None
@@ -257,7 +259,8 @@ class Trainer:
         rates = dict(zip(self.parts.group_names, map(float, self.parts.scheduler.get_last_lr()), strict=True))
         report = cb.StepReport(
             self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates,
-            self._adapted_rates(), self._limit_norms() if synced or self.parts.order.follows_sd_scripts else {},
+            self._adapted_rates(),
+            {**(self._limit_norms() if synced or self.parts.order.follows_sd_scripts else {}), **self._told_drift()},
         )  # fmt: skip
         for callback in self.callbacks:
             callback.step(report)
@@ -275,6 +278,8 @@ class Trainer:
         timesteps = process.timesteps(len(batch.examples), noise_loss, stream).to(self.device)
         noisy = process.add_noise(latents, perturbed(noise, noise_loss, stream), timesteps)
         losses = self._losses(batch, told, latents, noise, noisy, timesteps)
+        if noise_loss.preservation_class:
+            losses = losses + self._drift(batch, noisy, timesteps)
         self._tell(batch, (latents, noise, noisy, timesteps, losses.detach()))
         return losses
 
@@ -332,7 +337,7 @@ class Trainer:
         if not places:
             return target
         model = self.parts.model
-        with at_strength(self.parts.trained, 0.0), torch.no_grad(), self.accelerator.autocast():
+        with self.parts.trained.off(), torch.no_grad(), self.accelerator.autocast():  # a strength of 0 leaves DoRA on
             answers = model.family.predict(model, noisy[places], timesteps[places], told.of(places))
         target = target.clone()  # of a noise prediction it is the noise itself
         target[places] = answers.to(target.dtype)
@@ -342,20 +347,37 @@ class Trainer:
         offload = self.config.training.cpu_offload_checkpointing and self.config.training.gradient_checkpointing
         return checkpoints_in_main_memory(self.device) if offload else nullcontext()
 
+    def _drift(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """How far the LoRA moves the model's answers for the class word, [B], times preservation_weight."""
+        model, asked = self.parts.model, self.config.noise_loss
+        captions = [of_the_class(example.caption, asked) for example in batch.examples]
+        with torch.no_grad(), self.parts.trained.off():
+            told = self._condition(batch, captions)
+            with self.accelerator.autocast():
+                own = model.family.predict(model, noisy, timesteps, told)
+        if self.parts.train_text_encoder:
+            told = self._condition(batch, captions)
+        with self.accelerator.autocast(), self._kept_for_backward():
+            moved = model.family.predict(model, noisy, timesteps, told)
+        drift = (moved.float() - own.float()).square().mean(dim=(1, 2, 3)) * asked.preservation_weight
+        self._drifted = drift.detach().mean()
+        return drift
+
     def _tell(self, batch: Batch, tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> None:
         """tensors: as `Seen` has them."""
         seen = cb.Seen(self.position.current_epoch, batch.position, batch, *tensors)
         for callback in self.callbacks:
             callback.seen(seen)
 
-    def _condition(self, batch: Batch) -> Conditioning:
-        """What the U-Net is told of a batch: its captions and, in some families, its sizes."""
-        model, captions = self.parts.model, [example.caption for example in batch.examples]
+    def _condition(self, batch: Batch, captions: Sequence[str] | None = None) -> Conditioning:
+        """What the U-Net is told of a batch: its captions, or others, and in some families its sizes."""
+        model = self.parts.model
+        captions = captions or [example.caption for example in batch.examples]
         sizes = torch.tensor([example.sizes(batch.bucket) for example in batch.examples])
         if self.parts.text_outputs is not None:
             return self.parts.text_outputs(captions, sizes).to(self.device, self.parts.precision.weights)
-        learns = self.parts.train_text_encoder and torch.is_grad_enabled()
-        with torch.set_grad_enabled(learns), self.accelerator.autocast():
+        learning = self.parts.train_text_encoder and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learning), self.accelerator.autocast():
             told = model.family.condition(model, captions, self.config.model, sizes)
         return told.to(self.device, self.parts.precision.weights)
 
@@ -382,6 +404,9 @@ class Trainer:
             return {}
         shrunk, mean, top = self.parts.trained.limit_norms(largest)
         return {"max_norm/keys_scaled": shrunk, "max_norm/max_key_norm": top, "norm/avg_key_norm": mean}
+
+    def _told_drift(self) -> dict[str, float]:
+        return {} if self._drifted is None else {"loss/preservation": float(self._drifted)}
 
     def _adapted_rates(self) -> dict[str, float]:
         """What D-Adaptation and Prodigy really use, by group: their estimate d times the rate."""

@@ -133,6 +133,14 @@ def _named(config: TrainConfig) -> Iterator[Problem]:
             yield Problem(name, consequence, cure, "not_built_in", severity)
 
 
+def _hub(config: TrainConfig) -> Iterator[Problem]:
+    """Refused by name, so that nobody finds after a training of hours that nothing was sent."""
+    for name, cure in _HUB.items():
+        if config[name]:
+            what = "a training in process works offline: nothing is sent to the hub or fetched from it while it runs"
+            yield Problem(name, what, f"take it out; {cure}", "not_built_in")
+
+
 def _not_needed(config: TrainConfig) -> Iterator[Problem]:
     """sd-scripts counts and skips batches with these; here a state knows the very batch at which it stopped."""
     for name in _NOT_NEEDED:

@@ -126,7 +126,8 @@ def _activations(config: TrainConfig, model: Architecture, loads: Loads, *, half
     if not config.network.network_train_unet_only:
         captions = max((min(row.images, data.batch_size) for data, rows in loads for row in rows), default=0)
         kept += captions * _text_activations(model, config.model.tokens, checkpointing=checkpointing)
-    return int(kept * (_AUTOCAST if half else 2))
+    passes = 2 if config.noise_loss.preservation_class else 1  # each is kept until the gradient of both
+    return int(kept * passes * (_AUTOCAST if half else 2))
 
 
 def _text_activations(model: Architecture, tokens: int, *, checkpointing: bool) -> int:
