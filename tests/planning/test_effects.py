@@ -91,7 +91,8 @@ VALUES: dict[str, object] = {
     "validate_every_n_steps": 5, "validate_every_n_epochs": 2, "max_validation_steps": 3, "keep_best": True,
     "early_stop_patience": 3, "save_from_epoch": 2,
     "base_weights_multiplier": (0.5,), "save_last_n_epochs_state": 1, "save_last_n_steps_state": 10,
-    "preservation_trigger": "dog", "preservation_weight": 0.5, "training_comment": "x", "resume_from_huggingface": True, "huggingface_path_in_repo": "x",
+    "preservation_trigger": "dog", "preservation_weight": 0.5,
+    "training_comment": "x", "resume_from_huggingface": True, "huggingface_path_in_repo": "x",
     "huggingface_repo_visibility": "public", "save_state_to_huggingface": True, "async_upload": True,
     "network_dim": 8, "network_alpha": 2.0, "lr_scheduler": "cosine", "lr_warmup_steps": 2,
 }  # fmt: skip
