@@ -32,11 +32,16 @@ _SAID_ALREADY = {
     "state_of_another_network": ("state_of_another",),
 }
 
+# Where sd-scripts would stop, over settings that a training in process does not look at (see rules/not_in_process).
+_ELSEWHERE_ONLY = ("initial_step_beyond_the_end",)
+
 
 def config_findings(config: TrainConfig, backend: str = "") -> Iterator[Problem]:
     """What rules find in the settings alone, and what reading the file left as notes."""
     here = backend == "kohyakit"
     for problem in check_rules(config, here=here):
+        if here and problem.name in _ELSEWHERE_ONLY:
+            continue
         own = here and problem.name == "foreign_argument"
         yield replace(problem, severity="error") if own else problem  # the trainer here refuses any of them
     notes, odd = (config.source.notes, config.source.problems) if config.source else ((), ())

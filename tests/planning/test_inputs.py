@@ -316,6 +316,15 @@ def test_after_base_weights_sd_scripts_adapts_more_layers(project: Path) -> None
     assert modules[1] - modules[0] == len(around) > 0
 
 
+def test_where_sd_scripts_would_begin_stops_nothing_here(project: Path) -> None:
+    """Its counts of epochs and steps are not looked at: without a state a training begins at its first step."""
+    model = made(project, "sd1")
+    given = {"initial_step": 99, "skip_until_initial_step": True, "max_train_epochs": None, "max_train_steps": 4}
+    found = plan_of(project, model, **given).findings
+    assert {(problem.name, problem.severity) for problem in found} == {("not_needed", "warning")}
+    assert plan_of(project, model, "sd-scripts", **given).errors[0].name == "initial_step_beyond_the_end"
+
+
 def test_dim_from_weights_takes_ranks_and_size_from_the_file(project: Path) -> None:
     model, file = made(project, "sd1"), project / "start.safetensors"
     plan = plan_of(project, model, network_weights=str(lora(file, rank=8)), dim_from_weights=True, network_dim=None)
