@@ -96,7 +96,7 @@ def test_against_the_tensors_that_torch_keeps(family: str, checkpointing: bool, 
 def test_against_a_count_of_all_tensors(model: Architecture, side: int, checkpointing: bool, gib: float) -> None:
     """The most of two steps over the true U-Nets without memory, float32, rank 16.
 
-    SD 1.5 by benchmarks/train_memory.py; SDXL with its attention's whole matrices, as tensors without numbers keep them.
+    SD 1.5 by benchmarks/train_memory.py; SDXL with its attention's whole matrices, as meta tensors keep them.
     """
     got = of(model, side, mixed_precision="no", cache_latents=True, cache_text_encoder_outputs=True,
              network_train_unet_only=True, gradient_checkpointing=checkpointing)  # fmt: skip
