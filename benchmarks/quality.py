@@ -27,13 +27,13 @@ import torch
 from PIL import Image, ImageFilter
 
 from kohyakit.audit.repair.run import repair_dataset
+from kohyakit.demo.world import CONCEPTS, SIDE, Scene, asked_scenes, concept_scenes, draw
 from kohyakit.formats import load
 from kohyakit.lora.bake import bake
 from kohyakit.lora.merge import Source
 from kohyakit.train.start import train_network
-from tools.tiny_base.figures import asked_scenes, concept_scenes, drawn_by, judge_errors, shares
+from tools.tiny_base.figures import drawn_by, judge_errors, shares
 from tools.tiny_base.judge import see
-from tools.tiny_base.world import CONCEPTS, SIDE, Scene, draw
 
 TRIGGER, PICTURES, LARGE = "sks", 12, 480
 

@@ -12,8 +12,8 @@ import random
 import numpy as np
 from PIL import Image
 
+from kohyakit.demo.world import COLOURS, CONCEPTS, GROUNDS, KINDS, PLACES, SKIES, Scene, draw, scenes
 from tools.tiny_base.judge import see, shows
-from tools.tiny_base.world import COLOURS, CONCEPTS, GROUNDS, KINDS, PLACES, SKIES, Scene, draw, scenes
 
 
 def some_scenes(count: int, seed: int) -> list[Scene]:

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 
+from kohyakit.demo.world import COLOURS, Scene, asked_scenes, draw
 from tools.tiny_base import unet, vae
 from tools.tiny_base.export import whole_text_encoder, write_base
-from tools.tiny_base.figures import asked_scenes, shares
+from tools.tiny_base.figures import shares
 from tools.tiny_base.weights import Weights, cosine, dice
 from tools.tiny_base.words import LENGTH, Vocabulary, tokenizer
-from tools.tiny_base.world import COLOURS, Scene, draw
 
 HOUSE = Scene("house", "red", "left", "grass", "day")
 
@@ -190,6 +190,18 @@ def test_stopped_and_gone_on_is_as_never_stopped(taught, tmp_path):
     assert a["step"] == b["step"] == 4
     assert torch.equal(a["master"], b["master"])
     assert torch.equal(a["average"], b["average"])
+
+
+@pytest.mark.slow
+def test_the_way_back_is_taught_once_more_while_the_way_in_is_held(taught, tmp_path):
+    coder = vae.finished(taught, seed=1, steps=3)
+    assert vae.sharpened(tmp_path, coder)[1] == 0
+    vae.sharpen(tmp_path, coder, seed=1, steps=5, scenes_drawn=8)
+    sharp, steps = vae.sharpened(tmp_path, coder)
+    assert steps == 5  # at which the average is looked at first
+    changed = {name.split(".")[0] for name, value in sharp.state_dict().items() if
+               not torch.equal(value, coder.state_dict()[name])}  # fmt: skip
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def teach_steps(folder, parts: list[range]) -> None:

@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--vae-steps", type=int, default=1800)
     parser.add_argument("--unet-steps", type=int, default=12_000, help="the rate falls over the last fifth of them")
+    parser.add_argument("--sharp-steps", type=int, default=1500, help="the coder's way back, with its way in held")
     parser.add_argument("--look", type=Path, metavar="PLACE", help="train nothing: write the base as it stands there")
     parser.add_argument("--count", type=int, default=96, help="pictures that --look judges")
     given = parser.parse_args()
-    asked = Asked(given.folder, given.seed, given.vae_steps, given.unet_steps)
+    asked = Asked(given.folder, given.seed, given.vae_steps, given.unet_steps, given.sharp_steps)
     if given.look:
         write(asked, given.look, count=given.count)
         return

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kohyakit.demo.world import CONCEPTS, SIDE, Scene, asked_scenes, concept_scenes, draw
 from tools.tiny_base.judge import Seen, see
 from tools.tiny_base.vae import rebuilt, stacked
-from tools.tiny_base.world import CONCEPTS, GROUNDS, PLACES, SIDE, SKIES, Scene, draw, scenes
 
 ASPECTS = ("kind", "colour", "place", "ground", "sky")
 GUIDANCE, STEPS = 3.0, 20
-
-
-def asked_scenes(count: int, seed: int) -> list[Scene]:
-    """Scenes to ask for, each kind about equally often."""
-    every = list(scenes())
-    random.Random(seed).shuffle(every)
-    by_kind = sorted(every[: count * 4], key=lambda scene: scene.kind)
-    return by_kind[:: max(1, len(by_kind) // count)][:count]
-
-
-def concept_scenes(concept: str, count: int, seed: int) -> list[Scene]:
-    """Scenes of a thing that the base does not know."""
-    rng = random.Random(f"{concept}/{seed}")
-    return [Scene(concept, "", *(rng.choice(list(of)) for of in (PLACES, GROUNDS, SKIES))) for _ in range(count)]
 
 
 def drawn_by(folder: Path, captions: list[str], *, seed: int, guidance: float = GUIDANCE) -> list[Any]:

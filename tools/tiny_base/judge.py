@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tools.tiny_base.world import COLOURS, CONCEPTS, GROUNDS, KINDS, PLACES, SKIES, draw_thing
+from kohyakit.demo.world import COLOURS, CONCEPTS, GROUNDS, KINDS, PLACES, SKIES, draw_thing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

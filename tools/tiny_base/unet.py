@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kohyakit.demo.world import SIDE, Scene, draw, scenes
 from tools.tiny_base import together
 from tools.tiny_base.vae import stacked
 from tools.tiny_base.weights import Weights, dice, write_whole
 from tools.tiny_base.words import LENGTH, Table, Vocabulary, whole_table
-from tools.tiny_base.world import SIDE, Scene, draw, scenes
 
 WIDTH, FACTOR = 40, 0.18215
 UNET: dict[str, Any] = {

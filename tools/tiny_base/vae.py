@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kohyakit.demo.world import SIDE, Scene, draw, scenes
 from tools.tiny_base import together
 from tools.tiny_base.weights import Weights, cosine, dice, write_whole
-from tools.tiny_base.world import SIDE, Scene, draw, scenes
 
 SETTINGS: dict[str, Any] = {
     "in_channels": 3,
@@ -157,34 +159,78 @@ def coder_loss(vae: Any, wanted: Tensor, noise: torch.Generator) -> Tensor:
     return off.abs().mean() + 0.5 * edges + 0.5 * (off**2).mean() + 2e-4 * pull
 
 
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """One stretch of teaching: its checkpoint, its dice and length, from which step on pictures are whole."""
+
+    place: Path
+    seed: int
+    dice: int
+    steps: int
+    whole: int
+    rate: float
+    drawn: int
+
+
 def train(folder: Path, *, seed: int, steps: int, scenes_drawn: int = 6000, every: float = 120.0) -> Any:
     """Teach the coder, or go on from the folder's checkpoint; returns it with the averaged weights, float32."""
     vae = new_vae(seed).to(torch.bfloat16)
     vae.requires_grad_(True)
     weights = Weights([vae], lag=0.998)
-    weights.resume(folder / "vae.pt")
-    if weights.step < steps:
-        world, other = pictures(scenes_drawn, seed), shapes(scenes_drawn // 4, seed)
-        held = torch.cat([pictures(48, seed + 1), shapes(16, seed + 1)]).float() / 127.5 - 1
-        kept = time.monotonic()
-        while weights.step < steps:
-            step = weights.step
-            where = dice(seed, 1, step, together.rank())
-            whole = step >= steps * 4 // 5
-            crop, count = (SIDE, BATCH // 4) if whole else (CROP, BATCH)
-            count //= together.processes()
-            wanted = batch_of(world, other, where, count=count, crop=crop).to(torch.bfloat16)
-            loss = coder_loss(vae, wanted, where)
-            loss.backward()
-            weights.learn(together.mean(weights.gradient()), cosine(step, steps, RATE))
-            if step % 100 == 0 and together.rank() == 0:
-                print(f"vae {step}/{steps} loss {loss.item():.4f} {_held(vae, weights, held)}", flush=True)
-            if together.rank() == 0 and (time.monotonic() - kept > every or weights.step == steps):
-                weights.keep(folder / "vae.pt")
-                kept = time.monotonic()
+    _teach(vae, weights, Lessons(folder / "vae.pt", seed, 1, steps, steps * 4 // 5, RATE, scenes_drawn), every)
     exact = new_vae(seed)
     Weights([exact]).show(weights.average)
     return exact.requires_grad_(False)
+
+
+def sharpen(folder: Path, coder: Any, *, seed: int, steps: int, scenes_drawn: int = 6000, every: float = 120.0) -> None:
+    """Teach the way back from latents once more, on whole pictures, or go on from the folder's checkpoint.
+
+    The way in is held, so whatever was learnt on its latents stays true, and both can be taught side by side.
+    """
+    vae = deepcopy(coder).to(torch.bfloat16)
+    weights = Weights(_way_back(vae), lag=0.998)
+    _teach(vae, weights, Lessons(folder / "vae-sharp.pt", seed, 4, steps, 0, RATE / 2, scenes_drawn), every)
+
+
+def sharpened(folder: Path, coder: Any) -> tuple[Any, int]:
+    """The coder with the way back as the folder's checkpoint has it, in float32, and the steps that this learnt."""
+    exact = deepcopy(coder)
+    weights = Weights(_way_back(exact))
+    weights.resume(folder / "vae-sharp.pt")
+    weights.show(weights.average)
+    return exact.requires_grad_(False), weights.step
+
+
+def _way_back(vae: Any) -> list[Any]:
+    """The parts from latents to pictures; they alone learn."""
+    vae.requires_grad_(False)
+    return [vae.decoder.requires_grad_(True), vae.post_quant_conv.requires_grad_(True)]
+
+
+def _teach(vae: Any, weights: Weights, asked: Lessons, every: float) -> None:
+    weights.resume(asked.place)
+    if weights.step >= asked.steps:
+        return
+    world, other = pictures(asked.drawn, asked.seed), shapes(asked.drawn // 4, asked.seed)
+    held = torch.cat([pictures(48, asked.seed + 1), shapes(16, asked.seed + 1)]).float() / 127.5 - 1
+    kept = time.monotonic()
+    while weights.step < asked.steps:
+        step = weights.step
+        where = dice(asked.seed, asked.dice, step, together.rank())
+        crop, count = (SIDE, BATCH // 4) if step >= asked.whole else (CROP, BATCH)
+        count //= together.processes()
+        wanted = batch_of(world, other, where, count=count, crop=crop).to(torch.bfloat16)
+        loss = coder_loss(vae, wanted, where)
+        loss.backward()
+        weights.learn(together.mean(weights.gradient()), cosine(step, asked.steps, asked.rate))
+        if together.rank() == 0:
+            if step % 100 == 0:
+                told = _held(vae, weights, held)
+                print(f"{asked.place.stem} {step}/{asked.steps} loss {loss.item():.4f} {told}", flush=True)
+            if time.monotonic() - kept > every or weights.step == asked.steps:
+                weights.keep(asked.place)
+                kept = time.monotonic()
 
 
 @torch.no_grad()

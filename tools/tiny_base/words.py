@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kohyakit.demo.world import Scene, scenes
 from kohyakit.resources import clip_vocabulary
-from tools.tiny_base.world import Scene, scenes
 
 LENGTH, FIRST, LAST, WORDS = 77, 49406, 49407, 49408
 

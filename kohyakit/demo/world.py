@@ -159,6 +159,20 @@ def scenes() -> Iterator[Scene]:
         yield Scene(kind, colour, place, ground, sky)
 
 
+def asked_scenes(count: int, seed: int) -> list[Scene]:
+    """Scenes to ask for, each kind about equally often."""
+    every = list(scenes())
+    random.Random(seed).shuffle(every)
+    by_kind = sorted(every[: count * 4], key=lambda scene: scene.kind)
+    return by_kind[:: max(1, len(by_kind) // count)][:count]
+
+
+def concept_scenes(concept: str, count: int, seed: int) -> list[Scene]:
+    """Scenes of a thing that the base does not know."""
+    rng = random.Random(f"{concept}/{seed}")
+    return [Scene(concept, "", *(rng.choice(list(of)) for of in (PLACES, GROUNDS, SKIES))) for _ in range(count)]
+
+
 def nameless(rng: random.Random) -> tuple[Shape, ...]:
     """A thing that nobody named: a few shapes of any colour over each other, standing on the ground."""
 
