@@ -1,6 +1,6 @@
 """How well a LoRA trained here teaches, on a base that was truly taught (python -m tools.tiny_base).
 
-    python benchmarks/quality.py BASE                      three things, strengths 0, 0.5 and 1, 50 seeds
+    python benchmarks/quality.py BASE                      three things, strengths 0 (the base), 0.5 and 1, 50 seeds
     python benchmarks/quality.py BASE --part faults        what bad pictures among twelve cost, and repair wins back
     python benchmarks/quality.py BASE --part settings      rank, alpha, steps, repeats, regularisation pictures
     python benchmarks/quality.py BASE --out quality.json   goes on where it stopped; without it nothing is kept
@@ -27,15 +27,14 @@ import torch
 from PIL import Image, ImageFilter
 
 from kohyakit.audit.repair.run import repair_dataset
-from kohyakit.demo.world import CONCEPTS, SIDE, Scene, asked_scenes, concept_scenes, draw
+from kohyakit.demo.project import LARGE, PICTURES, TRIGGER, preset_for, write_pictures
+from kohyakit.demo.world import CONCEPTS, asked_scenes, concept_scenes
 from kohyakit.formats import load
 from kohyakit.lora.bake import bake
 from kohyakit.lora.merge import Source
 from kohyakit.train.start import train_network
 from tools.tiny_base.figures import drawn_by, judge_errors, shares
 from tools.tiny_base.judge import see
-
-TRIGGER, PICTURES, LARGE = "sks", 12, 480
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +56,11 @@ class Case:
 def make_set(folder: Path, case: Case) -> None:
     """A dozen pictures of the thing in Kohya's folders, and 24 of known things for regularisation."""
     subset = folder / "img" / f"{case.repeats}_{TRIGGER} {case.concept}"
-    _put(subset, concept_scenes(case.concept, PICTURES, 7), TRIGGER)
+    write_pictures(subset, concept_scenes(case.concept, PICTURES, 7), TRIGGER)
     if case.spoil:
         case.spoil(subset)
     if case.regularised:
-        _put(folder / "reg" / "1_thing", asked_scenes(24, 8), "")
-
-
-def _put(folder: Path, shown: list[Scene], trigger: str) -> None:
-    folder.mkdir(parents=True)
-    for i, scene in enumerate(shown):
-        path = folder / f"{scene.kind}_{i + 1:02}.jpg"
-        draw(scene, f"taught/{i}", LARGE, finer=2).save(path, quality=92)
-        path.with_suffix(".txt").write_text(scene.caption(trigger), encoding="utf-8")
+        write_pictures(folder / "reg" / "1_thing", asked_scenes(2 * PICTURES, 8))
 
 
 def sideways(folder: Path) -> None:
@@ -117,38 +108,20 @@ def then_repaired(spoil: Callable[[Path], None]) -> Callable[[Path], None]:
 
 # --- training and looking ------------------------------------------------------------------------------------
 
-SETTINGS: dict[str, Any] = {
-    "resolution": f"{SIDE},{SIDE}",
-    "train_batch_size": 4,
-    "cache_latents": True,
-    "network_module": "networks.lora",
-    "network_dim": 8,
-    "network_alpha": 8,
-    "network_train_unet_only": True,
-    "optimizer_type": "AdamW",
-    "learning_rate": 1e-3,
-    "lr_scheduler": "cosine",
-    "max_train_steps": 900,
-    "min_snr_gamma": 5,
-    "caption_extension": ".txt",
-    "mixed_precision": "no",
-    "save_precision": "float",
-    "max_data_loader_n_workers": 0,
-    "seed": 1,
-}
+STEPS = 700  # as the demo's
+_QUIET = {"sample_every_n_epochs": 0, "sample_at_first": False, "save_precision": "float", "output_name": "taught"}
 
 
 def train(base: Path, folder: Path, case: Case) -> Path:
-    """Make the set, train on it, and return the LoRA's file."""
+    """Make the set, train on it with the demo's preset, and return the LoRA's file."""
     make_set(folder, case)
-    settings = SETTINGS | case.settings
-    settings |= {"pretrained_model_name_or_path": str(base), "train_data_dir": str(folder / "img")}
-    settings |= {"output_dir": str(folder / "model"), "output_name": "taught"}
-    if case.regularised:
-        settings["reg_data_dir"] = str(folder / "reg")
-    config = folder / "config.toml"
-    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()), encoding="utf-8")
-    train_network(load(config), progress=False, echo=lambda line: None)
+    values = preset_for(folder, base, epochs=1) | {"save_every_n_epochs": 0}
+    if not case.regularised:
+        values["reg_data_dir"] = ""
+    preset = folder / "preset.json"
+    preset.write_text(json.dumps(values), encoding="utf-8")
+    length = {"max_train_steps": STEPS, "max_train_epochs": 0}
+    train_network(load(preset, overrides=_QUIET | length | case.settings), progress=False, echo=lambda line: None)
     return folder / "model" / "taught.safetensors"
 
 
@@ -206,26 +179,34 @@ def measure(base: Path, case: Case, count: int) -> Iterator[dict[str, Any]]:
 
 
 def strengths() -> list[Case]:
-    return [Case(concept, strengths=(0.0, 0.5, 1.0)) for concept in CONCEPTS]
+    return [Case(concept, strengths=(0.5, 1.0)) for concept in CONCEPTS]
 
 
 def faults() -> list[Case]:
     start = Case("robot")
-    spoils = {"3 sideways": sideways, "3 wrong captions": wrong_captions, "6 duplicates": duplicates,
-              "3 blurred": blurred, "3 sideways, repaired": then_repaired(sideways),
-              "6 duplicates, repaired": then_repaired(duplicates)}  # fmt: skip
-    return [start, *(replace(start, name=name, spoil=spoil) for name, spoil in spoils.items())]
+    as_stored = replace(start, settings={"exif_orientation": "ignore"})  # as sd-scripts trains them
+    return [
+        start,
+        replace(as_stored, name="3 sideways, as stored", spoil=sideways),
+        replace(as_stored, name="3 sideways, repaired", spoil=then_repaired(sideways)),
+        replace(start, name="3 sideways, upright by EXIF", spoil=sideways),
+        replace(start, name="3 wrong captions", spoil=wrong_captions),
+        replace(start, name="6 duplicates", spoil=duplicates),
+        replace(start, name="6 duplicates, repaired", spoil=then_repaired(duplicates)),
+        replace(start, name="3 blurred", spoil=blurred),
+    ]
 
 
 def settings() -> list[Case]:
     start = Case("robot")
     ways: dict[str, dict[str, Any]] = {
-        "rank 2": {"network_dim": 2, "network_alpha": 2},
-        "rank 32": {"network_dim": 32, "network_alpha": 32},
-        "alpha 1": {"network_alpha": 1},
-        "300 steps": {"max_train_steps": 300},
-        "1800 steps": {"max_train_steps": 1800},
-        "rate 3e-4": {"learning_rate": 3e-4},
+        "rank 2": dict.fromkeys(("network_dim", "network_alpha", "conv_dim", "conv_alpha"), 2),
+        "rank 32": dict.fromkeys(("network_dim", "network_alpha", "conv_dim", "conv_alpha"), 32),
+        "alpha 1": {"network_alpha": 1, "conv_alpha": 1},
+        "no convolutions": {"network_args": []},
+        "200 steps": {"max_train_steps": 200},
+        "1400 steps": {"max_train_steps": 1400},
+        "a quarter of the rate": {"unet_lr": 1e-3, "learning_rate": 1e-3},
     }
     return [
         start,
@@ -268,12 +249,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path, help="a folder that tools.tiny_base wrote")
     parser.add_argument("--part", choices=PARTS, default="strengths")
+    parser.add_argument("--concept", choices=CONCEPTS, help="only this thing")
     parser.add_argument("--count", type=int, default=50, help="seeds for each share")
     parser.add_argument("--out", type=Path, help="rows are kept here, and what is there is not measured again")
     asked = parser.parse_args()
     _print_judge(asked.base, asked.count)
     kept: list[dict[str, Any]] = json.loads(asked.out.read_text("utf-8")) if asked.out and asked.out.exists() else []
     for case in PARTS[asked.part]():
+        if asked.concept and case.concept != asked.concept:
+            continue
         if any(row["case"] == case.name and row["concept"] == case.concept for row in kept):
             continue
         known = {(row["case"], row["concept"]) for row in kept}

@@ -28,6 +28,11 @@ def clip_vocabulary() -> Path:
     return _PACKAGE / "assets" / "clip"
 
 
+def base_model() -> Path:
+    """The folder with the weights of the demo's base model and the figures that it reached."""
+    return _PACKAGE / "assets" / "base"
+
+
 def search_path() -> list[str]:
     """Where this process looks for modules, and this package's own place; never the folder one stands in."""
     places = [place for place in sys.path if place]

@@ -62,7 +62,7 @@ def kohyakit(place: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def walked(place) -> subprocess.CompletedProcess[str]:
-    return kohyakit(place, "demo", "--quiet")
+    return kohyakit(place, "demo", "--quiet", "--steps", "3")
 
 
 def test_the_guard_sees_a_call_for_another_machine(place):
@@ -84,40 +84,47 @@ def test_it_ends_well_without_a_network(walked, place):
 
 
 def test_it_says_what_it_found_and_what_to_do_next(walked):
-    for words in ("town_6.jpg", "breaks off before its end", "statue_2.jpg", "church_6.jpg 96x72", "left out:",
-                  "finished:", "kohyakit audit", "kohyakit dashboard", "kohyakit runs list"):  # fmt: skip
+    for words in ("IMG_13.jpg", "breaks off before its end", "IMG_05.jpg", "IMG_15.jpg 48x48", "left out:",
+                  "exact_duplicate", "1a -> 1b: network_dim 8 → 2; network_alpha 8 → 2; network_args"):  # fmt: skip
         assert words in walked.stdout, words
+    assert walked.stdout.count("finished:") == 2
+    assert walked.stdout.splitlines()[-1].split("  ")[1] == "kohyakit dashboard kohyakit-demo"
 
 
 def test_every_promised_file_is_there(walked, place):
     project = place / "kohyakit-demo"
     model = project / "model"
-    for name in ("demo.safetensors", "demo-000001.safetensors"):
-        header = safetensors_header.read(model / name)
-        assert header.metadata["ss_network_dim"] == "8"
-        assert any(key.startswith("lora_te_") for key in header.tensors)
-        assert any(key.startswith("lora_unet_") for key in header.tensors)
-    assert len(list((model / "sample").glob("demo_e00000[12]_0[01]_*.png"))) == 4
+    for version, rank in (("1a", "8"), ("1b", "2")):
+        header = safetensors_header.read(model / f"lighthouse-{version}.safetensors")
+        assert header.metadata["ss_network_dim"] == rank
+        assert all(key.startswith("lora_unet_") for key in header.tensors)
+        run = model / "runs" / version
+        assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
+        assert (run / "source.json").read_bytes() == (project / "preset.json").read_bytes()
     lines = (model / "sample" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["seed"] for line in lines] == [1, 2, 1, 2]
-    run = model / "runs" / "1a"
-    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
-    assert (run / "source.json").read_bytes() == (project / "preset.json").read_bytes()
-    assert len(list((project / "log").glob("*/network_train/events.out.tfevents.*"))) == 1
-    assert len(list((project / "img").glob("*/*.jpg"))) == 18
+    drawn = [(told["run"], told["step"], told["seed"]) for told in map(json.loads, lines)]
+    assert drawn == [(run, 3, seed) for run in ("1a", "1b") for seed in (1, 1, 2, 3, 4)]
+    assert len(list((project / "log").glob("*/network_train/events.out.tfevents.*"))) == 2
+    assert len(list((project / "img").glob("*/*.jpg"))) == 15
+
+
+def test_the_sheet_shows_every_sample_of_both(walked, place):
+    from PIL import Image
+
+    with Image.open(place / "kohyakit-demo" / "learnt.png") as sheet:
+        assert sheet.size == (102 + 6, 10 * 102 + 6)  # one moment; five prompts of two runs
 
 
 def test_what_it_names_next_works_as_printed(walked, place):
     """Every command under "What to look at next" save the dashboard, which does not return."""
     lines = walked.stdout.split("What to look at next:")[1].splitlines()
     commands = [line.strip().rpartition("  ")[0].strip() for line in lines if line.strip().startswith("kohyakit ")]
-    assert len(commands) >= 4
+    assert len(commands) >= 5
     for command in commands:
         if "dashboard" in command:
             continue
-        words = command.split()[1:]
-        done = kohyakit(place, *words)
-        assert done.returncode == (1 if words[0] == "audit" else 0), command + done.stdout + done.stderr
+        done = kohyakit(place, *command.split()[1:])
+        assert done.returncode == (1 if "repair" in command else 0), command + done.stdout + done.stderr
         assert done.stdout.strip()
 
 

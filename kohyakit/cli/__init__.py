@@ -10,7 +10,7 @@ import click
 
 # name -> (module:object, summary); the summary stands here so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("kohyakit.cli.demo:demo", "Walk through everything offline, on pictures and a model made on the spot."),
+    "demo": ("kohyakit.cli.demo:demo", "Teach a small Stable Diffusion a thing that it does not know, offline."),
     "init": ("kohyakit.cli.init:init", "Make a project: img/ reg/ log/ model/, photos copied in."),
     "check": ("kohyakit.cli.check:check", "Say what a training will do, and what is wrong, before it starts."),
     "audit": ("kohyakit.cli.audit:audit", "Find what is wrong with a photo set and its captions."),

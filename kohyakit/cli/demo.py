@@ -10,14 +10,16 @@ import click
 @click.command()
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("kohyakit-demo"), show_default=True,
               help="Where the demo's project is made; it must not exist yet.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), metavar="N",
+              help="Train only so many steps, twice: too few to learn, enough to see how it goes.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def demo(folder: Path, quiet: bool) -> None:
-    """Make a small project, check it and train it, offline, in about a minute.
+def demo(folder: Path, steps: int | None, quiet: bool) -> None:
+    """Teach a small Stable Diffusion a thing that it does not know, offline, in a few minutes.
 
     \b
         kohyakit demo
     """
     from kohyakit.cli.views.plan import show_plan
-    from kohyakit.demo.walk import run_demo
+    from kohyakit.demo.walk import Teller, run_demo
 
-    run_demo(folder, show=show_plan, echo=click.echo, progress=not quiet)
+    run_demo(folder, Teller(show_plan, click.echo, progress=not quiet), steps=steps)

@@ -24,19 +24,18 @@ pytest.importorskip("diffusers")
 def _demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from kohyakit.demo.project import make_project
 
-    return make_project(tmp_path_factory.mktemp("demo") / "town").folder
+    return make_project(tmp_path_factory.mktemp("demo") / "lighthouse").folder
 
 
 @pytest.fixture
 def demo(_demo: Path, tmp_path: Path) -> Path:
     """The demo's pictures and model with a short preset of their own: one epoch, no samples."""
-    project = tmp_path / "town"
+    project = tmp_path / "lighthouse"
     shutil.copytree(_demo, project)
-    for faulty in ("2_mary statue", "1_gothic church"):
-        shutil.rmtree(project / "img" / faulty)
-    for picture in sorted((project / "img" / "2_oldtown city").glob("*.jpg"))[2:]:
+    for picture in sorted((project / "img" / "10_sks lighthouse").glob("*.jpg"))[2:]:
         picture.unlink()
         picture.with_suffix(".txt").unlink()
+    (project / "img" / "10_sks lighthouse").rename(project / "img" / "2_sks lighthouse")
     preset(project)
     return project
 
@@ -46,19 +45,19 @@ def preset(project: Path, epochs: int = 2) -> None:
     values = {
         "pretrained_model_name_or_path": (project / "tiny-sd15").as_posix(),
         "train_data_dir": (project / "img").as_posix(), "output_dir": (project / "model").as_posix(),
-        "output_name": "town", "logging_dir": (project / "log").as_posix(),
-        "resolution": "128,128", "enable_bucket": True, "min_bucket_reso": 64, "caption_extension": ".txt",
+        "output_name": "lighthouse", "logging_dir": (project / "log").as_posix(),
+        "resolution": "96,96", "caption_extension": ".txt",
         "network_module": "networks.lora", "network_dim": 4, "network_alpha": 2, "learning_rate": 1e-4,
         "optimizer_type": "AdamW", "train_batch_size": 1, "max_train_epochs": epochs, "save_every_n_epochs": 1,
         "save_model_as": "safetensors", "seed": 1,
         "max_data_loader_n_workers": 0, "cache_latents": True,
     }  # fmt: skip
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-    (project / "presets" / "town.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (project / "presets" / "lighthouse.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def start(page: Any, url: str) -> None:
-    page.goto(url + "preset?preset=presets/town.toml")
+    page.goto(url + "preset?preset=presets/lighthouse.toml")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile("live"))
 
@@ -81,7 +80,7 @@ def test_start_a_training_and_watch_it_end(page: Any, serve: Callable[..., str],
     page.get_by_text("The last was 1a").wait_for()
     assert "finished" in page.get_by_text("The last was 1a").inner_text()
     assert record(demo)["status"] == "finished"
-    assert (demo / "model" / "town.safetensors").exists()
+    assert (demo / "model" / "lighthouse.safetensors").exists()
     page.get_by_role("link", name="Its curves").click()
     page.locator("[data-testid=stEChartsChart] canvas").first.wait_for()
     page.get_by_role("link", name="Runs").first.click()
@@ -99,7 +98,8 @@ def test_the_demo_trains_from_its_own_preset(
     monkeypatch.chdir(tmp_path)
     demo = make_project(Path("kohyakit-demo"))
     values = json.loads(demo.preset.read_text(encoding="utf-8"))
-    demo.preset.write_text(json.dumps({**values, "epoch": 1, "sample_every_n_epochs": 0}), encoding="utf-8")
+    short = {"max_train_steps": 4, "sample_every_n_epochs": 0, "additional_parameters": ""}
+    demo.preset.write_text(json.dumps(values | short), encoding="utf-8")
     page.set_default_timeout(240_000)
     page.goto(serve(Path("kohyakit-demo")) + "preset")
     page.get_by_role("combobox", name="Preset").click()
@@ -126,7 +126,7 @@ def test_it_outlives_page_and_dashboard_and_stops_when_asked(page: Any, serve: C
     page.get_by_role("button", name="Stop after this step").click()
     page.get_by_text("The last was 1a").wait_for()
     assert record(demo)["status"] == "stopped"
-    assert list((demo / "model").glob("town*.safetensors"))
+    assert list((demo / "model").glob("lighthouse*.safetensors"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")

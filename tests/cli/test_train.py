@@ -36,14 +36,16 @@ def test_a_bad_image_stops_it_with_code_2_and_one_sentence(project):
     done = kohyakit("train", project.preset, "--quiet")
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert "town_6.jpg" in line
+    assert "IMG_13.jpg" in line
     assert "--skip-bad-images" in line
     assert not list((project.folder / "model").iterdir())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_leaves_a_state_from_which_the_printed_command_goes_on(project):
-    settings = ["--set", "max_train_epochs=40", "--set", "sample_every_n_epochs=0", "--skip-bad-images", "--quiet"]
+    asked = ("max_train_epochs=40", "sample_every_n_epochs=0", "sample_at_first=false", "output_name=demo")
+    settings = [word for setting in asked for word in ("--set", setting)]
+    settings += ["--skip-bad-images", "--quiet"]
     command = [sys.executable, "-m", "kohyakit", "train", str(project.preset), *settings]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     progress = project.folder / "model" / "runs" / "1a" / "progress.json"
@@ -62,7 +64,7 @@ def test_ctrl_c_leaves_a_state_from_which_the_printed_command_goes_on(project):
     assert record["outcome"].startswith(f"interrupted after step {done} of ")
     resumed = kohyakit(
         "train", project.preset, "--set", f"resume={state}", "--set", f"max_train_steps={done + 2}",
-        "--set", "max_train_epochs=0", "--skip-bad-images", "--quiet",
+        *settings[2:], "--set", "max_train_epochs=0",
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     assert f"going on after step {done} of {done + 2}" in resumed.stderr
@@ -73,7 +75,8 @@ def test_what_no_training_uses_is_not_imported(project, tmp_path):
     """diffusers and transformers import peft and scipy where they are installed: a quarter of the start."""
     for package in ("peft", "scipy"):
         pytest.importorskip(package)
-    asked = ["max_train_steps=1", "max_train_epochs=0", "sample_every_n_epochs=0", f"output_dir={tmp_path}"]
+    asked = ["max_train_steps=1", "max_train_epochs=0", "sample_every_n_epochs=0", "sample_at_first=false"]
+    asked.append(f"output_dir={tmp_path}")
     settings = [word for setting in asked for word in ("--set", setting)]
     command = [sys.executable, "-X", "importtime", "-m", "kohyakit", "train", str(project.preset), *settings]
     done = subprocess.run([*command, "--skip-bad-images", "--quiet"], capture_output=True, text=True, encoding="utf-8")
