@@ -98,6 +98,14 @@ def test_every_link_leads_somewhere(name):
             assert anchor in map(slug, headings), f"{name}: {target}"
 
 
+def test_the_readmes_pictures_are_there_and_small():
+    shown = set(re.findall(r"(?:src|srcset)=\"([^\"]+)\"|!\[[^]]*\]\(([^)]+)\)", TEXTS["README.md"]))
+    files = {ROOT / (one or other) for one, other in shown}
+    assert files == set((ROOT / "docs" / "pictures").iterdir())
+    assert len(files) >= 5
+    assert sum(path.stat().st_size for path in files) < 300_000
+
+
 def test_contributing_is_short_enough_to_be_read():
     assert len(TEXTS["CONTRIBUTING.md"].splitlines()) <= 90
 
