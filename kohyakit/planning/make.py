@@ -113,7 +113,7 @@ def _start(config: TrainConfig, scan: Scan, length: Length, processes: int | Non
 
 def _unfinished(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem]:
     """The state that could be gone on from."""
-    from kohyakit.runs.resume import unfinished
+    from kohyakit.runs.unfinished import unfinished
 
     yield from unfinished(config, scan, plan.steps)
 

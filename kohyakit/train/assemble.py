@@ -71,6 +71,11 @@ class Parts:
     text_outputs: TextOutputs | None = None
     held_back: Sequence[TrainDataset] = ()
 
+    def adapted_rates(self) -> dict[str, float]:
+        """What D-Adaptation and Prodigy really use, by group: their estimate d times the rate."""
+        groups = zip(self.group_names, self.built.optimizer.param_groups, strict=True)
+        return {name: float(group["d"] * group["lr"]) for name, group in groups if "d" in group}
+
 
 class BuildParts(Protocol):
     """What makes the parts of a training; `assemble`, or another one's with something else to be trained."""

@@ -19,8 +19,8 @@ from kohyakit.planning.decoding import decoded
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Plan
 from kohyakit.runs import registry
-from kohyakit.runs.resume import go_on_line
 from kohyakit.runs.run import FAILED, FINISHED, INTERRUPTED, STOPPED, Run, open_run
+from kohyakit.runs.unfinished import go_on_line
 from kohyakit.train import ahead
 from kohyakit.train.callbacks import EARLY, Callback, Progress
 from kohyakit.train.interruption import Interruption

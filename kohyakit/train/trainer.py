@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,7 +32,7 @@ from kohyakit.train.step.batches import Batch, Example, Picture, draw_batch, loa
 from kohyakit.train.step.losses import batch_loss
 from kohyakit.train.step.noise import perturbed, sample_noise
 from kohyakit.train.step.placing import checkpoints_in_main_memory
-from kohyakit.train.step.preservation import of_the_class
+from kohyakit.train.step.preservation import of_the_class, preserved
 from kohyakit.train.validation.measure import Validation
 
 _LEAST_SCALE = 1.0  # fp16 halves it (from 65536) with every step that it skips; below, no gradient is too large
@@ -259,8 +258,7 @@ class Trainer:
         rates = dict(zip(self.parts.group_names, map(float, self.parts.scheduler.get_last_lr()), strict=True))
         report = cb.StepReport(
             self.position.current_step, self.position.current_epoch, number - 1, synced, value, average, rates,
-            self._adapted_rates(),
-            {**(self._limit_norms() if synced or self.parts.order.follows_sd_scripts else {}), **self._told_drift()},
+            self.parts.adapted_rates(), self._further(synced=synced),
         )  # fmt: skip
         for callback in self.callbacks:
             callback.step(report)
@@ -290,7 +288,10 @@ class Trainer:
         parts, noise_loss, process = self.parts, self.config.noise_loss, self.parts.process
         with self.accelerator.autocast(), self._kept_for_backward():
             prediction = parts.model.family.predict(parts.model, noisy, timesteps, told)
-        target = self._preserved(process.target(latents, noise, timesteps), batch, told, noisy, timesteps)
+        target = process.target(latents, noise, timesteps)
+        if places := preserved(batch):
+            target = target.clone()  # of a noise prediction it is the noise itself
+            target[places] = self._own(noisy[places], timesteps[places], told.of(places)).to(target.dtype)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         return batch_loss(
             prediction.float(), target.float(), timesteps, weights, noise_loss, process.alphas_cumprod,
@@ -302,50 +303,26 @@ class Trainer:
         position = self.position
         if self.plan.validation is None or not self.plan.validation.due(position.current_step, epoch):
             return
-        with self._undisturbed():
+        with self.writer.undisturbed():
             with torch.no_grad():
                 told = self.validation(position, epoch, self.average.value)
             told = replace(told, average=self.processes.agree_on(told.average))
-            lower = position.best_loss is None or told.average < position.best_loss
-            best = lower and math.isfinite(told.average)
-            self.position = replace(
-                position, validation=self.validation.losses,
-                best_loss=told.average if best else position.best_loss,
-                best_step=told.step if best else position.best_step,
-                since_best=0 if best else position.since_best + 1,
-            )  # fmt: skip
+            self.position = self.validation.after(position, told)
             for callback in self.callbacks:
-                callback.validated(replace(told, best=best))
+                callback.validated(replace(told, best=self.position.since_best == 0))
         patience = self.plan.validation.patience
         if patience and self.position.since_best >= patience and told.step < self.plan.steps and not self.stop_reason:
             self.stop_reason = cb.EARLY
 
-    @contextlib.contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """The network as it is used; afterwards every weight is the very number that it was."""
-        moved = self.parts.built.schedule_free
-        kept = [(p, p.detach().clone()) for p in self.parts.trained.parameters()] if moved else []
-        with self.writer.as_used():
-            yield
-        with torch.no_grad():
-            for parameter, before in kept:
-                parameter.copy_(before)
-
-    def _preserved(self, target: Tensor, batch: Batch, told: Conditioning, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The target, which of images with diff_output_preservation is what the model answers without the network."""
-        places = [i for i, example in enumerate(batch.examples) if example.image.subset.preserved]
-        if not places:
-            return target
-        model = self.parts.model
-        with self.parts.trained.off(), torch.no_grad(), self.accelerator.autocast():  # a strength of 0 leaves DoRA on
-            answers = model.family.predict(model, noisy[places], timesteps[places], told.of(places))
-        target = target.clone()  # of a noise prediction it is the noise itself
-        target[places] = answers.to(target.dtype)
-        return target
-
     def _kept_for_backward(self) -> AbstractContextManager[None]:
         offload = self.config.training.cpu_offload_checkpointing and self.config.training.gradient_checkpointing
         return checkpoints_in_main_memory(self.device) if offload else nullcontext()
+
+    def _own(self, noisy: Tensor, timesteps: Tensor, told: Conditioning) -> Tensor:
+        """What the model answers without the network."""
+        model = self.parts.model
+        with self.parts.trained.off(), torch.no_grad(), self.accelerator.autocast():  # a strength of 0 leaves DoRA on
+            return model.family.predict(model, noisy, timesteps, told)
 
     def _drift(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """How far the LoRA moves the model's answers for the class word, [B], times preservation_weight."""
@@ -353,8 +330,7 @@ class Trainer:
         captions = [of_the_class(example.caption, asked) for example in batch.examples]
         with torch.no_grad(), self.parts.trained.off():
             told = self._condition(batch, captions)
-            with self.accelerator.autocast():
-                own = model.family.predict(model, noisy, timesteps, told)
+        own = self._own(noisy, timesteps, told)
         if self.parts.train_text_encoder:
             told = self._condition(batch, captions)
         with self.accelerator.autocast(), self._kept_for_backward():
@@ -398,20 +374,14 @@ class Trainer:
             raise self._not_finite("the gradient stays not finite, however little it is scaled,", batch)
         parts.optimizer.zero_grad(set_to_none=True)
 
-    def _limit_norms(self) -> dict[str, float]:
+    def _further(self, *, synced: bool) -> dict[str, float]:
+        """Scalars beside loss and rates: what holds the norms down, and what is preserved."""
+        told = {} if self._drifted is None else {"loss/preservation": float(self._drifted)}
         largest = self.config.network.scale_weight_norms
-        if not largest:
-            return {}
+        if not largest or not (synced or self.parts.order.follows_sd_scripts):
+            return told
         shrunk, mean, top = self.parts.trained.limit_norms(largest)
-        return {"max_norm/keys_scaled": shrunk, "max_norm/max_key_norm": top, "norm/avg_key_norm": mean}
-
-    def _told_drift(self) -> dict[str, float]:
-        return {} if self._drifted is None else {"loss/preservation": float(self._drifted)}
-
-    def _adapted_rates(self) -> dict[str, float]:
-        """What D-Adaptation and Prodigy really use, by group: their estimate d times the rate."""
-        groups = zip(self.parts.group_names, self.parts.built.optimizer.param_groups, strict=True)
-        return {name: float(group["d"] * group["lr"]) for name, group in groups if "d" in group}
+        return {"max_norm/keys_scaled": shrunk, "max_norm/max_key_norm": top, "norm/avg_key_norm": mean, **told}
 
     def _look_for_a_stop(self) -> None:
         """The stop file of the run, or a Ctrl-C in any process, ends all of them after the same step."""

@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from kohyakit.config.arguments.adapters import LYCORIS
@@ -155,6 +156,17 @@ class Writer:
         with self.as_used(), self._accelerator.autocast():
             draw_samples(parts.model, wanted, drawing, asked=asked, network=network, echo=self._warn)
         self._run.update(samples=self.folder / FOLDER)
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """The network as it is used; afterwards every weight is the very number that it was."""
+        moved = self._parts.built.schedule_free
+        kept = [(p, p.detach().clone()) for p in self._parts.trained.parameters()] if moved else []
+        with self.as_used():
+            yield
+        with torch.no_grad():
+            for parameter, before in kept:
+                parameter.copy_(before)
 
     @contextlib.contextmanager
     def as_used(self) -> Iterator[None]:

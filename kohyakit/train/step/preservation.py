@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
+from kohyakit.train.step.batches import Batch
 
 
 def of_the_class(caption: str, asked: NoiseLossConfig) -> str:
@@ -12,3 +13,8 @@ def of_the_class(caption: str, asked: NoiseLossConfig) -> str:
     """
     name, trigger = asked.preservation_class or "", asked.preservation_trigger
     return caption.replace(trigger, name) if trigger and trigger in caption else name
+
+
+def preserved(batch: Batch) -> list[int]:
+    """The places in a batch of images with diff_output_preservation, which are to stay as the model makes them."""
+    return [place for place, example in enumerate(batch.examples) if example.image.subset.preserved]

@@ -55,9 +55,12 @@ class Validation:
         self._photos = parts.held_back if plan.held_back else build_datasets(plan.datasets, 1.0)
         self._first = len(parts.datasets) if plan.held_back else 0  # the same photos at the same places as trained
 
-    @property
-    def losses(self) -> tuple[float, ...]:
-        return tuple(self._by_step.losses)
+    def after(self, position: Position, told: Validated) -> Position:
+        """Where the training stands after a measurement; since_best is 0 where it is the lowest so far."""
+        position = replace(position, validation=tuple(self._by_step.losses))
+        if math.isfinite(told.average) and (position.best_loss is None or told.average < position.best_loss):
+            return replace(position, best_loss=told.average, best_step=told.step, since_best=0)
+        return replace(position, since_best=position.since_best + 1)
 
     def __call__(self, position: Position, epoch: int | None, training: float) -> Validated:
         """Of the step and epoch where the training stands. training: its mean loss."""
