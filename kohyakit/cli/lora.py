@@ -152,7 +152,7 @@ def average(
     """
     from kohyakit.cli.views.lora import show_averaged
     from kohyakit.lora.average import average as run
-    from kohyakit.lora.weights.file import dtype_of
+    from kohyakit.networks.weights.file import dtype_of
 
     done = run(sources, target, width=width, dtype=dtype_of(precision), overwrite=overwrite)
     show_averaged(target, done)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from kohyakit.errors import ConfigError, Problem
-from kohyakit.lora.weights import file as lora_file
-from kohyakit.lora.weights.file import LoraFile
-from kohyakit.lora.weights.updates import method_of, update_of
+from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights.file import LoraFile
+from kohyakit.networks.weights.updates import method_of, update_of
 
 WIDEST = 1 / math.sqrt(12)  # of a plain mean from the first step on
 
