@@ -307,23 +307,22 @@ def test_captions_in_bulk_are_shown_before_they_are_done(project: Path) -> None:
 
 
 def test_a_grid_of_epochs_and_strengths(project: Path, made: ModuleType) -> None:
-    """Shown as soon as the index names strengths; rows are steps, columns strengths in order."""
+    """A prompt line a strength (`--am`), as the trainer notes them; rows are steps, columns strengths in order."""
     import json
 
     lines = []
     for step in (100, 200):
-        for strength in (1.0, 0.5, 0.8):
+        for index, strength in enumerate((1.0, 0.5, 0.0)):
             name = f"grid_{step}_{strength}.png"
             made.picture(project / "sample" / name, (16, 16))
-            lines.append(
-                {"file": name, "step": step, "index": 0, "prompt": "a", "seed": 1, "strength": strength, "run": "1a"}
-            )
+            told = {"step": step, "index": index, "prompt": "a", "seed": 1, "network_multiplier": strength, "run": "1a"}
+            lines.append({"file": name, **told})
     with (project / "sample" / "samples.jsonl").open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
     app = open_page("samples", runs="1a", show="Epochs × strengths")
     grid = json.loads(app.get("bidi_component")[0].proto.json)
     assert [group["title"] for group in grid["groups"]] == ["step 100", "step 200"]
-    assert [item["badge"] for item in grid["groups"][0]["items"]] == ["strength 0.5", "strength 0.8", "strength 1"]
+    assert [item["badge"] for item in grid["groups"][0]["items"]] == ["strength 0", "strength 0.5", "strength 1"]
 
 
 def test_a_failed_run_says_why_on_its_own_page(project: Path) -> None:

@@ -75,7 +75,7 @@ def test_odd_values_in_the_index_do_no_harm(tmp_path: Path, made: ModuleType) ->
         "prompt": ["<b>"],
         "seed": 1e400,
         "width": {},
-        "strength": "x",
+        "network_multiplier": "x",
     }
     (tmp_path / "sample" / "samples.jsonl").write_text(json.dumps(odd), encoding="utf-8")
     (found,) = samples_of(open_run(tmp_path / "runs" / "1a"))

@@ -10,7 +10,7 @@ from kohyakit.dashboard.draw import theme
 from kohyakit.dashboard.pages.parts import widgets
 from kohyakit.dashboard.pages.parts.page import Opened
 from kohyakit.dashboard.read import store
-from kohyakit.dashboard.read.samples import Sample, position, prompts, samples_of, steps_per_epoch, strengths, wall
+from kohyakit.dashboard.read.samples import Sample, at_strengths, position, samples_of, steps_per_epoch, strengths, wall
 from kohyakit.runs.run import Run
 
 
@@ -90,20 +90,20 @@ def strength_grid(opened: Opened, runs: Sequence[Run]) -> None:
     with_grid = [run for run in runs if strengths(samples_of(run))]
     left, right = st.columns(2)
     run = left.selectbox("Run", with_grid, format_func=_title, key="grid_run")
-    drawn = [s for s in samples_of(run) if s.strength is not None]
-    prompt = right.selectbox(
-        "Prompt", prompts(drawn), format_func=lambda p: p[1] or f"Prompt {p[0] + 1}", key="grid_prompt"
-    )
+    drawn = at_strengths(samples_of(run))
+    chosen = drawn[right.selectbox("Prompt", list(drawn), key="grid_prompt")]
     groups = []
-    for at in sorted({position(s) for s in drawn}):
-        row = sorted(
-            (s for s in drawn if position(s) == at and (s.index, s.prompt) == prompt), key=lambda s: s.strength or 0
-        )
+    for at in sorted({position(s) for s in chosen}):
+        row = sorted((s for s in chosen if position(s) == at), key=lambda s: (_at_strength(s), s.index))
         items = [
             {"src": opened.picture_url(s.path, 320), "full": opened.picture_url(s.path),
-             "badge": f"strength {s.strength:g}", "note": f"seed {s.seed}" if s.seed is not None else ""}
+             "badge": f"strength {_at_strength(s):g}", "note": f"seed {s.seed}" if s.seed is not None else ""}
             for s in row
         ]  # fmt: skip
         if items:
             groups.append({"title": row[0].label, "items": items})
     widgets.gallery(groups, key="grid", tile="10rem")
+
+
+def _at_strength(sample: Sample) -> float:
+    return 1.0 if sample.strength is None else sample.strength

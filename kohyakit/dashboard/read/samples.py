@@ -81,6 +81,14 @@ def prompts(samples: Iterable[Sample]) -> tuple[tuple[int, str], ...]:
     return tuple(found)
 
 
+def at_strengths(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Of prompts that were drawn at another strength than as trained: words -> all their samples."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.prompt, []).append(sample)
+    return {words: drawn for words, drawn in found.items() if strengths(drawn)}
+
+
 def strengths(samples: Iterable[Sample]) -> tuple[float, ...]:
     return tuple(sorted({s.strength for s in samples if s.strength is not None}))
 
@@ -169,9 +177,13 @@ def _from_entry(path: Path, entry: dict[str, Any]) -> Sample:
         seed=_whole(entry.get("seed")),
         width=_whole(entry.get("width")),
         height=_whole(entry.get("height")),
-        strength=entry.get("strength") if isinstance(entry.get("strength"), (int, float)) else None,
+        strength=_strength(entry.get("network_multiplier")),
         time=str(entry.get("time") or ""),
     )
+
+
+def _strength(told: Any) -> float | None:
+    return None if isinstance(told, bool) or not isinstance(told, (int, float)) or told == 1 else float(told)
 
 
 def _from_names(run: Run, folder: Path, named: Iterable[_Named]) -> Iterator[Sample]:
