@@ -117,6 +117,17 @@ def picture() -> str:
     return "\n".join(lines)
 
 
+def test_what_is_imported_of_ours_is_there() -> None:
+    """A lazy import of a module that has moved fails when a person gets there, and mypy takes it for somebody's."""
+    gone = [one for one in IMPORTS if one.target and one.module.count(".") > 1 and not _stands(one.module)]
+    assert not gone, offending(gone)
+
+
+def _stands(module: str) -> bool:
+    path = ROOT.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def test_the_page_shows_the_floors_as_they_are():
     """After a change of rooms: `python tests/test_architecture.py`, and the drawing into docs/architecture.md."""
     assert f"```\n{picture()}\n```" in PAGE.read_text(encoding="utf-8")
