@@ -57,24 +57,26 @@ def check(files: tuple[Path, ...], layers: bool, programs: tuple[str, ...], as_j
 
 @lora.command()
 @click.argument("file", type=_FILE)
-@click.option("--to", type=click.Choice(["kohya", "diffusers", "peft"]), required=True, help="Whose names to write.")
+@click.option(
+    "--to", type=click.Choice(["kohya", "comfy", "diffusers", "peft"]), required=True, help="Whose names to write."
+)
 @click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Of layers that become plain.")
+@click.option("--base", type=_FILE, help="The model it is for; DoRA, OFT and their like become plain on its weights.")
 @click.option("--fold-alpha", is_flag=True, help="Multiply alpha into the weights, for programs that read no alpha.")
 @_OUTPUT
 @_PRECISION
 @_OVERWRITE
-def convert(
-    file: Path, to: str, rank: int, fold_alpha: bool, target: Path, precision: str | None, overwrite: bool
-) -> None:
+def convert(file: Path, to: str, target: Path, precision: str | None, **asked: Any) -> None:
     """Write FILE under the names of Kohya's tools, of diffusers or of PEFT (a folder).
 
-    LoHa, LoKr and full layers become plain ones where diffusers and PEFT cannot read them; what that loses is told.
+    Layers that the programs there cannot read become plain ones; what that loses is told. comfy has Kohya's names,
+    and of what ComfyUI computes otherwise plain layers.
     """
     from kohyakit.cli.views.lora import show_errors
     from kohyakit.lora.convert import convert as run
     from kohyakit.networks.weights.file import dtype_of
 
-    done = run(file, target, to, rank=rank, fold_alpha=fold_alpha, dtype=dtype_of(precision), overwrite=overwrite)
+    done = run(file, target, to, dtype=dtype_of(precision), **asked)
     click.echo(f"wrote {target}")
     show_errors([(layer.name, layer.error) for layer in done], "layers were computed anew")
 

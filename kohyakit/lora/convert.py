@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.lora.merge import plain_layer
+from kohyakit.lora.readers import READ, readings
 from kohyakit.networks.weights import file as lora_file
+from kohyakit.networks.weights import model as whole_model
 from kohyakit.networks.weights.factors import take_apart_matrix
 from kohyakit.networks.weights.file import LoraFile
-from kohyakit.networks.weights.updates import method_of
+from kohyakit.networks.weights.updates import can_be_placed, is_plain, is_sum, method_of, update_of, update_on
 from kohyakit.planning.size.lora_names import PARTS, split_name
 
 
@@ -37,23 +39,28 @@ def convert(
     to: str,
     *,
     rank: int = 32,
+    base: Path | None = None,
     fold_alpha: bool = False,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> list[Converted]:
-    """Write a LoRA in another layout: kohya or diffusers into a file, peft into a folder with one adapter a part.
+    """Write a LoRA in another layout: kohya, comfy or diffusers into a file, peft into a folder, an adapter a part.
 
-    LoHa, LoKr and full layers, which diffusers and PEFT do not load, become plain ones of `rank`. fold_alpha:
-    multiply alpha over rank into `up` (for programs that look at no alpha); otherwise it is kept beside the tensors,
-    which stay byte for byte. Raises ConfigError for layers that cannot be had without the base model.
+    Layers that the target's programs do not load, or compute otherwise, become plain ones of `rank`: all but LoRA and
+    DoRA for diffusers and peft; for comfy, which has Kohya's names, what `readers` says of ComfyUI. base: the model
+    that the LoRA is for, on whose weights DoRA, OFT, BOFT, GLoRA and iA3 are worked out; with it they become plain
+    in every layout. fold_alpha: multiply alpha over rank into `up` (for programs that look at no alpha); otherwise it
+    is kept beside the tensors, which stay byte for byte. Raises ConfigError for layers that cannot be had.
     """
     lora_file.check_free(target, overwrite=overwrite)
     found = lora_file.read(path)
-    done = [] if to == "kohya" else _flatten(found, rank)
+    weights = whole_model.layers(whole_model.load(base), convolutions=True) if base else {}
+    done = _flatten(found, _foreign(found, to, with_base=bool(base)), rank, weights)
     if fold_alpha:
         for layer in found.layers.values():
             _fold(layer)
-    if to == "kohya":
+    if to in ("kohya", "comfy"):
+        found.metadata |= _described(done, found)
         lora_file.write(target, found, dtype=dtype, overwrite=overwrite)
     elif to == "diffusers":
         _write_diffusers(found, target, dtype)
@@ -62,22 +69,77 @@ def convert(
     return done
 
 
-def _flatten(found: LoraFile, rank: int) -> list[Converted]:
-    """Turn every layer into a plain one. Raises ConfigError naming how many cannot be."""
-    done, lost = [], []
+def _foreign(found: LoraFile, to: str, *, with_base: bool) -> list[str]:
+    """The layers that are to become plain ones."""
+    if to == "comfy":
+        as_written = replace(found, layout="kohya", spelled={}, alphas_aside=set(), is_adapter=False)
+        (reading,) = readings(as_written, _family(found), ["ComfyUI"])
+        unread = {name for name, state, _ in reading.verdicts if state != READ}
+        return [name for name, layer in found.layers.items() if name in unread and not _is_simple(layer)]
+    if to == "kohya" and not with_base:
+        return []
+    return [name for name, layer in found.layers.items() if not _is_simple(layer, dora=not with_base)]
+
+
+def _is_simple(layer: Mapping[str, Tensor], *, dora: bool = False) -> bool:
+    """Whether it is a LoRA's pair of matrices. dora: with DoRA's sizes too."""
+    return is_plain(layer) and "lora_mid.weight" not in layer and (dora or "dora_scale" not in layer)
+
+
+def _flatten(found: LoraFile, names: Sequence[str], rank: int, weights: Mapping[str, nn.Module]) -> list[Converted]:
+    """Turn layers into plain ones. Raises ConfigError naming how many cannot be."""
+    done: list[Converted] = []
+    layers: lora_file.Layers = {}
+    lost = []
     for name, layer in found.layers.items():
+        own = name.replace("oft_unet_", "lora_unet_", 1)
+        update = _update(name, layer, weights.get(own)) if name in names else None
+        if update is None:
+            lost += [name] if name in names else []
+            layers[name] = layer
+            continue
+        parts = take_apart_matrix(update)
+        cut = parts.cut(rank)
+        layers[own] = plain_layer(cut)
         method = method_of(layer)
-        if method is None or method.update is None:
-            lost.append(name)
-        elif method.name != "lora":
-            parts = take_apart_matrix(method.update(layer))
-            cut = parts.cut(rank)
-            found.layers[name] = plain_layer(cut)
-            done.append(Converted(name, method.name, cut.rank, max(0.0, 1.0 - parts.kept(cut.rank) ** 2) ** 0.5))
+        error = max(0.0, 1.0 - parts.kept(cut.rank) ** 2) ** 0.5
+        done.append(Converted(own, "dora" if "dora_scale" in layer else method.name if method else "", cut.rank, error))
     if lost:
         what = f"has {len(lost)} layers that no plain LoRA stands for without the base model (such as {lost[0]})"
-        raise ConfigError(Problem(str(found.path), what, "keep it in Kohya's layout", "not_a_sum"))
+        cure = "name the model with --base" if not weights else "keep it in Kohya's layout"
+        raise ConfigError(Problem(str(found.path), what, cure, "not_a_sum"))
+    found.layers = layers
     return done
+
+
+def _update(name: str, layer: Mapping[str, Tensor], module: nn.Module | None) -> Tensor | None:
+    """What a layer adds to its weight; None where nothing tells. Raises ConfigError for a weight of another size."""
+    if is_sum(layer):
+        return update_of(layer)
+    if module is None or not can_be_placed(layer):
+        return None
+    weight = whole_model.weight(module)
+    try:
+        return update_on(layer, weight, native=name.startswith("oft_unet_"))
+    except ValueError:
+        what = f"does not fit a weight of {tuple(weight.shape)} of the base model"
+        raise ConfigError(Problem(name, what, "give the model that it was trained on", "shapes_differ")) from None
+
+
+def _family(found: LoraFile) -> str:
+    return "sdxl" if found.is_sdxl else ""
+
+
+def _described(done: Sequence[Converted], found: LoraFile) -> dict[str, str]:
+    """What the metadata say of a file in Kohya's layout that has become a plain LoRA."""
+    if not done:
+        return {}
+    dims = {str(len(layer["lora_down.weight"])) for layer in found.layers.values() if "lora_down.weight" in layer}
+    dim = dims.pop() if len(dims) == 1 else "Dynamic"
+    if not all(is_plain(layer) for layer in found.layers.values()):
+        return {}
+    return {"ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": "Dynamic",
+            "ss_network_args": "{}"}  # fmt: skip
 
 
 def _fold(layer: dict[str, Tensor]) -> None:

@@ -121,3 +121,52 @@ def test_what_needs_the_base_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="without the base model"):
         convert(tmp_path / "o.safetensors", tmp_path / "x.safetensors", "diffusers")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def of_one_layer(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    name = f"lora_unet_{QUERY}".replace(".", "_")
+    save_file(
+        {f"{name}.{ending}": tensor for ending, tensor in tensors.items()}, path, {"ss_network_module": "lycoris"}
+    )
+    return path
+
+
+def the_update(path: Path) -> torch.Tensor:
+    """up × down × alpha / rank of the one layer there is."""
+    state = {key.partition(".")[2]: tensor.double() for key, tensor in load_file(path).items()}
+    assert set(state) == {"lora_up.weight", "lora_down.weight", "alpha"}
+    down = state["lora_down.weight"]
+    return state["lora_up.weight"] @ down * float(state["alpha"]) / len(down)
+
+
+def test_what_needs_the_base_becomes_plain_on_its_weights(base: Path, tmp_path: Path) -> None:
+    """DoRA's formula by hand: the sum of weight and product, each row brought to its length; iA3's: rows scaled."""
+    weight = load_file(base / "unet/diffusion_pytorch_model.safetensors")[f"{QUERY}.weight"].double()
+    generator = torch.Generator().manual_seed(5)
+    up, down = (torch.randn(*shape, generator=generator) * 0.1 for shape in ((32, 2), (2, 32)))
+    lengths = torch.rand(32, 1, generator=generator) + 0.5
+    dora = of_one_layer(tmp_path / "dora.safetensors", {
+        "lora_up.weight": up, "lora_down.weight": down, "alpha": torch.tensor(2.0), "dora_scale": lengths,
+    })  # fmt: skip
+    for to in ("comfy", "kohya"):
+        convert(dora, tmp_path / "plain.safetensors", to, rank=32, base=base, dtype=torch.float32, overwrite=True)
+        whole = weight + (up @ down).double()
+        wanted = lengths * whole / whole.norm(dim=1, keepdim=True) - weight
+        assert torch.allclose(the_update(tmp_path / "plain.safetensors"), wanted, atol=1e-5)
+    sizes = torch.rand(32, generator=generator)
+    ia3 = of_one_layer(tmp_path / "ia3.safetensors", {"weight": sizes, "on_input": torch.tensor(False)})
+    (done,) = convert(ia3, tmp_path / "ia3-plain.safetensors", "comfy", rank=32, base=base, dtype=torch.float32)
+    assert (done.method, done.rank) == ("ia3", 32)
+    assert torch.allclose(the_update(tmp_path / "ia3-plain.safetensors"), sizes.double()[:, None] * weight, atol=1e-5)
+    with pytest.raises(ConfigError, match="--base"):
+        convert(ia3, tmp_path / "none.safetensors", "comfy")
+
+
+def test_for_comfy_what_it_reads_stays_byte_for_byte(kohya: Path, tmp_path: Path) -> None:
+    convert(kohya, tmp_path / "comfy.safetensors", "comfy")
+    before, after = load_file(kohya), load_file(tmp_path / "comfy.safetensors")
+    assert set(before) == set(after)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
