@@ -65,3 +65,12 @@ def test_the_install_lines_name_extras_that_exist():
 
 def test_it_stays_readable_in_one_sitting():
     assert len(README.splitlines()) < 260
+
+
+def test_the_workflow_runs_the_readmes_line_on_every_version_that_is_promised():
+    yaml = pytest.importorskip("yaml")
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"].values()
+    assert job["steps"][-1]["run"] in README
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    told = [c.rpartition(" ")[2] for c in project["classifiers"] if re.search(r"Python :: 3\.\d", c)]
+    assert job["strategy"]["matrix"]["python"] == told
