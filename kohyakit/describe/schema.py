@@ -70,7 +70,7 @@ def _value(spec: Spec) -> dict[str, Any]:
         found = lists if spec.kind == "str" else {"anyOf": [lists, one]}
     found |= {"description": _described(about.help, about.tip)}
     if spec.default is not None and spec.default != "":
-        found["default"] = spec.default
+        found["default"] = list(spec.default) if isinstance(spec.default, tuple) else spec.default
     if about.deprecated:
         found["description"] = f"Old. {found['description']}"
     return found

@@ -89,17 +89,27 @@ def make_plan(
         best=validation.best_file(config) if watched and backend != "sd-scripts" else None,
     )
     problems += [Problem("buckets", filling.refused, "", "bucket_settings") for filling in filled if filling.refused]
-    if backend == "sd-scripts":
-        problems += validation.not_there(config)
-    if backend == "kohyakit":
-        problems += [*schedule_refused(config, plan), *_unfinished(config, scan, plan)]
-    problems += beside_the_model(config, model, weights, length.steps if plan.steps_per_epoch else 0, backend)
-    problems += preservation_problems(config, scan, backend)
-    problems += [problem for trap in TRAPS for problem in trap(config, scan, plan)]
+    problems += _of_the_plan(config, scan, plan, weights, backend)
     if vram and plan.memory and plan.trains:
         blocks = len(block_sizes(model.unet)) if model and backend == "kohyakit" else 0
         problems += _beyond(vram, fitting.Asked(config, loads, samples, blocks), model, weights, backend)
     return replace(plan, findings=in_order(config, problems))
+
+
+def _of_the_plan(
+    config: TrainConfig, scan: Scan, plan: Plan, weights: NetworkWeights | None, backend: str
+) -> Iterator[Problem]:
+    """What only the whole plan shows."""
+    if backend == "sd-scripts":
+        yield from validation.not_there(config)
+    if backend == "kohyakit":
+        yield from schedule_refused(config, plan)
+        yield from _unfinished(config, scan, plan)
+    steps = plan.length.steps if plan.steps_per_epoch else 0
+    yield from beside_the_model(config, plan.model, weights, steps, backend)
+    yield from preservation_problems(config, scan, backend)
+    for trap in TRAPS:
+        yield from trap(config, scan, plan)
 
 
 def _start(config: TrainConfig, scan: Scan, length: Length, processes: int | None) -> tuple[Start, tuple[Problem, ...]]:

@@ -341,20 +341,18 @@ class Trainer:
 
     def _tell(self, batch: Batch, tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> None:
         """tensors: as `Seen` has them."""
-        seen = cb.Seen(self.position.current_epoch, batch.position, batch, *tensors)
         for callback in self.callbacks:
-            callback.seen(seen)
+            callback.seen(cb.Seen(self.position.current_epoch, batch.position, batch, *tensors))
 
     def _condition(self, batch: Batch, captions: Sequence[str] | None = None) -> Conditioning:
         """What the U-Net is told of a batch: its captions, or others, and in some families its sizes."""
-        model = self.parts.model
         captions = captions or [example.caption for example in batch.examples]
         sizes = torch.tensor([example.sizes(batch.bucket) for example in batch.examples])
         if self.parts.text_outputs is not None:
             return self.parts.text_outputs(captions, sizes).to(self.device, self.parts.precision.weights)
         learning = self.parts.train_text_encoder and torch.is_grad_enabled()
         with torch.set_grad_enabled(learning), self.accelerator.autocast():
-            told = model.family.condition(model, captions, self.config.model, sizes)
+            told = self.parts.model.family.condition(self.parts.model, captions, self.config.model, sizes)
         return told.to(self.device, self.parts.precision.weights)
 
     def _optimize(self, batch: Batch) -> None:

@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
 PLACES = (
     "planning/**/*.py", "dataset/layout.py", "dataset/folders.py", "dataset/subset_files.py", "dataset/faults.py",
     "dataset/sources/*.py", "dataset/subsets.py", "formats/prompt_lines.py", "formats/weights/state_folder.py",
-    "runs/resume.py", "config/arguments/presets.py",
+    "runs/resume.py", "runs/unfinished.py", "config/arguments/presets.py",
 )  # fmt: skip
 OLD = ("images_beside_folders", "nested_folder", "image_unreadable", "image_truncated", "format_not_read",
        "below_resolution", "caption_blank", "captions_missing")  # fmt: skip

@@ -260,6 +260,7 @@ PEFT = {
     "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight": (4, 32),
     "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.up.weight": (32, 4),
     "unet.mid_block.attentions.0.proj_in.lora.down.weight": (4, 32),  # of a Linear, where the model has a convolution
+    "unet.mid_block.attentions.0.proj_in.lora.up.weight": (32, 4),
 }  # fmt: skip
 
 

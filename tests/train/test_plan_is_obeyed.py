@@ -80,6 +80,9 @@ class NoPixels:
     def __call__(self, batch: Batch) -> Tensor:
         return torch.ones(len(batch.examples), 4, 1, 1)
 
+    def masks_of(self, batch: Batch, latents: Tensor) -> None:
+        return None
+
 
 def of_one_number(config: TrainConfig, plan, accelerator, seed: int, echo, *, progress: bool) -> Parts:
     """What `assemble` builds, without a model to load."""

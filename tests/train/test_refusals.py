@@ -81,6 +81,15 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "train/optimizers/schedulers.py:_custom": (
         "a warm-up of a class", "an unknown schedule class", "arguments of no schedule class",
     ),
+    "networks/merged.py:merge": ("base weights of another family",),
+    "networks/from_file.py:adapters": ("base weights of an unknown kind",),
+    "networks/weights/file.py:read": ("base weights that are no LoRA",),
+    "networks/weights/file.py:_check_layers": ("base weights that do not fit each other",),
+    "networks/weights/file.py:check_free": (CALL + "where a tool for LoRA files is to write",),
+    "train/output/mirrors.py:mirrors": ("a tracker that is not installed",),
+    "train/output/state_of_sd_scripts.py:_opened": (TRAINS + "torch cannot read what accelerate wrote",),
+    "train/output/state_of_sd_scripts.py:_random_states": (TRAINS + "a pickle whose random numbers are of no kind",),
+    "train/output/state_of_sd_scripts.py:_unlike": (TRAINS + "what an optimizer's pickle holds is of another network",),
     "networks/base.py:Network.load_state": (TRAINS + "the LoRA in a state was replaced by part of one",),
     "train/output/state.py:_unusable": (TRAINS + "torch cannot read a state whose every byte is as it was written",),
     "train/output/state.py:restore_optimizer": (TRAINS + "an older state, which does not tell its optimizer",),
@@ -203,13 +212,26 @@ def evil(folder: Path) -> Path:
     return folder / "evil.ckpt"
 
 
+FC1 = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+
+
+def lora_shapes(name: str, rank: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.alpha": (), f"{name}.lora_down.weight": (rank, 32), f"{name}.lora_up.weight": (64, rank)}
+
+
+def base_weights(shapes: dict[str, tuple[int, ...]]) -> Callable[[Path], dict[str, object]]:
+    return lambda folder: {"base_weights": (str(stand_in.safetensors(folder / "base.safetensors", shapes)),)}
+
+
+def without_tracker(folder: Path) -> dict[str, object]:
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # as if it were not installed; see `project`
+    return {"log_with": "wandb", "logging_dir": str(folder / "log")}
+
+
 def lora(name: str, rank: int) -> Callable[[Path], dict[str, object]]:
-    shapes = {f"{name}.alpha": (), f"{name}.lora_down.weight": (rank, 32), f"{name}.lora_up.weight": (64, rank)}
-
-    def make(folder: Path) -> dict[str, object]:
-        return {"network_weights": str(stand_in.safetensors(folder / "lora.safetensors", shapes))}
-
-    return make
+    return lambda folder: {
+        "network_weights": str(stand_in.safetensors(folder / "lora.safetensors", lora_shapes(name, rank)))
+    }
 
 
 def state(position: dict[str, object], *files: str) -> Callable[[Path], dict[str, object]]:
@@ -375,6 +397,15 @@ CASES: dict[str, Case] = {
     ),
     "an unknown schedule class": Case("scheduler_class_unknown", settings(lr_scheduler_type="CosinLR")),
     "arguments of no schedule class": Case("annealing_length_missing", settings(lr_scheduler_type="CosineAnnealingLR")),
+    "base weights of another family": Case(
+        "weights_of_another_model", base_weights(lora_shapes("lora_te2_text_model_encoder_layers_9_mlp_fc1", 4)),
+    ),
+    "base weights that are no LoRA": Case("weights_of_another_model", base_weights({"x": (1,)})),
+    "base weights that do not fit each other": Case("layers_broken", base_weights(
+        {**lora_shapes(FC1, 4), f"{FC1}.lora_up.weight": (64, 3)}),
+    ),
+    "base weights of an unknown kind": Case("not_built_in", base_weights({f"{FC1}.q_layer.weight": (4, 32)})),
+    "a tracker that is not installed": Case("package_missing", without_tracker, "warning"),
     "a state that is not there": Case("file_missing", settings(resume="nowhere-state")),
     "a state of sd-scripts": Case("state_unreadable", state({}, "random_states_0.pkl", "optimizer.bin")),
     "a state without its parts": Case("state_unreadable", state({}, "other.txt")),
@@ -392,7 +423,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"img/2_town/town{number}.txt").write_text("town", encoding="utf-8")
     stand_in.folder(tmp_path / "base")
     monkeypatch.chdir(tmp_path)
-    for package in ("prodigyopt",):
+    for package in ("prodigyopt", "wandb"):
         if package in sys.modules:
             monkeypatch.setitem(sys.modules, package, sys.modules[package])
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from kohyakit.planning.inputs import lora_layout
 from kohyakit.planning.inputs.lora_layout import DOWN, LoraHeader
 from kohyakit.planning.inputs.missing import exists
 from kohyakit.planning.size.architecture import Architecture
+from kohyakit.planning.size.held import algorithm
 from kohyakit.planning.size.layers import Target, targets
 from kohyakit.registry.families import MODELS
 
@@ -71,6 +72,26 @@ def _fitting(where: str, header: LoraHeader, layers: Mapping[str, Target]) -> It
             what = f"{key} is {shape}, but this model's layer takes {target.layer.inputs} numbers"
             yield Problem(where, what, _FAMILY, "weights_of_another_model")
             return
-    if missing:
+    if (problem := _not_merged(where, header, held.intersection(layers))) is not None:
+        yield problem
+    elif missing:
         what = f"has {len(missing)} layers that this model has not (such as {missing[0]}); they are left out"
         yield Problem(where, what, "", "weights_left_out", "warning")
+
+
+def _not_merged(where: str, header: LoraHeader, held: Set[str]) -> Problem | None:
+    """Layers of a kind that nothing here makes, or whose two matrices are of two ranks."""
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, shape in header.shapes.items():
+        name, _, ending = key.partition(".")
+        if name in held:
+            layers.setdefault(name, {})[ending] = shape
+    for name, tensors in layers.items():
+        up, down = tensors.get("lora_up.weight"), tensors.get("lora_down.weight")
+        if not algorithm(tensors) or (up is None) != (down is None):
+            what = f"has layers of a kind that is not built here (such as {name})"
+            return Problem(where, what, "leave it out, or give a LoRA of another kind", "not_built_in")
+        if up and down and (len(up) < 2 or up[1] != down[0]):
+            what = f"has layers whose tensors do not fit each other (such as {name})"
+            return Problem(where, what, "fetch it again; `kohyakit lora check` names them all", "layers_broken")
+    return None

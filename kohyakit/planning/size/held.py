@@ -51,7 +51,7 @@ def held_settings(
     for target in found:
         name = f"{base.prefix}_{target.path.replace('.', '_')}" if base.prefix and not target.part else target.name
         tensors = layers.get(name)
-        algo = _algorithm(tensors) if tensors else ""
+        algo = algorithm(tensors) if tensors else ""
         if tensors and algo and _fits(target, algo, tensors):
             made[name] = _held(base, algo, tensors, {e: numbers[f"{name}.{e}"] for e in _SCALARS
                                                      if f"{name}.{e}" in numbers})  # fmt: skip
@@ -66,7 +66,7 @@ def held_settings(
     return replace(base, held=made)
 
 
-def _algorithm(tensors: Mapping[str, Shape]) -> str:
+def algorithm(tensors: Mapping[str, Shape]) -> str:
     """ "norm" for a normalisation, "" for what is nothing that is known."""
     if "w_norm" in tensors:
         return "norm"

@@ -50,13 +50,15 @@ class Layer:
 class Target:
     """A layer that is adapted. name: in the file. part: 0 for the U-Net, 1 and 2 for the text encoders.
 
-    path: its name in sd-scripts' model, with dots. layer: of the model's own module.
+    path: its name in sd-scripts' model, with dots. layer: of the model's own module. within: the class around it that
+    presets name, of a family whose names do not tell.
     """
 
     name: str
     part: int
     path: str
     layer: Layer
+    within: str = ""
 
     @property
     def bias(self) -> bool:
@@ -72,7 +74,9 @@ class Target:
 
     def around(self) -> Iterator[tuple[str, str]]:
         """(name, class) of each module around it, the outermost first, and its own."""
-        return around(self.path, self.layer.name, self.kind)
+        if self.within:
+            yield self.path, self.within
+        yield from around(self.path, self.layer.name, self.kind)
 
 
 def adapted(found: Iterable[Target], preset: Preset) -> Iterator[Target]:

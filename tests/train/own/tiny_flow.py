@@ -88,7 +88,7 @@ class TinyFlow:
 
     def targets(self, model):
         for name, inputs in (("channels", 3), ("caption", WIDTH)):
-            yield Target(f"lora_unet_{name}", 0, name, Layer(name, inputs, 3), frozenset({"Transformer2DModel"}))
+            yield Target(f"lora_unet_{name}", 0, name, Layer(name, inputs, 3), "Transformer2DModel")
 
 
 FAMILY = TinyFlow()
