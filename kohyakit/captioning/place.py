@@ -22,13 +22,13 @@ def find(name: str, *, given: bool = True, download: bool = False, files: tuple[
             Problem(name, "there is no such folder", "give the folder that holds the model", "model_missing")
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, local_files_only=not download, allow_patterns=list(files or ()) or None))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the hub's package passes on those of whichever HTTP client it uses
         if download:
-            what = f"could not be fetched from the hub ({str(error).splitlines()[0]})"
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            what = f"could not be fetched from the hub ({why})"
             cure = "look at the name and the connection, or fetch the files by hand and give their folder"
         else:
             what = "is not in the local cache of the Hugging Face hub"

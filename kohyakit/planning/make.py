@@ -55,12 +55,11 @@ def make_plan(
     length = lengths.training_length(config, sum(filling.batches for filling in filled), processes)
     held = [lengths.fill_buckets(dataset) for dataset in scan.held_back]
     start, since = _start(config, scan, length, processes) if backend == "kohyakit" else (Start(), ())
-    problems += since
     course = Course(length, start)
     samples = _samples(config, problems)
     model = _model(config, problems, backend)
     weights, unreadable = network_weights.read(config)
-    problems += unreadable
+    problems += [*since, *unreadable]
     lora = _lora(config, model, weights, backend)
     loads = [(filling.plan.dataset, filling.plan.buckets) for filling in filled]
     wanted = config.training.max_train_epochs or config.training.epoch

@@ -16,11 +16,12 @@ torch = pytest.importorskip("torch")
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from kohyakit.errors import KohyakitError
+from kohyakit.errors import KohyakitError, RunError
 from kohyakit.planning.as_json import plan_data
 from kohyakit.planning.make import check_plan
 from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train.callbacks import Quiet
+from kohyakit.train.output.state_of_sd_scripts import check_optimizer
 from kohyakit.train.start import train_network
 from tests.train.observers import Losses
 from tests.train.their_state import as_sd_scripts
@@ -325,3 +326,14 @@ class Evil:
 
     def __reduce__(self):
         return (os.mkdir, (str(self._folder / "made"),))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [[], {"state": {}, "param_groups": [1]}, {"state": {}, "param_groups": [{"lr": 1.0}]},
+     {"state": {0: {"exp_avg": 1}}, "param_groups": [{"params": [0]}]}, {"state": {"x": 1}, "param_groups": []}],
+)  # fmt: skip
+def test_an_optimizers_pickle_may_hold_anything(held):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
+    with pytest.raises(RunError, match="resume with the settings"):
+        check_optimizer(optimizer, held)

@@ -29,7 +29,7 @@ def fetch(name: str) -> Path:
     name: `owner/name`. Raises ConfigError for one that is not there, holds no diffusers model, or cannot be reached.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         held = HfApi().list_repo_files(name)
@@ -39,10 +39,13 @@ def fetch(name: str) -> Path:
             what = f"holds no diffusers model ({found})"
             raise ConfigError(Problem(name, what, f"download a file by hand and name it in {MODEL}", "wrong_model"))
         return Path(snapshot_download(name, allow_patterns=files))
+    except ConfigError:
+        raise
     except OfflineModeIsEnabled:
         what, cure = "cannot be fetched while HF_HUB_OFFLINE is set", "take it out of the environment"
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        what = f"could not be fetched from the hub ({str(error).strip().splitlines()[0]})"
+    except Exception as error:  # the hub's package passes on those of whichever HTTP client it uses
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"could not be fetched from the hub ({why})"
         cure = "look at the name and the connection; the same command goes on where it stopped"
     raise ConfigError(Problem(name, what, cure, "model_missing"))
 

@@ -48,6 +48,13 @@ def settings_asked(optimizer: torch.optim.Optimizer, made: Collection[str]) -> s
 
 def check_optimizer(optimizer: torch.optim.Optimizer, held: Any) -> None:
     """Refuse the state of another optimizer or of other weights, which torch would take. Raises RunError."""
+    try:
+        _compare(optimizer, held)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # a pickle may hold anything in any place
+        raise _unlike(f"{OPTIMIZER_FILE} holds no optimizer's state") from error
+
+
+def _compare(optimizer: torch.optim.Optimizer, held: Any) -> None:
     name = type(optimizer).__name__
     groups, states = held.get("param_groups"), held.get("state")
     if not isinstance(groups, list) or not isinstance(states, dict):
@@ -95,10 +102,10 @@ def _random_states(folder: Path) -> dict[str, Any]:
     try:
         streams = {"torch": found["torch_manual_seed"], "python": found["random_state"]}
         version, numbers, gauss = streams["python"]
-    except (KeyError, TypeError, ValueError) as error:
+        streams["python"] = (version, tuple(numbers), gauss)
+        cuda = found.get("torch_cuda_manual_seed")
+        return {**streams, "cuda": cuda[0]} if cuda else streams
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"{RANDOM_FILE} does not hold torch's and Python's random numbers"
         cure = "start from its LoRA with network_weights"
         raise RunError(Problem(str(folder), what, cure, "state_unreadable")) from error
-    streams["python"] = (version, tuple(numbers), gauss)
-    cuda = found.get("torch_cuda_manual_seed")
-    return {**streams, "cuda": cuda[0]} if cuda else streams
