@@ -32,7 +32,7 @@ class ImageRecord:
 
     stored_width, stored_height: pixels as stored. orientation: EXIF 1 to 8. upright: whether that tag is applied
     (`exif_orientation = "apply"`). fault: why the file is damaged though its header reads, or "".
-    caption: the text that training starts from (see caption.read_caption), the class tokens where there is no file.
+    caption: the text that training starts from (caption.trained_text), the class tokens where there is no file.
     mask: the picture that says what of it counts in the loss.
     """
 

@@ -42,7 +42,7 @@ def read_subset_files(
 ) -> SubsetFiles:
     """Read headers and captions of the images directly in a folder. Never raises; problems say what is wrong.
 
-    class_tokens, enable_wildcard: see caption.read_caption. upright, odd_case: see images. is_reg: regularisation
+    class_tokens, enable_wildcard: see caption.trained_text. upright, odd_case: see images. is_reg: regularisation
     images, which need no captions of their own.
     """
     own, *nested = subset(os.fspath(folder), depth=_DEEPEST)

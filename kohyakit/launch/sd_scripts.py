@@ -15,6 +15,7 @@ from kohyakit.dataset import layout
 from kohyakit.errors import ConfigError, Problem, RunError
 from kohyakit.formats import command as command_line
 from kohyakit.formats import train_toml
+from kohyakit.formats.prompt_lines import to_line
 from kohyakit.launch import accelerate, checkout
 from kohyakit.launch.cause import cause
 from kohyakit.launch.stream import Ended, run_streamed
@@ -26,7 +27,9 @@ from kohyakit.runs.earlier import keep_all_earlier
 from kohyakit.runs.record_file import write_text
 from kohyakit.runs.run import CONFIG_FILE, FAILED, FINISHED, INTERRUPTED, STOPPED, Run
 
-PROMPTS_FILE = "prompts.txt"  # in the run's folder, for prompts that the preset holds as text
+PROMPTS_FILE = (
+    "prompts.txt"  # in the run's folder, for prompts that the preset holds as text, or of which some were repaired
+)
 LOGS_DIR = "logs"  # in the run's folder, for a config without logging_dir
 _STEP = re.compile(r"steps:\s+\d+%\|[^|]*\|\s*(\d+)/(\d+)")
 _LOSS = re.compile(r"avr_loss=([\d.]+(?:e-?\d+)?)")
@@ -109,9 +112,11 @@ def _for_sd_scripts(config: TrainConfig, plan: Plan, started: Run) -> TrainConfi
     """The config as this run gives it to sd-scripts, written to the run's config.toml: files where it wants files."""
     values: dict[str, object] = {}
     prompts = config.sampling.sample_prompts
-    if train_toml.is_prompt_text(prompts):
+    mended = any(prompt.notes for prompt in plan.samples)
+    if mended or train_toml.is_prompt_text(prompts):
+        text = _as_meant(plan, config.sampling.sample_sampler) if mended else str(prompts).rstrip("\n")
         file = started.folder / PROMPTS_FILE
-        write_text(file, str(prompts).rstrip("\n") + "\n")
+        write_text(file, text + "\n")
         values["sample_prompts"] = str(file)
     if config.saving.logging_dir is None:
         values["logging_dir"] = str(started.folder / LOGS_DIR)
@@ -120,6 +125,12 @@ def _for_sd_scripts(config: TrainConfig, plan: Plan, started: Run) -> TrainConfi
     given = replace(redact.without_secrets(config), source=None).with_values(**values)
     write_text(started.folder / CONFIG_FILE, train_toml.dumps(given))
     return given
+
+
+def _as_meant(plan: Plan, usual_sampler: str) -> str:
+    """The sample prompts as lines that sd-scripts reads as the plan does."""
+    own = (replace(it, sampler=None) if it.sampler == usual_sampler else it for it in plan.samples)
+    return "\n".join(map(to_line, own))
 
 
 def _environment(config: TrainConfig, found: checkout.Checkout) -> dict[str, str]:

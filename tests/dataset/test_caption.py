@@ -13,11 +13,10 @@ from kohyakit.dataset.captions.caption import (
     BadCaption,
     Caption,
     caption_names,
-    find_caption,
     has_words,
     misspelt,
-    read_caption,
     read_lines,
+    trained_text,
 )
 
 
@@ -50,18 +49,14 @@ def test_what_cannot_be_used_says_so(tmp_path: Path, data: bytes, told: str) -> 
 
 
 def test_first_line_counts_and_wildcards_take_all(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt", b"one\n\ntwo\n")
-    assert read_caption(path) == "one"
-    assert read_caption(path, enable_wildcard=True) == "one\ntwo"
-    assert read_caption(None, class_tokens="sks dog") == "sks dog"
-    assert read_caption(None) == ""
+    lines = read_lines(write(tmp_path / "a.txt", b"one\n\ntwo\n"))
+    assert trained_text(lines) == "one"
+    assert trained_text(lines, enable_wildcard=True) == "one\ntwo"
 
 
 def test_names() -> None:
     assert caption_names("a.b.jpg", ".txt") == ("a.b.txt",)
     assert caption_names("photo_1_2_30_40.png", ".caption") == ("photo_1_2_30_40.caption", "photo.caption")
-    assert find_caption(Path("d/a_1_2_3_4.jpg"), ".txt", {"a.txt"}) == Path("d/a.txt")
-    assert find_caption(Path("d/a.jpg"), ".txt", {"b.txt"}) is None
 
 
 def test_a_caption_as_a_value() -> None:

@@ -145,6 +145,16 @@ def test_prompts_become_a_file_and_turned_photos_are_named(project, checkout):
     assert "1 picture(s) carry a turn mark" in said
 
 
+def test_sd_scripts_gets_prompts_as_they_were_meant(project, checkout):
+    """`--w 768--h 640` is 768x512 to sd-scripts; the file of the person stays as it is."""
+    theirs = project / "prompts.txt"
+    theirs.write_text("# mine\nchurch --w 768--h 640\na cat --d 2\n", encoding="utf-8")
+    run, _ = start(project, checkout('save("dog.safetensors")'), sample_prompts=str(theirs), sample_every_n_steps=2)
+    assert load(run.folder / "config.toml").sampling.sample_prompts == str(run.folder / "prompts.txt")
+    assert (run.folder / "prompts.txt").read_text(encoding="utf-8") == "church --w 768 --h 640\na cat --d 2\n"
+    assert theirs.read_text(encoding="utf-8").startswith("# mine")
+
+
 def test_nothing_is_started_when_something_is_wrong(project, checkout, tmp_path):
     folder = checkout()
 

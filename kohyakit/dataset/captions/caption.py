@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,14 +92,6 @@ def caption_names(image_name: str, extension: str) -> tuple[str, ...]:
     return (*names, "_".join(parts[:-4]) + extension) if len(parts) >= 5 else names
 
 
-def find_caption(image: Path, extension: str, names: Container[str]) -> Path | None:
-    """The caption file of an image among the names in its folder, or None."""
-    for name in caption_names(image.name, extension):
-        if name in names:
-            return image.with_name(name)
-    return None
-
-
 def misspelt(images: Iterable[str], names: Collection[str], extension: str) -> dict[str, tuple[str, str]]:
     """Captions whose names differ from their image's in a way that nobody sees: image -> (caption, why).
 
@@ -166,17 +158,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.split("\n"))
 
 
-def read_caption(path: Path | None, *, class_tokens: str | None = None, enable_wildcard: bool = False) -> str:
-    """The caption that a training starts from, before shuffling and dropouts.
-
-    path: the caption file, or None where there is none: then the class tokens, or "". The first line counts; with
-    enable_wildcard all lines that are not blank, joined by newlines, of which one is drawn later. Raises BadCaption.
-    """
-    if path is None:
-        return class_tokens or ""
-    return trained_text(read_lines(path), enable_wildcard=enable_wildcard)
-
-
 def trained_text(lines: tuple[str, ...], *, enable_wildcard: bool = False) -> str:
-    """What a training takes of a caption's lines (see read_caption)."""
+    """The caption that a training starts from, before shuffling and dropouts: the first line; with enable_wildcard all
+    lines that are not blank, joined by newlines, of which one is drawn later."""
     return "\n".join(line for line in lines if line) if enable_wildcard else lines[0]
