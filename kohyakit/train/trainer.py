@@ -294,8 +294,8 @@ class Trainer:
             target[places] = self._own(noisy[places], timesteps[places], told.of(places)).to(target.dtype)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
         return batch_loss(
-            prediction.float(), target.float(), timesteps, weights, noise_loss, process.alphas_cumprod,
-            process.snr, v_prediction=process.v_prediction, masks=parts.latents.masks_of(batch, latents),
+            prediction.float(), target.float(), timesteps, weights, noise_loss, process,
+            masks=parts.latents.masks_of(batch, latents),
         )  # fmt: skip
 
     def _validate(self, epoch: int | None = None) -> None:

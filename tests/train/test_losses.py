@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
-from kohyakit.models.noise.process import scaled_linear_alphas_cumprod, signal_to_noise
+from kohyakit.models.noise.process import Ddpm, scaled_linear_alphas_cumprod, signal_to_noise
 from kohyakit.train.step.losses import (
     batch_loss,
     debiased_weight,
@@ -95,32 +95,34 @@ def test_huber_thresholds():
     assert huber_threshold(t, "snr", 0.1, 1.0, a).tolist() == pytest.approx(0.9 / (1 + sigma) ** 2 + 0.1, rel=1e-4)
 
 
+def plain() -> Ddpm:
+    alphas = scaled_linear_alphas_cumprod()
+    return Ddpm(alphas, signal_to_noise(alphas))
+
+
 def test_a_regularisation_image_counts_by_its_prior_loss_weight():
     prediction, target = torch.ones(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
     loss = batch_loss(
-        prediction, target, torch.tensor([10, 10]), torch.tensor([1.0, 0.7]), NoiseLossConfig(),
-        scaled_linear_alphas_cumprod(), signal_to_noise(scaled_linear_alphas_cumprod()),
+        prediction, target, torch.tensor([10, 10]), torch.tensor([1.0, 0.7]), NoiseLossConfig(), plain(),
     )  # fmt: skip
     assert loss.tolist() == pytest.approx([1.0, 0.7])
 
 
 def test_a_mask_takes_its_places_out_of_the_loss_and_not_out_of_the_mean():
     masks = torch.tensor([[[[1.0, 0.0], [0.5, 0.0]]]] * 2)
-    a = scaled_linear_alphas_cumprod()
     loss = batch_loss(
         torch.full((2, 4, 2, 2), 2.0), torch.zeros(2, 4, 2, 2), torch.tensor([10, 10]), torch.tensor([1.0, 0.5]),
-        NoiseLossConfig(), a, signal_to_noise(a), masks=masks,
+        NoiseLossConfig(), plain(), masks=masks,
     )  # fmt: skip
     assert loss.tolist() == pytest.approx([4 * 1.5 / 4, 4 * 1.5 / 4 * 0.5])
 
 
 def test_min_snr_acts_in_the_batch_loss():
-    a = scaled_linear_alphas_cumprod()
     t = torch.tensor([100])
     snr = reference_alphas()[100] / (1 - reference_alphas()[100])
     loss = batch_loss(
-        torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), t, torch.ones(1), NoiseLossConfig(min_snr_gamma=5), a,
-        signal_to_noise(a),
+        torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), t, torch.ones(1), NoiseLossConfig(min_snr_gamma=5),
+        plain(),
     )  # fmt: skip
     assert loss.item() == pytest.approx(min(snr, 5) / snr, rel=1e-3)
 
@@ -140,9 +142,9 @@ def test_weights_go_by_the_ratio_they_are_given_and_huber_by_the_alphas(option, 
     a = reference_alphas()[900]
     snr = signal_to_noise(scaled_linear_alphas_cumprod())
     ones, zeros = torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
-    loss = batch_loss(ones, zeros, t, torch.ones(1), NoiseLossConfig(**option), rescaled, snr, v_prediction=v)
+    loss = batch_loss(ones, zeros, t, torch.ones(1), NoiseLossConfig(**option), Ddpm(rescaled, snr, v))
     assert loss.item() == pytest.approx(weight(a / (1 - a)), rel=1e-3)
-    huber = batch_loss(ones, zeros, t, torch.ones(1), NoiseLossConfig(loss_type="huber"), rescaled, snr)
+    huber = batch_loss(ones, zeros, t, torch.ones(1), NoiseLossConfig(loss_type="huber"), Ddpm(rescaled, snr))
     sigma = float(((1 - rescaled[900]) / rescaled[900]) ** 0.5)
     c = 0.9 / (1 + sigma) ** 2 + 0.1
     assert huber.item() == pytest.approx(2 * c * (math.sqrt(1 + c * c) - c), rel=1e-4)

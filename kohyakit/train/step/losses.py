@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kohyakit.config.sections.noise_loss import NoiseLossConfig
-from kohyakit.models.noise.process import TRAIN_TIMESTEPS
+from kohyakit.models.noise.process import TRAIN_TIMESTEPS, Process
 
 _SNR_LIMIT = 1000.0
 
@@ -73,22 +73,20 @@ def batch_loss(
     timesteps: Tensor,
     sample_weights: Tensor,
     config: NoiseLossConfig,
-    alphas_cumprod: Tensor,
-    snr: Tensor,
+    process: Process,
     *,
-    v_prediction: bool = False,
     masks: Tensor | None = None,
 ) -> Tensor:
     """The loss of each sample, [B]: mean over C, H, W × sample weight (1, or prior_loss_weight) × the other weights.
 
-    prediction, target: [B, C, H, W] in float32. alphas_cumprod, snr: [1000], of every timestep. The weights go by
-    snr, Huber's threshold by alphas_cumprod: with zero_terminal_snr the two differ, as in sd-scripts.
+    prediction, target: [B, C, H, W] in float32. The weights go by the process' snr, Huber's threshold by its
+    alphas_cumprod: with zero_terminal_snr the two differ, as in sd-scripts.
     masks: [B, 1, H, W], how much each place counts; the mean is over all places all the same, as there.
     """
     threshold = None
     if config.loss_type in ("huber", "smooth_l1"):
         threshold = huber_threshold(
-            timesteps, config.huber_schedule, config.huber_c, config.huber_scale, alphas_cumprod
+            timesteps, config.huber_schedule, config.huber_c, config.huber_scale, process.alphas_cumprod
         )
     loss = elementwise_loss(prediction, target, config.loss_type, threshold)
     if masks is not None:
@@ -101,13 +99,13 @@ def batch_loss(
         or config.debiased_estimation_loss
     ):
         return loss
-    snr = snr.to(timesteps.device)[timesteps]
+    snr = process.snr.to(timesteps.device)[timesteps]
     if config.min_snr_gamma:
-        loss = loss * min_snr_weight(snr, config.min_snr_gamma, v_prediction=v_prediction)
+        loss = loss * min_snr_weight(snr, config.min_snr_gamma, v_prediction=process.v_prediction)
     if config.scale_v_pred_loss_like_noise_pred:
         loss = loss * v_prediction_scale(snr)
     if config.v_pred_like_loss:
         loss = loss + loss / v_prediction_scale(snr) * config.v_pred_like_loss
     if config.debiased_estimation_loss:
-        loss = loss * debiased_weight(snr, v_prediction=v_prediction)
+        loss = loss * debiased_weight(snr, v_prediction=process.v_prediction)
     return loss
