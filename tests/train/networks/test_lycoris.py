@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -339,16 +340,22 @@ BESIDE = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny_model):
+    """Of each kind of layer there is one; no test may change it."""
+    return load_model(tiny_model)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_argument_of_an_algorithm_acts_or_is_named(demo_model, algo):
+def test_every_argument_of_an_algorithm_acts_or_is_named(tiny, algo):
     """Set, it changes the tensors or what the layers make of an input, or `check` says that it is not looked at."""
-    model = load_model(demo_model)
 
+    @cache
     def outcome(*args: str) -> dict[str, torch.Tensor]:
         settings = adapter_settings(config_of(algo, *args).network)
         torch.manual_seed(3)
-        network = LycorisNetwork.over(model, settings, strong)
+        network = LycorisNetwork.over(tiny, settings, strong)
         found = dict(network.file_state())
         torch.manual_seed(3)
         for name, layer in network.layers():
