@@ -1,6 +1,7 @@
 """A model family and a network method of somebody's own train through the real trainer: one file and one entry each.
 
-Each trains in a process of its own, where its entry is made first, as a package of somebody's own would make it.
+Both train in one process that is not the tests': their entries are made first there, as a package of somebody's own
+would make them.
 """
 
 from __future__ import annotations
@@ -37,42 +38,57 @@ ALGORITHMS.add("gain", AlgorithmEntry("gain:GainLayer", "a gain for each output"
 TRAIN = """
 import json, sys
 from kohyakit.config.read import read_values
-config, problems = read_values(json.loads(sys.argv[1]), "test")
 from kohyakit.planning.make import check_plan
-plan = check_plan(config)
 from kohyakit.train.callbacks import Callback
 from kohyakit.train.start import train_network
-losses = []
+
 class Listen(Callback):
+    def __init__(self):
+        self.losses = []
     def step(self, report):
-        losses.append(report.loss)
-run = train_network(config, progress=False, echo=lambda text: None, callbacks=[Listen()])
-told = plan.lora and [plan.lora.tensors, plan.lora.data_bytes, plan.lora.header_bytes]
-print(json.dumps({"status": run.status, "losses": losses, "told": told, "problems": [str(p) for p in plan.errors]}))
+        self.losses.append(report.loss)
+
+for values in json.loads(sys.argv[1]):
+    config, problems = read_values(values, "test")
+    plan = check_plan(config)
+    listen = Listen()
+    run = train_network(config, progress=False, echo=lambda text: None, callbacks=[listen])
+    told = plan.lora and [plan.lora.tensors, plan.lora.data_bytes, plan.lora.header_bytes]
+    errors = [str(problem) for problem in plan.errors]
+    print(json.dumps({"status": run.status, "losses": listen.losses, "told": told, "problems": errors}))
 """
 
 
-def trained(entry: str, folder: Path, **values) -> tuple[dict, Path]:
-    """What a training in a fresh process tells, and its file."""
-    asked = {
-        "output_dir": str(folder / "out"), "output_name": "own", "resolution": "64,64", "caption_extension": ".txt",
-        "enable_bucket": False, "train_batch_size": 2, "max_train_steps": 3, "seed": 7, "learning_rate": 0.05,
-        "optimizer_type": "AdamW", "save_precision": "float", "max_data_loader_n_workers": 0, "network_dim": 2,
-        "network_train_unet_only": True, **values,
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model: Path) -> tuple[tuple[dict, Path], ...]:
+    """What a training tells and its file: of the family, and of the method."""
+    home = tmp_path_factory.mktemp("own")
+    shared = {
+        "train_data_dir": str(grey_pictures(home)), "output_name": "own", "resolution": "64,64",
+        "caption_extension": ".txt", "enable_bucket": False, "train_batch_size": 2, "max_train_steps": 3, "seed": 7,
+        "learning_rate": 0.05, "optimizer_type": "AdamW", "save_precision": "float", "max_data_loader_n_workers": 0,
+        "network_dim": 2, "network_train_unet_only": True,
     }  # fmt: skip
+    asked = (
+        {"output_dir": str(home / "family"), "pretrained_model_name_or_path": str(tiny_flow(home)),
+         "script": "tiny_flow_train_network.py", "network_module": "networks.lora", "min_timestep": 500,
+         "max_timestep": 500},
+        {"output_dir": str(home / "method"), "pretrained_model_name_or_path": str(tiny_model),
+         "network_module": "lycoris.kohya", "network_args": ["algo=gain", "preset=attn-mlp"]},
+    )  # fmt: skip
     path = os.pathsep.join([str(HERE), *filter(None, (os.environ.get("PYTHONPATH"),))])
     done = subprocess.run(
-        [sys.executable, "-c", entry + TRAIN, json.dumps(asked)],
+        [sys.executable, "-c", FAMILY + METHOD + TRAIN, json.dumps([shared | values for values in asked])],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, cwd=HERE.parents[2], check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), folder / "out/own.safetensors"
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"status"')]
+    return tuple((one, Path(values["output_dir"], "own.safetensors")) for one, values in zip(told, asked, strict=True))
 
 
-@pytest.fixture
-def grey(tmp_path: Path) -> Path:
+def grey_pictures(home: Path) -> Path:
     """Two pictures of one grey: 200 of 255 is 0.5686 in [-1, 1]."""
-    folder = tmp_path / "img/1_grey"
+    folder = home / "img/1_grey"
     folder.mkdir(parents=True)
     for name in ("a", "b"):
         Image.new("RGB", (64, 64), (200, 200, 200)).save(folder / f"{name}.png")
@@ -80,16 +96,17 @@ def grey(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def test_a_family_of_ones_own_trains(tmp_path: Path, grey: Path) -> None:
+def tiny_flow(home: Path) -> Path:
+    letters = torch.randn(128, 8, generator=torch.Generator().manual_seed(1))
+    model = home / "tiny.safetensors"
+    save_file({"channels.weight": torch.eye(3), "caption.weight": torch.zeros(3, 8), "letters": letters}, model)
+    return model
+
+
+def test_a_family_of_ones_own_trains(trained: tuple[tuple[dict, Path], ...]) -> None:
     """Latents are c = 2 × 0.5686 throughout. At s = 0.5 the model answers (c + n) / 2 where n - c is to be found, so
     the loss is the mean of (1.5 c - 0.5 n)², which is 2.25 c² + 0.25 = 3.16, but for the noise drawn."""
-    model = tmp_path / "tiny.safetensors"
-    letters = torch.randn(128, 8, generator=torch.Generator().manual_seed(1))
-    save_file({"channels.weight": torch.eye(3), "caption.weight": torch.zeros(3, 8), "letters": letters}, model)
-    told, file = trained(
-        FAMILY, tmp_path, pretrained_model_name_or_path=str(model), train_data_dir=str(grey),
-        script="tiny_flow_train_network.py", network_module="networks.lora", min_timestep=500, max_timestep=500,
-    )  # fmt: skip
+    told, file = trained[0]
     c = 2 * (200 / 127.5 - 1)
     assert told["losses"][0] == pytest.approx(2.25 * c**2 + 0.25, rel=0.1)
     assert (told["status"], len(told["losses"])) == ("finished", 3)
@@ -101,11 +118,8 @@ def test_a_family_of_ones_own_trains(tmp_path: Path, grey: Path) -> None:
     assert (metadata["ss_base_model_version"], metadata["modelspec.architecture"]) == ("tiny_v1", "tiny-flow/lora")
 
 
-def test_a_method_of_ones_own_trains_and_its_size_is_told(tmp_path: Path, tiny_model: Path, grey: Path) -> None:
-    told, file = trained(
-        METHOD, tmp_path, pretrained_model_name_or_path=str(tiny_model), train_data_dir=str(grey),
-        network_module="lycoris.kohya", network_args=["algo=gain", "preset=attn-mlp"],
-    )  # fmt: skip
+def test_a_method_of_ones_own_trains_and_its_size_is_told(trained: tuple[tuple[dict, Path], ...]) -> None:
+    told, file = trained[1]
     assert (told["status"], told["problems"], len(told["losses"])) == ("finished", [], 3)
     with safe_open(file, "pt") as weights:
         held = {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
