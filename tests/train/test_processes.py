@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,14 @@ torch = pytest.importorskip("torch")
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from kohyakit.config.train import TrainConfig
 from kohyakit.formats import train_toml
 from kohyakit.runs.registry import list_runs
 from kohyakit.train.processes import allow_half_gradients, average_in_one, share_of
 from kohyakit.train.start import train_network
 from tests.train.tiny_sdxl import write_tiny_sdxl
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -75,17 +79,36 @@ def test_a_gradient_that_one_process_lacks_counts_as_zero_there():
     assert here[2].grad.tolist() == [2.0, 3.0]
 
 
-def _launched(config, folder, processes: int) -> None:
-    """Train a config in several processes of this machine's CPU, which talk over gloo."""
-    file = folder / "several.toml"
-    train_toml.write(config, file)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-               "-m", "kohyakit", "train", str(file), "--quiet"]  # fmt: skip
+# Each process trains one config after the other, as if it were started for each, and says how it waits for others.
+_TRAIN = """
+import sys, torch
+from kohyakit.cli import main
+for file in sys.argv[1:]:
+    try:
+        main(["train", file, "--quiet"])
+    except SystemExit as end:
+        assert not end.code, (file, end.code)
+world = torch.distributed.group.WORLD
+print(torch.distributed.get_backend(), world._get_backend(torch.device("cpu")).options._timeout)
+"""
+
+
+def _launched(folder: Path, processes: int, *configs: TrainConfig) -> list[str]:
+    """Train configs in several processes of this machine's CPU, which talk over gloo; what they print."""
+    program = folder / "program.py"
+    program.write_text(_TRAIN, encoding="utf-8")
+    files = [folder / f"{number}.toml" for number, _ in enumerate(configs)]
+    for config, file in zip(configs, files, strict=True):
+        train_toml.write(config, file)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     # a GPU is hidden, or torch's barrier would look for a second one even among processes on the CPU
     hidden = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    there = {**os.environ, "OMP_NUM_THREADS": "1", **hidden}
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=there)
+    there = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **hidden}
+    done = subprocess.run(
+        [*command, str(program), *map(str, files)], capture_output=True, text=True, encoding="utf-8", env=there
+    )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -96,56 +119,67 @@ def families(tiny_model, tmp_path_factory):
     return {"sd1": {}, "sdxl": {**cached, "pretrained_model_name_or_path": str(folder)}}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("family", "processes"), [("sd1", 2), ("sdxl", 2), ("sdxl", 3)])
-def test_several_processes_learn_what_one_learns_from_all_their_batches(
-    make_config, tmp_path, families, family, processes
-):
-    """Six batches: three steps of two or two of three, beside one process that adds up as many before a step.
+def _exact(processes: int) -> dict[str, object]:
+    """Six batches: three steps of two or two of three.
 
     Half of the layers are left out of each batch at random, so the processes have gradients for other layers; one
     step without momentum is the sum of gradients, so equal weights are equal gradients.
     """
-    common = {"max_train_epochs": None, "max_train_steps": 6 // processes, "mixed_precision": "no",
-              "learning_rate": 1.0, "optimizer_type": "SGD", "max_grad_norm": 0.0, "network_dropout": 0.2,
-              "network_args": ["module_dropout=0.5", "rank_dropout=0.2"], **families[family]}  # fmt: skip
-    alone = make_config(**common, gradient_accumulation_steps=processes, output_dir=str(tmp_path / "alone"))
-    train_network(alone, progress=False, echo=lambda text: None)
-    _launched(make_config(**common, ddp_timeout=9, output_dir=str(tmp_path / "together")), tmp_path, processes)
-    ours = load_file(tmp_path / "together" / "tiny.safetensors")
-    theirs = load_file(tmp_path / "alone" / "tiny.safetensors")
+    return {"max_train_epochs": None, "max_train_steps": 6 // processes, "mixed_precision": "no",
+            "learning_rate": 1.0, "optimizer_type": "SGD", "max_grad_norm": 0.0, "network_dropout": 0.2,
+            "network_args": ["module_dropout=0.5", "rank_dropout=0.2"]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two(config_into, families, tmp_path_factory):
+    """Two processes and their trainings: each family exactly, and one epoch of the usual (folder, what they print)."""
+    home = tmp_path_factory.mktemp("two")
+    exact = [config_into(home / name, **_exact(2), **families[name], ddp_timeout=9) for name in ("sd1", "sdxl")]
+    usual = config_into(home / "usual", max_train_epochs=1, mixed_precision="no")
+    return home, _launched(home, 2, *exact, usual)
+
+
+@pytest.fixture(scope="module")
+def three(config_into, families, tmp_path_factory):
+    home = tmp_path_factory.mktemp("three")
+    return home, _launched(home, 3, config_into(home / "sdxl", **_exact(3), **families["sdxl"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "number", "processes"), [("sd1", "two", 2), ("sdxl", "two", 2), ("sdxl", "three", 3)]
+)
+def test_several_processes_learn_what_one_learns_from_all_their_batches(
+    request, make_config, tmp_path, families, family, number, processes
+):
+    """Beside one process that adds up as many batches before a step."""
+    together, _ = request.getfixturevalue(number)
+    train_network(
+        make_config(**_exact(processes), **families[family], gradient_accumulation_steps=processes),
+        progress=False, echo=lambda text: None,
+    )  # fmt: skip
+    ours, theirs = load_file(together / family / "out/tiny.safetensors"), load_file(tmp_path / "out/tiny.safetensors")
     assert set(ours) == set(theirs)
     assert sum(float(theirs[key].abs().sum()) for key in theirs if "lora_up" in key) > 0
     for key in theirs:
         assert torch.allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-7), key
 
 
-_ASKED = """
-import torch
-from kohyakit.train.processes import Processes
-Processes("no", patience=7)
-world = torch.distributed.group.WORLD
-print(torch.distributed.get_backend(), world._get_backend(torch.device("cpu")).options._timeout)
-"""
+@pytest.mark.slow
+def test_processes_wait_as_long_as_asked(two):
+    _, said = two
+    assert said == ["gloo 0:09:00"] * 2
 
 
 @pytest.mark.slow
-def test_processes_wait_as_long_as_asked():
-    one = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    there = {**os.environ, **one, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", _ASKED], capture_output=True, text=True, encoding="utf-8", env=there)
-    assert done.stdout == "gloo 0:07:00\n", done.stderr[-2000:]
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_lora(make_config, tmp_path):
-    _launched(make_config(max_train_epochs=1, mixed_precision="no"), tmp_path, 2)
-    (run,) = list_runs(tmp_path / "out")
+def test_two_processes_train_one_lora(two):
+    home, _ = two
+    (run,) = list_runs(home / "usual" / "out")
     assert run.status == "finished"
     # 13 images with repeats in batches of two: 64x64 holds 12, 64x128 one; seven batches, four for each process
     assert run.record.steps == 4
     assert json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["steps"] == 4
-    with safe_open(tmp_path / "out" / "tiny.safetensors", "pt") as file:
+    with safe_open(home / "usual" / "out" / "tiny.safetensors", "pt") as file:
         metadata = file.metadata()
     assert metadata["ss_total_batch_size"] == "4"
     assert metadata["ss_num_batches_per_epoch"] == "4"
