@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,27 +57,28 @@ def layer(method: str, out: int, inputs: int) -> State:
     halves = {"alpha": torch.tensor(1.0)}
     for number in (1, 2):
         halves |= {f"hada_w{number}_a": random(out, 2), f"hada_w{number}_b": random(2, inputs)}
-    return {
-        "lora": pair,
-        "dora": pair | {"dora_scale": random(1, inputs)},
-        "dora out": pair | {"dora_scale": random(out, 1)},
-        "loha": halves,
-        "lokr": {"lokr_w1": random(2, 2), "lokr_w2": random(out // 2, inputs // 2), "alpha": torch.tensor(2.0)},
-        "lokr small": {"lokr_w1": random(2, 2), "lokr_w2_a": random(out // 2, 2), "lokr_w2_b": random(2, inputs // 2),
-                       "alpha": torch.tensor(1.0)},
-        "oft": {"oft_blocks": random(2, out // 2, out // 2) * 1e-6, "alpha": torch.tensor(0.5)},
-        "oft free": {"oft_blocks": random(2, out // 2, out // 2), "alpha": torch.tensor(0.0)},
-        "oft bound": {"oft_blocks": random(2, out // 2, out // 2), "alpha": torch.tensor(0.5)},
-        "oft no alpha": {"oft_blocks": random(2, out // 2, out // 2)},
-        "oft_diag": {"oft_diag": random(2, out // 2, out // 2)},
-        "boft": {"oft_blocks": random(1, 2, out // 2, out // 2), "alpha": torch.tensor(0.0)},
-        "glora": {"a1.weight": random(inputs, 2), "a2.weight": random(2, inputs), "b1.weight": random(out, 2),
-                  "b2.weight": random(2, inputs), "alpha": torch.tensor(1.0)},
-        "ia3": {"weight": random(inputs), "on_input": torch.tensor(True)},
-        "full": {"diff": random(out, inputs)},
-        "tlora": {"p_layer.weight": random(out, 2), "q_layer.weight": random(2, inputs), "lambda_layer": random(1, 2),
-                  "alpha": torch.tensor(1.0)},
-    }[method]  # fmt: skip
+    makers: dict[str, Callable[[], State]] = {
+        "lora": lambda: pair,
+        "dora": lambda: pair | {"dora_scale": random(1, inputs)},
+        "dora out": lambda: pair | {"dora_scale": random(out, 1)},
+        "loha": lambda: halves,
+        "lokr": lambda: {"lokr_w1": random(2, 2), "lokr_w2": random(out // 2, inputs // 2), "alpha": torch.tensor(2.0)},
+        "lokr small": lambda: {"lokr_w1": random(2, 2), "lokr_w2_a": random(out // 2, 2),
+                               "lokr_w2_b": random(2, inputs // 2), "alpha": torch.tensor(1.0)},
+        "oft": lambda: {"oft_blocks": random(2, out // 2, out // 2) * 1e-6, "alpha": torch.tensor(0.5)},
+        "oft free": lambda: {"oft_blocks": random(2, out // 2, out // 2), "alpha": torch.tensor(0.0)},
+        "oft bound": lambda: {"oft_blocks": random(2, out // 2, out // 2), "alpha": torch.tensor(0.5)},
+        "oft no alpha": lambda: {"oft_blocks": random(2, out // 2, out // 2)},
+        "oft_diag": lambda: {"oft_diag": random(2, out // 2, out // 2)},
+        "boft": lambda: {"oft_blocks": random(1, 2, out // 2, out // 2), "alpha": torch.tensor(0.0)},
+        "glora": lambda: {"a1.weight": random(inputs, 2), "a2.weight": random(2, inputs), "b1.weight": random(out, 2),
+                          "b2.weight": random(2, inputs), "alpha": torch.tensor(1.0)},
+        "ia3": lambda: {"weight": random(inputs), "on_input": torch.tensor(True)},
+        "full": lambda: {"diff": random(out, inputs)},
+        "tlora": lambda: {"p_layer.weight": random(out, 2), "q_layer.weight": random(2, inputs),
+                          "lambda_layer": random(1, 2), "alpha": torch.tensor(1.0)},
+    }  # fmt: skip
+    return makers[method]()
 
 
 def made(family: str, method: str = "lora", *, shape: Shape | None = None) -> State:
