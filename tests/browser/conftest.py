@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -67,14 +68,14 @@ def page(browser: Any) -> Iterator[Any]:
     assert thrown == []
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
+@contextlib.contextmanager
+def dashboards(cache: Path) -> Iterator[Callable[..., str]]:
     """Start `kohyakit dashboard` on a free port; returns the address that it prints. Ends every one of them."""
     running: list[subprocess.Popen[str]] = []
 
     def start(project: Path, *options: str) -> str:
         command = [sys.executable, "-m", "kohyakit", "dashboard", str(project), "--port", "0", "--no-browser", *options]
-        environment = {**os.environ, "KOHYAKIT_CACHE": str(tmp_path / "user-cache")}
+        environment = {**os.environ, "KOHYAKIT_CACHE": str(cache)}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment)
         running.append(process)
         assert process.stdout is not None
@@ -85,4 +86,20 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
     yield start
     for process in running:
         process.terminate()
+    for process in running:
         process.wait(20)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """serve(project, *options) -> the address of a dashboard of the test's own."""
+    with dashboards(tmp_path / "user-cache") as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shown(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one dashboard for all tests that only look at a small project."""
+    home = tmp_path_factory.mktemp("shown")
+    with dashboards(home / "user-cache") as start:
+        yield start(made.small_project(home))

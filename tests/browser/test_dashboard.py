@@ -33,9 +33,8 @@ def status(url: str, **headers: str) -> int:
         return error.code
 
 
-def test_pick_compare_and_share_the_address(page: Any, serve: Callable[..., str], project: Path) -> None:
-    url = serve(project)
-    page.goto(url)
+def test_pick_compare_and_share_the_address(page: Any, shown: str) -> None:
+    page.goto(shown)
     row(page, "1a").click()
     page.get_by_text("1 run picked").wait_for()
     row(page, "2a").locator("input").click()
@@ -63,8 +62,8 @@ def test_pick_compare_and_share_the_address(page: Any, serve: Callable[..., str]
     assert page.locator(".row.picked").count() == 1
 
 
-def test_hover_tells_all_runs(page: Any, serve: Callable[..., str], project: Path) -> None:
-    page.goto(serve(project) + "compare?runs=1a,1b,2a")
+def test_hover_tells_all_runs(page: Any, shown: str) -> None:
+    page.goto(shown + "compare?runs=1a,1b,2a")
     chart = page.locator("[data-testid=stEChartsChart]").first
     chart.locator("canvas").first.wait_for()
     chart.scroll_into_view_if_needed()
@@ -80,8 +79,8 @@ def test_hover_tells_all_runs(page: Any, serve: Callable[..., str], project: Pat
     assert "raw" not in told
 
 
-def test_sort_and_filter_the_table(page: Any, serve: Callable[..., str], project: Path) -> None:
-    page.goto(serve(project))
+def test_sort_and_filter_the_table(page: Any, shown: str) -> None:
+    page.goto(shown)
     page.locator(".row").nth(5).wait_for()
     order = "els => els.map(e => e.dataset.id)"
     assert page.locator(".row").evaluate_all(order) == ["1a", "1b", "2a", "2b", "1c", "2c"]
@@ -98,8 +97,8 @@ def test_sort_and_filter_the_table(page: Any, serve: Callable[..., str], project
     assert sorted(page.locator(".row").evaluate_all(order)) == ["1b", "2a"]
 
 
-def test_samples_move_together(page: Any, serve: Callable[..., str], project: Path) -> None:
-    page.goto(serve(project) + "samples?runs=1a,2a")
+def test_samples_move_together(page: Any, shown: str) -> None:
+    page.goto(shown + "samples?runs=1a,2a")
     slider = page.get_by_label("training step of all samples")
     slider.wait_for()
     page.wait_for_function("() => true")
@@ -126,8 +125,8 @@ def test_samples_move_together(page: Any, serve: Callable[..., str], project: Pa
     page.locator("dialog[open]").wait_for(state="detached")
 
 
-def test_before_and_after(page: Any, serve: Callable[..., str], project: Path) -> None:
-    page.goto(serve(project) + "samples?runs=1a&show=Before+and+after")
+def test_before_and_after(page: Any, shown: str) -> None:
+    page.goto(shown + "samples?runs=1a&show=Before+and+after")
     divider = page.get_by_label("how much of the one and of the other picture").first
     divider.wait_for()
     divider.fill("250")
@@ -157,10 +156,9 @@ def test_nothing_outside_the_project_is_served(
         assert status(url + path) != 200 or b"PNG" not in urllib.request.urlopen(url + path, timeout=20).read(64)
 
 
-def test_a_foreign_host_name_is_refused(serve: Callable[..., str], project: Path) -> None:
-    url = serve(project)
-    assert status(url) == 200
-    assert status(url, Host="evil.example") == 403
+def test_a_foreign_host_name_is_refused(shown: str) -> None:
+    assert status(shown) == 200
+    assert status(shown, Host="evil.example") == 403
 
 
 def test_another_address_asks_for_the_token(page: Any, serve: Callable[..., str], project: Path) -> None:
@@ -284,11 +282,11 @@ def test_a_caption_changed_elsewhere_is_not_written_over(page: Any, desk: Path) 
     assert said(desk, page, "from yet another, dawn") == "from yet another, dawn"
 
 
-def test_on_a_phone_the_menu_closes_after_a_choice(browser: Any, serve: Callable[..., str], project: Path) -> None:
+def test_on_a_phone_the_menu_closes_after_a_choice(browser: Any, shown: str) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.set_default_timeout(30_000)
-    page.goto(serve(project))
+    page.goto(shown)
     row(page, "1a").wait_for()
     page.get_by_test_id("stExpandSidebarButton").first.click()
     page.get_by_role("link", name="Live").click()
@@ -345,8 +343,8 @@ def test_export_one_file_that_needs_no_network(
     alone.context.close()
 
 
-def test_a_chart_saves_itself(page: Any, serve: Callable[..., str], project: Path) -> None:
-    page.goto(serve(project) + "compare?runs=1a,2a&view=Export")
+def test_a_chart_saves_itself(page: Any, shown: str) -> None:
+    page.goto(shown + "compare?runs=1a,2a&view=Export")
     with page.expect_download() as got:
         page.get_by_role("button", name="Loss, average").click()
     assert Path(got.value.path()).read_bytes().startswith(b"<svg")
@@ -357,27 +355,26 @@ def test_a_chart_saves_itself(page: Any, serve: Callable[..., str], project: Pat
     assert len(lines) == 1 + 2 * (4 * 300 + 20)
 
 
-def test_no_request_leaves_this_machine(page: Any, serve: Callable[..., str], project: Path) -> None:
-    url = serve(project)
+def test_no_request_leaves_this_machine(page: Any, shown: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for path in ("", "compare?runs=1a,2a", "samples?runs=1a", "captions", "preset", "live"):
-        page.goto(url + path)
+        page.goto(shown + path)
         page.locator("h1").first.wait_for()
         page.wait_for_timeout(500)
-    foreign = [one for one in asked if not one.startswith((url, url.replace("http", "ws"), "data:", "blob:"))]
+    foreign = [one for one in asked if not one.startswith((shown, shown.replace("http", "ws"), "data:", "blob:"))]
     assert foreign == []
 
 
-def test_phone(browser: Any, serve: Callable[..., str], project: Path) -> None:
+def test_phone(browser: Any, shown: str) -> None:
     """At phone width nothing is wider than the screen."""
-    url = serve(project)
     page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
     page.set_default_timeout(60_000)
     for path in ("", "compare?runs=1a,2a", "samples?runs=1a", "captions", "preset", "live"):
-        page.goto(url + path)
+        page.goto(shown + path)
         page.locator("h1").first.wait_for()
-        page.wait_for_timeout(800)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        page.wait_for_timeout(100)  # what was sent last is laid out
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
     page.context.close()
 
