@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.train import start
 from kohyakit.train.callbacks import Quiet, Seen
 from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
+from tests.train.their_state import as_sd_scripts
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -69,17 +71,28 @@ def recorded_config(golden: Path, places: dict[str, Path], out: Path) -> dict:
     return values
 
 
+@pytest.fixture(scope="module")
+def trained(goldens, places, tmp_path_factory):
+    """trained("training/basic") -> (golden folder, our output, per batch (files, captions, loss)); each trains once."""
+
+    @cache
+    def train(name: str):
+        golden = goldens / name
+        out = tmp_path_factory.mktemp(golden.name)
+        config, problems = read_values(recorded_config(golden, places, out), "config.toml")
+        assert not problems
+        watching = Recording(places)
+        run = start.train_network(config, progress=False, echo=lambda text: None, callbacks=[watching])
+        assert run.status == "finished"
+        return golden, out, watching.recorded
+
+    return train
+
+
 @pytest.fixture(scope="module", params=[f"{folder}/{name}" for folder, names in CASES.items() for name in names])
-def repeated(request, goldens, places, tmp_path_factory):
-    """One golden run trained by us: (golden folder, our output, per batch (files, captions, loss))."""
-    golden = goldens / request.param
-    out = tmp_path_factory.mktemp(golden.name)
-    config, problems = read_values(recorded_config(golden, places, out), "config.toml")
-    assert not problems
-    watching = Recording(places)
-    run = start.train_network(config, progress=False, echo=lambda text: None, callbacks=[watching])
-    assert run.status == "finished"
-    return golden, out, watching.recorded
+def repeated(request, trained):
+    """One golden run trained by us."""
+    return trained(request.param)
 
 
 class Recording(Quiet):
@@ -188,14 +201,18 @@ def test_the_final_weights_are_within_1e_3_of_what_was_learnt(repeated):
 
 def test_tensorboard_has_the_same_tags_steps_and_values(repeated):
     golden, out, _ = repeated
+    _scalars_are_as_recorded(golden, out)
+
+
+def _scalars_are_as_recorded(golden: Path, out: Path) -> None:
     recorded = next(iter(json.loads((golden / "scalars.json").read_text(encoding="utf-8")).values()))
     frame = read_scalars(out / "tb")
     assert set(frame["tag"]) == set(recorded)
     for tag, points in recorded.items():
         rows = frame[frame["tag"] == tag]
-        assert rows["step"].tolist() == [step for step, _ in points]
+        assert rows["step"].tolist() == [step for step, _ in points], tag
         near = 2e-5 if tag.endswith("_divergence") else 1e-12  # that of two losses near 1, taken from each other
-        assert rows["value"].tolist() == pytest.approx([value for _, value in points], rel=1e-5, abs=near)
+        assert rows["value"].tolist() == pytest.approx([value for _, value in points], rel=1e-5, abs=near), tag
 
 
 def test_samples_have_kohyas_names(repeated):
@@ -210,3 +227,22 @@ def test_samples_have_kohyas_names(repeated):
         return sorted((*p[:4], *p[5:]) for p in parts)
 
     assert nameless(out / "output" / "sample") == nameless(golden / "output" / "sample")
+
+
+@pytest.mark.parametrize(("case", "by"), [("resume_plain", shutil.copytree), ("resume_skip", as_sd_scripts)])
+def test_a_resumed_run_is_repeated(goldens, places, trained, tmp_path, case, by):
+    """From our own state of the run before, gone on from as sd-scripts does it; the second from what accelerate
+    writes of the same training.
+    """
+    _, full, _ = trained("training2/resume_full")
+    golden, state = goldens / "training2" / case, tmp_path / "state1"
+    by(full / "output" / "resume_full-000001-state", state)
+    values = recorded_config(golden, places, tmp_path)
+    own = {"resume": str(state), "resume_as": "sd-scripts", "tokenizer_cache_dir": ""}
+    config, problems = read_values(values | own, "config.toml")
+    assert not problems
+    assert start.train_network(config, progress=False, echo=lambda text: None).status == "finished"
+    frame = read_scalars(tmp_path / "tb")
+    losses = [float.fromhex(step["loss_hex"]) for step in _steps(golden)]
+    assert frame[frame["tag"] == "loss/current"]["value"].tolist() == pytest.approx(losses, rel=1e-5)
+    _scalars_are_as_recorded(golden, tmp_path)
