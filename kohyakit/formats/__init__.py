@@ -365,7 +365,10 @@ def gui_name(name: str, tab: str, preset: Mapping[str, Any]) -> str:
 
 def gui_overrides(overrides: Mapping[str, Any], tab: str, preset: Mapping[str, Any]) -> dict[str, Any]:
     """Overrides as keys of a preset. A length that is set puts out the one that would go before it."""
+    from kohyakit.formats.gui.fields import fields
+
     found = {key: value for name, value in overrides.items() if (key := gui_name(name, tab, preset))}
+    found = {key: about.saved(value) if (about := fields(tab).get(key)) else value for key, value in found.items()}
     if "lr_warmup_steps" in found and "lr_warmup" not in found:
         found["lr_warmup"] = 0  # the GUI's share of the steps would stand in for 0 steps
     for name, before in (

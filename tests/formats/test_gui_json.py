@@ -240,6 +240,20 @@ def test_overrides_go_before_the_file_and_know_both_names() -> None:
         loads(text, "x.json", overrides={"netwrk_dim": 3})
 
 
+def test_what_a_command_line_sets_is_no_text_that_the_gui_would_hand_over() -> None:
+    """Typed into its field, 2 is the number 2 for the GUI too; only what it would do otherwise is told."""
+    text = json.dumps({**BASE, "sample_every_n_epochs": 1, "cache_latents": True})
+    typed = {"train_batch_size": "2", "sample_every_n_epochs": "0", "cache_latents": "false", "unet_lr": "2e-4"}
+    for overrides in (
+        typed,
+        {"train_batch_size": 2, "sample_every_n_epochs": 0, "cache_latents": False, "unet_lr": 2e-4},
+    ):
+        config = loads(text, "x.json", overrides=overrides)
+        assert (config["train_batch_size"], config["cache_latents"], config["unet_lr"]) == (2, False, 2e-4)
+        told = [note.key for note in config.source.notes if note.action == "differs"]
+        assert not {"", *typed}.intersection(told), config.source.notes
+
+
 @pytest.mark.parametrize(
     ("keys", "script"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +45,19 @@ class Field:
     maximum: float | None = None
     precision: int | None = None
     saved_as: str = ""
+
+    def saved(self, value: Any) -> Any:
+        """A value as the GUI would save it, where a command line gives text for a number or a check box."""
+        if not isinstance(value, str):
+            return value
+        if self.kind == "check":
+            return {"true": True, "false": False}.get(value.strip().lower(), value)
+        number = self.kind in ("number", "slider") and re.fullmatch(
+            r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", value.strip(), re.A | re.I
+        )
+        if not number or len(value) > 20:
+            return value
+        return float(value) if number.group(1) or number.group(2) else int(value)
 
 
 @cache
