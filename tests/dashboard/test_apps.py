@@ -10,7 +10,9 @@ from types import ModuleType
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kohyakit.dashboard.read.project import PROJECT_VARIABLE
+from kohyakit.dashboard.pages.captions import image_folders
+from kohyakit.dashboard.pages.data_set import resolution_for
+from kohyakit.dashboard.read.project import PROJECT_VARIABLE, Project
 from kohyakit.resources import shared_dir
 from kohyakit.runs.process import this_process
 
@@ -361,6 +363,22 @@ def test_the_set_is_judged_at_its_preset_s_resolution(project: Path) -> None:
     assert app.selectbox[-1].value == 192
     preset(project, 'train_data_dir = "elsewhere"\nresolution = "192,192"\n')
     assert open_page("dataset").selectbox[-1].value == 512
+
+
+def test_a_folder_above_the_one_that_is_trained_is_judged_as_that(project: Path) -> None:
+    preset(project, 'train_data_dir = "img/10_sks lighthouse"\nresolution = "192,192"\n')
+    assert resolution_for(Project.open(project), project.resolve()) == 192
+    assert resolution_for(Project.open(project), project.resolve() / "reg") == 512
+
+
+def test_a_picture_beside_img_makes_no_set_of_the_project(project: Path) -> None:
+    """The demo leaves its sheet of samples there."""
+    photo = next((project / "img" / "10_sks lighthouse").glob("*.jpg"))
+    shutil.copy(photo, project / "learnt.jpg")
+    opened = Project.open(project)
+    assert image_folders(opened)[0] == opened.root / "img"
+    (project / "img").rename(project / "photos")
+    assert image_folders(opened)[0] == opened.root
 
 
 def test_a_set_is_mended_and_taken_back_on_its_page(project: Path) -> None:

@@ -29,7 +29,7 @@ LONGEST = 75  # tokens that one stretch of the text encoder takes
 
 def image_folders(project: Project, depth: int = 3) -> list[Path]:
     """Folders of the project that hold a data set: those with images in them or in folders directly below, the
-    outermost first; what trainings wrote (samples, runs) does not count.
+    outermost first; what trainings wrote (samples, runs) does not count, nor do pictures that lie beside `img`.
     """
     found: list[Path] = []
     seen: set[Path] = set()
@@ -50,8 +50,9 @@ def image_folders(project: Project, depth: int = 3) -> list[Path]:
         return holds
 
     look(project.root, depth)
+    loose = project.root / "img" in found or not _has_images(project.root)
     return sorted(
-        (path for path in found if path != project.root or _has_images(path)),
+        (path for path in found if path != project.root or not loose),
         key=lambda path: (len(path.parts), path.name),
     )
 

@@ -47,7 +47,7 @@ def folder_stamp(folder: Path) -> tuple[Stamp, int]:
 
 
 def resolution_for(project: Project, folder: Path) -> int:
-    """The resolution that this set is trained at: of the nearest preset that names it, else 512."""
+    """The resolution that this set is trained at: of the nearest preset that names it, or what lies in it, else 512."""
     presets = presets_in(project)[:MOST_PRESETS]
 
     def find() -> int:
@@ -56,7 +56,8 @@ def resolution_for(project: Project, folder: Path) -> int:
                 config, _ = read_preset(read_text(path), path.name)
                 sides = [int(side) for side in str(config.dataset.resolution or "").split(",") if side.strip()]
                 mine = config.dataset.train_data_dir
-                if sides and mine and folder.is_relative_to((project.root / mine).resolve()):
+                trained = (project.root / mine).resolve() if mine else None
+                if sides and trained and (folder.is_relative_to(trained) or trained.is_relative_to(folder)):
                     return max(sides)
             except (KohyakitError, ValueError, OSError):
                 continue
