@@ -106,6 +106,7 @@ def test_the_wall_locks_all_runs_to_one_slider(project: Path) -> None:
     assert first[0]["src"].endswith("@640")
     assert first[0]["seed"] == 1000
     assert made["rows"][0]["shape"] == "256 / 256"
+    assert made["rows"][0]["wide"] == 256
 
 
 def test_a_runs_pictures_are_not_anothers(project: Path) -> None:

@@ -273,7 +273,8 @@ def wall(runs: Sequence[Run], picture_url, *, over: str = "step") -> dict[str, A
         ]
         sized = next((s for samples in found for s in samples if s.index == index and s.width and s.height), None)
         shape = f"{sized.width} / {sized.height}" if sized else "1"
-        rows.append({"prompt": prompt or f"Prompt {index + 1}", "cells": cells, "shape": shape})
+        wide = sized.width if sized else 0
+        rows.append({"prompt": prompt or f"Prompt {index + 1}", "cells": cells, "shape": shape, "wide": wide})
     return {"rows": rows, "steps": [{"value": value, "label": label} for value, label in sorted(steps.items())]}
 
 

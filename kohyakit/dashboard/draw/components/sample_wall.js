@@ -2,7 +2,7 @@
 // allows; all words are set as text.
 //
 // data: {mode: "wall" | "split", steps: [{value, label}], start, columns: [{title, colour}], shape,
-//        rows: [{prompt, cells: [[{step, label, src, full, seed}, …] a column]}], pairs: [{prompt, left, right}]}
+//        rows: [{prompt, wide (pixels, 0: unknown), cells: [[{step, label, src, full, seed}, …] a column]}], pairs: [{prompt, left, right}]}
 const states = new WeakMap();
 
 function el(tag, className, text) {
@@ -109,6 +109,9 @@ function buildWall(root, data, state) {
   const scroll = el("div", "scroll"), wall = el("div", "wall");
   wall.style.setProperty("--columns", data.columns.length);
   if (data.cell) wall.style.setProperty("--cell", data.cell);
+  const many = data.columns.length, widest = Math.max(...data.rows.map((row) => row.wide));
+  // A small picture is not blown up to the page's width.
+  if (data.rows.every((row) => row.wide)) wall.style.maxWidth = `calc(${3 * many * widest}px + ${many - 1} * .8rem)`;
   for (const column of data.columns) {
     const head = el("div", "column", column.title);
     if (column.colour) head.style.setProperty("--line", column.colour);
@@ -135,6 +138,7 @@ function buildSplit(root, data) {
   for (const pair of data.pairs) {
     const box = el("div", "split"), before = el("img"), after = el("img", "after"), edge = el("div", "edge"), slider = el("input");
     before.src = pair.left.src; before.alt = pair.left.label;
+    before.onload = () => box.style.setProperty("--most", `${4 * before.naturalWidth}px`);
     after.src = pair.right.src; after.alt = pair.right.label;
     Object.assign(slider, { type: "range", min: 0, max: 1000, value: 500 });
     slider.setAttribute("aria-label", "how much of the one and of the other picture");
