@@ -361,6 +361,11 @@ def test_the_set_is_judged_at_its_preset_s_resolution(project: Path) -> None:
     preset(project, 'train_data_dir = "img"\nresolution = "192,192"\n')
     app = open_page("dataset")
     assert app.selectbox[-1].value == 192
+    at = {}
+    for side in (192, 1024):
+        app.selectbox[-1].select(side).run()
+        at[side] = next(metric.value for metric in app.metric if metric.label == "Warnings")
+    assert int(at[192]) < int(at[1024]), "the same pictures are too small for the larger one only"
     preset(project, 'train_data_dir = "elsewhere"\nresolution = "192,192"\n')
     assert open_page("dataset").selectbox[-1].value == 512
 

@@ -71,11 +71,13 @@ _resolutions = Memo(50)
 
 
 def report_of(folder: Path, resolution: int) -> AuditReport | None:
-    """The audit of a folder: kept while nothing in it changes, made anew when it is small or the button is pressed."""
+    """The audit of a folder for a resolution, on which findings depend: kept while nothing in the folder changes, made
+    anew when that is small or the button is pressed.
+    """
     from kohyakit.audit.run import audit_dataset
 
     stamp, many = folder_stamp(folder)
-    key = str(folder)
+    key = (folder, resolution)
     report = _reports.peek(key, stamp)
     if report is None:
         if many > 2 * SMALL_SET and not st.button(
@@ -91,11 +93,10 @@ def report_of(folder: Path, resolution: int) -> AuditReport | None:
         def show(done: int, total: int) -> None:
             bar.progress(done / max(1, total))
 
-        report = audit_dataset(folder, progress=show)
+        report = audit_dataset(folder, resolution=resolution, progress=show)
         bar.empty()
         _reports.put(key, stamp, report)
-    size = (resolution, resolution)
-    return report if report.settings.buckets.resolution == size else report.at(size)
+    return report
 
 
 def headline(report: AuditReport) -> None:
