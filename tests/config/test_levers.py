@@ -22,6 +22,8 @@ LORA = {"network_module": "networks.lora", "network_dim": 4}
         ({"blocks_to_swap": 4}, "error", "gradient_checkpointing"),
         ({"torch_compile": True, "dynamo_backend": "tvm"}, "error", "not tvm"),
         ({"cpu_offload_checkpointing": True}, "warning", "no checkpoints"),
+        ({"joined_qkv": True, "network_module": "networks.oft"}, "warning", "networks.oft is computed as without"),
+        ({"joined_qkv": True, "network_module": "lycoris.kohya"}, "warning", "lycoris.kohya is computed as without"),
         ({"fused_backward_pass": True, "optimizer_type": "Adafactor"}, "hint", "those of a LoRA are few"),
         ({"xformers": True}, "hint", "sdpa"),
         ({"mem_eff_attn": True}, "hint", "sdpa"),
@@ -30,7 +32,7 @@ LORA = {"network_module": "networks.lora", "network_dim": 4}
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
 def test_what_is_asked_for_is_answered(values: dict[str, Any], severity: str, words: str) -> None:
-    (found,) = unsupported(TrainConfig().with_values(**LORA, **values))
+    (found,) = unsupported(TrainConfig().with_values(**LORA | values))
     assert found.severity == severity
     assert words in f"{found.what} {found.cure}"
 
@@ -41,6 +43,8 @@ def test_what_is_asked_for_is_answered(values: dict[str, Any], severity: str, wo
         {"blocks_to_swap": 4, "gradient_checkpointing": True},
         {"cpu_offload_checkpointing": True, "gradient_checkpointing": True},
         {"torch_compile": True},
+        {"joined_qkv": True},
+        {"joined_qkv": True, "network_module": "networks.lora_fa"},
         {"dynamo_backend": "tvm"},
         {"fp8_base": True, "mixed_precision": "bf16"},
         {"fp8_base_unet": True, "mixed_precision": "bf16", "script": "sdxl_train_network.py"},
@@ -48,7 +52,7 @@ def test_what_is_asked_for_is_answered(values: dict[str, Any], severity: str, wo
     ids=lambda value: next(iter(value)),
 )
 def test_what_is_done_here_is_not_spoken_of(values: dict[str, Any]) -> None:
-    assert unsupported(TrainConfig().with_values(**LORA, **values)) == ()
+    assert unsupported(TrainConfig().with_values(**LORA | values)) == ()
 
 
 def test_what_the_trainer_here_reads_has_an_effect_there_only() -> None:

@@ -66,6 +66,14 @@ class TrainingConfig:
         "(the GUI writes it).",
         tip="inductor.",
     )
+    joined_qkv: bool = param(
+        False,
+        own=True,
+        help="Let LoRAs of one input (q, k and v of self-attention, k and v of attention to the text, those of the "
+        "text encoders too) take it in one product instead of three or two: fewer kernels to launch, the same LoRA "
+        "but for the last bits.",
+        tip="On a GPU that waits for its processor, as it does at batch 1; on a CPU it brings nothing.",
+    )
     xformers: bool = param(
         False,
         help="Use xformers' attention, which saves memory; the package must fit the installed torch. The GUI's "

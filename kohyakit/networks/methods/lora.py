@@ -17,6 +17,7 @@ from kohyakit.config.sections.network import NetworkArgs, NetworkConfig, parse_n
 from kohyakit.errors import ConfigError, Problem
 from kohyakit.models.base import Model
 from kohyakit.networks.base import Adapter, Draw, Fill, Network, Part, shrinking
+from kohyakit.networks.joined import Joined, of_one_input
 from kohyakit.planning.size.layers import Target
 from kohyakit.registry.families import MODELS
 
@@ -74,7 +75,11 @@ class LoraLayer(Adapter):
 
     x: [B, T, in] or [B, in, H, W]. While training: neuron dropout after down, rank dropout (scaled by 1 / (1 - p)),
     module dropout (the whole update is left out). Weights are float32 and carry no bias.
+
+    joined: with whom it takes its input in one product, which has the scale in it.
     """
+
+    joined: Joined | None = None
 
     def __init__(self, layer: nn.Module, dim: int, alpha: float, settings: LoraSettings) -> None:
         super().__init__(layer)
@@ -99,20 +104,27 @@ class LoraLayer(Adapter):
 
     def forward(self, x: Tensor) -> Tensor | None:
         """The update, shaped as the layer's output; None when module dropout leaves it out."""
-        s = self.settings
+        s, joined = self.settings, self.joined
         if self.training and s.module_dropout and torch.rand(1) < s.module_dropout:
+            if joined:
+                joined.left_out(self)
             return None
-        low = self.lora_down(x)
-        scale = self.scale
+        scale = self._strength()
+        low = joined.low(self, x, scale) if joined else self.lora_down(x)
         if self.training and s.dropout:
             low = F.dropout(low, p=s.dropout)
         if self.training and s.rank_dropout:
             keep = torch.rand((low.shape[0], self.dim), device=low.device) > s.rank_dropout
             keep = keep[:, :, None, None] if low.ndim == 4 else keep[:, None, :] if low.ndim == 3 else keep
             low = low * keep
-            scale = scale / (1.0 - s.rank_dropout)
-        scale *= self.multiplier
+        if joined:
+            return self.lora_up(low)
         return self.lora_up(low * scale) if s.scale_low else self.lora_up(low) * scale
+
+    def _strength(self) -> float:
+        """alpha / dim × multiplier, and what makes up for ranks that are left out."""
+        dropped = self.settings.rank_dropout if self.training else None
+        return (self.scale / (1.0 - dropped) if dropped else self.scale) * self.multiplier
 
     def weight_update(self) -> Tensor:
         """up × down × scale, in the shape of the layer's weight."""
@@ -168,6 +180,21 @@ class LoraNetwork(Network):
                 cure = "give a LoRA of the same model family, under Kohya's names"
                 raise ConfigError(Problem("network_weights", what, cure))
         return network
+
+    def join(self) -> int:
+        """Those of q, k and v of one attention, where their strength is the same."""
+        count = 0
+        for names in of_one_input(name for name, _ in self.layers()):
+            of_scale: dict[float, list[LoraLayer]] = {}
+            for _, layer in self.layers(names):
+                of_scale.setdefault(layer.scale, []).append(layer)
+            for layers in of_scale.values():
+                if len(layers) > 1:
+                    count += len(layers)
+                    together = Joined(layers)
+                    for layer in layers:
+                        layer.joined = together
+        return count
 
     def unet_parts(self, lr: float | None) -> Iterator[Part]:
         """A group a block where blocks have rates of their own, in the order in which their first layers are made."""
