@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kohyakit.demo.base import write_base_model
 from kohyakit.formats.weights import safetensors_header
 from kohyakit.resources import base_model
 
@@ -35,3 +36,20 @@ def test_its_figures_stand_beside_it():
     weights = sum((base_model() / part / name).stat().st_size for part, name in WEIGHTS.items())
     assert told["bytes"] == weights
     assert told["base"]["score"] > 0.8
+
+
+def test_its_text_encoder_has_the_names_of_published_models(tmp_path):
+    """transformers 4, which sd-scripts asks for, takes any other for a file without weights, and goes on at random."""
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    written = load_file(write_base_model(tmp_path / "base") / "text_encoder" / "model.safetensors")
+    shipped = load_file(base_model() / "text_encoder" / "model.safetensors")
+    assert {
+        "text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight",
+        "text_model.encoder.layers.0.self_attn.k_proj.weight", "text_model.encoder.layers.0.mlp.fc1.bias",
+        "text_model.encoder.layers.0.layer_norm1.weight", "text_model.final_layer_norm.bias",
+    } <= set(written)  # fmt: skip
+    assert all(name.startswith("text_model.") for name in written)
+    assert {name.removeprefix("text_model.") for name in shipped} == {n.removeprefix("text_model.") for n in written}
+    assert all(
+        tensor.equal(written[f"text_model.{name.removeprefix('text_model.')}"]) for name, tensor in shipped.items()
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from kohyakit.demo.tiny_model import write_frame
+from kohyakit.demo.tiny_model import name_as_published, write_frame
 from kohyakit.resources import base_model
 
 PARTS = ("unet", "vae", "text_encoder")
@@ -16,4 +16,5 @@ def write_base_model(folder: Path) -> Path:
     for part in PARTS:
         shutil.copytree(base_model() / part, folder / part)
     write_frame(folder)
+    name_as_published(folder / "text_encoder" / "model.safetensors")
     return folder

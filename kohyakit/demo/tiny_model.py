@@ -67,7 +67,21 @@ def write_tiny_model(folder: Path, seed: int = 0, *, layers: int = 2) -> Path:
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     write_frame(folder)
+    name_as_published(folder / "text_encoder" / "model.safetensors")
     return folder
+
+
+def name_as_published(file: Path) -> None:
+    """Give a text encoder's weights the names that every published Stable Diffusion has.
+
+    transformers 5 reads them, but writes them without the level `text_model`, and transformers 4, which sd-scripts
+    asks for, takes such a file for one that holds none of the weights: it goes on with random ones.
+    """
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(file)
+    if not any(name.startswith("text_model.") for name in weights):
+        save_file({f"text_model.{name}": weight for name, weight in weights.items()}, file, {"format": "pt"})
 
 
 def write_frame(folder: Path) -> None:

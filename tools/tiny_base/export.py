@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kohyakit.demo.tiny_model import write_frame
+from kohyakit.demo.tiny_model import name_as_published, write_frame
 from tools.tiny_base.unet import TEXT, WIDTH, Pupils, embeddings_of
 from tools.tiny_base.words import whole_table
 
@@ -17,6 +17,7 @@ def write_base(folder: Path, vae: Any, pupils: Pupils, *, seed: int) -> int:
         part.half().save_pretrained(folder / name)
         part.float()
     write_frame(folder)
+    name_as_published(folder / "text_encoder" / "model.safetensors")
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
