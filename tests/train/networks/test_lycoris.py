@@ -35,6 +35,12 @@ from kohyakit.train.step.rng_sd_scripts import SdScriptsOrder
 from tests.train.networks.made import IN, KINDS, NEEDS, OUT, PLACES, config_of, made, settings_of, strong
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny_model):
+    """Of each kind of layer there is one; no test may change it."""
+    return load_model(tiny_model)
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_attached_it_is_the_layer_with_its_weight_moved(kind, place):
@@ -225,12 +231,12 @@ SIZES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SIZES)
-def test_the_size_told_before_is_the_files(demo_model, tmp_path, case):
+def test_the_size_told_before_is_the_files(tiny_model, tiny, case):
     from safetensors.torch import save
 
-    config = config_of(*SIZES[case], pretrained_model_name_or_path=str(demo_model), save_precision="fp16")
+    config = config_of(*SIZES[case], pretrained_model_name_or_path=str(tiny_model), save_precision="fp16")
     told = make_plan(config).lora
-    network = LycorisNetwork.over(load_model(demo_model), adapter_settings(config.network), KohyakitOrder(1).fill)
+    network = LycorisNetwork.over(tiny, adapter_settings(config.network), KohyakitOrder(1).fill)
     state = to_file_tensors(network.file_state(), torch.float16)
     assert told.file_bytes() == len(save(state))
     assert told.tensors == len(state) > 0
@@ -269,21 +275,19 @@ def test_sdxl_has_no_outer_layers_and_the_original_names():
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_loaded_back_it_is_the_same_bit_for_bit(demo_model, algo):
-    model = load_model(demo_model)
+def test_loaded_back_it_is_the_same_bit_for_bit(tiny, algo):
     settings = adapter_settings(config_of(algo, "train_norm=True", *NEEDS.get(algo, ())).network)
     torch.manual_seed(2)
-    network = LycorisNetwork.over(model, settings, strong)
-    again = LycorisNetwork.over(model, settings, KohyakitOrder(1).fill)
+    network = LycorisNetwork.over(tiny, settings, strong)
+    again = LycorisNetwork.over(tiny, settings, KohyakitOrder(1).fill)
     again.load_kohya_state(to_file_tensors(network.file_state(), None), "a.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 
-def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(demo_model):
-    model = load_model(demo_model)
+def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(tiny):
     settings = adapter_settings(config_of("loha", "use_scalar=True", "preset=attn-only").network)
-    network = LycorisNetwork.over(model, settings, strong)
-    again = LycorisNetwork.over(model, settings, KohyakitOrder(1).fill)
+    network = LycorisNetwork.over(tiny, settings, strong)
+    again = LycorisNetwork.over(tiny, settings, KohyakitOrder(1).fill)
     again.load_kohya_state(network.file_state(), "a.safetensors")
     for (_, a), (_, b) in zip(network.layers(), again.layers(), strict=True):
         assert float(b.scalar.detach()) == 1
@@ -291,8 +295,8 @@ def test_a_learnt_strength_is_one_after_loading_and_the_weights_carry_it(demo_mo
 
 
 @pytest.mark.parametrize("algo", ["lora", "loha", "lokr"])
-def test_a_norm_is_limited_whatever_the_method(demo_model, algo):
-    network = LycorisNetwork.over(load_model(demo_model), adapter_settings(config_of(algo).network), strong)
+def test_a_norm_is_limited_whatever_the_method(tiny, algo):
+    network = LycorisNetwork.over(tiny, adapter_settings(config_of(algo).network), strong)
     before = {name: float(layer.weight_update().detach().norm()) for name, layer in network.layers()}
     limit = sorted(before.values())[len(before) // 2]
     shrunk, _, largest = network.limit_norms(limit)
@@ -338,12 +342,6 @@ BESIDE = {
     "bypass_mode": ("dora_wd=True",), "unbalanced_factorization": ("factor=2",),
     "full_matrix": ("factor=1",),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_model):
-    """Of each kind of layer there is one; no test may change it."""
-    return load_model(tiny_model)
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 
 FAMILY = """
