@@ -45,9 +45,6 @@ def test_what_earlier_runs_left_under_the_name_moves_aside_first(project, checko
     assert (output / "replaced" / "dog-000007.safetensors").read_bytes() == b"nobody's"
     assert (first.folder / "files" / "dog.safetensors").exists()
     assert [Path(c.file).name for c in second.record.checkpoints] == ["dog.safetensors"]
-    third, _ = start(project, folder, output_name="dog-{version}")
-    assert third.record.output_name == "dog-1c"
-    assert 'output_name = "dog-1c"' in (third.folder / "config.toml").read_text(encoding="utf-8")
 
 
 def test_a_run_from_start_to_end(project, checkout, capfdbinary):
@@ -136,10 +133,14 @@ def jpeg_on_its_side() -> bytes:
     return written.getvalue()
 
 
-def test_prompts_become_a_file_and_turned_photos_are_named(project, checkout):
+def test_prompts_become_a_file_turned_photos_are_named_and_the_version_stands_in_the_name(project, checkout):
     (project / "img" / "1_sks dog" / "c.jpg").write_bytes(jpeg_on_its_side())
-    folder = checkout('print(pathlib.Path(values["sample_prompts"]).read_text())\nsave("dog.safetensors")')
-    run, said = start(project, folder, sample_prompts="a dog --d 1\na cat --d 2", sample_every_n_steps=2)
+    folder = checkout('print(pathlib.Path(values["sample_prompts"]).read_text())\nsave("dog-1a.safetensors")')
+    asked = {"sample_prompts": "a dog --d 1\na cat --d 2", "sample_every_n_steps": 2}
+    run, said = start(project, folder, **asked, output_name="dog-{version}")
+    assert run.record.output_name == "dog-1a"
+    assert 'output_name = "dog-1a"' in (run.folder / "config.toml").read_text(encoding="utf-8")
+    assert [Path(c.file).name for c in run.record.checkpoints] == ["dog-1a.safetensors"]
     assert (run.folder / "prompts.txt").read_text(encoding="utf-8") == "a dog --d 1\na cat --d 2\n"
     assert "a cat --d 2" in run.log_file.read_text(encoding="utf-8")
     assert "1 picture(s) carry a turn mark" in said
