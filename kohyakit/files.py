@@ -22,6 +22,9 @@ from typing import BinaryIO
 from kohyakit.words import size
 
 TEXT_LIMIT = 8 << 20  # bytes; captions, presets and prompts are a thousandth of it
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_UNLINKED = getattr(os, "O_NOFOLLOW", 0)
 _STEP = 1 << 16  # bytes asked for at a time of a file that is longer than it says
 
 
@@ -33,9 +36,12 @@ def open_regular(path: Path | str) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_bytes(path: Path | str, most: int = TEXT_LIMIT) -> bytes:
-    """All of a regular file. Raises OSError for anything else, and for one of more than `most` bytes."""
-    handle, length = _open_regular(path)
+def read_bytes(path: Path | str, most: int = TEXT_LIMIT, *, links: bool = True) -> bytes:
+    """All of a regular file. Raises OSError for anything else, and for one of more than `most` bytes.
+
+    links: whether the file may be reached through a link of its own name.
+    """
+    handle, length = _open_regular(path, links)
     try:
         parts: list[bytes] = []
         left = most + 1 if length <= most else 0
@@ -59,14 +65,14 @@ def read_text(path: Path | str, most: int = TEXT_LIMIT, *, encoding: str = "utf-
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _open_regular(path: Path | str) -> tuple[int, int]:
+def _open_regular(path: Path | str, links: bool = True) -> tuple[int, int]:
     """(handle, length in bytes); see open_regular."""
     try:
-        about = os.stat(path)
+        about = os.stat(path, follow_symlinks=links)
     except ValueError as error:  # a NUL or half a character in a name
         raise OSError(errno.EINVAL, "no file can have that name") from error
     _must_be_regular(about, path)
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    handle = os.open(path, _READ if links else _READ | _UNLINKED)
     try:
         about = os.fstat(handle)  # it may have been exchanged meanwhile
         _must_be_regular(about, path)
@@ -77,6 +83,8 @@ def _open_regular(path: Path | str) -> tuple[int, int]:
 
 
 def _must_be_regular(about: os.stat_result, path: Path | str) -> None:
+    if stat.S_ISLNK(about.st_mode):
+        raise OSError(errno.ELOOP, "it is a link", str(path))
     if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
     if not stat.S_ISREG(about.st_mode):
@@ -126,25 +134,44 @@ def in_place_of(path: Path, draft: Path | None = None) -> Iterator[Path]:
     """
     fresh = draft_for(path) if draft is None else draft
     try:
-        if draft is not None:
-            try:
-                draft.unlink(
-                    missing_ok=True
-                )  # of a program that died; and nothing is written through a link that waits
-            except OSError:
-                if not draft.is_dir() or is_link(draft):
-                    raise
-                fresh = draft_for(path)  # somebody's folder has that name
+        if draft is not None and not _cleared(draft):
+            fresh = draft_for(path)
         yield fresh
+        rights: int | None = None
         with contextlib.suppress(OSError):
-            rights = stat.S_IMODE(os.stat(path).st_mode)
-            if rights != stat.S_IMODE(os.stat(fresh).st_mode):  # to ask is cheaper than to set
-                os.chmod(fresh, rights)
-        _again_on_windows(lambda: os.replace(fresh, path))
+            rights = os.stat(fresh).st_mode
+        _put_in_place(fresh, rights, path)
     except BaseException:  # an interruption too leaves no half file
         with contextlib.suppress(OSError, ValueError):
             fresh.unlink(missing_ok=True)
         raise
+
+
+def _cleared(draft: Path) -> bool:
+    """Take away the draft of a program that died, or a link that waits there; False for somebody's folder."""
+    try:
+        draft.unlink(missing_ok=True)
+    except OSError:
+        if not draft.is_dir() or is_link(draft):
+            raise
+        return False
+    return True
+
+
+def _put_in_place(fresh: Path, rights: int | None, path: Path, *, links: bool = True) -> None:
+    """The last step: the draft, of these rights, gets those of the old file and its name.
+
+    links: whether the old file may be a link, which the new one replaces; else that is an OSError.
+    """
+    wanted = rights
+    with contextlib.suppress(OSError):
+        wanted = os.stat(path, follow_symlinks=links).st_mode
+    if wanted is not None and stat.S_ISLNK(wanted):
+        raise OSError(errno.ELOOP, "it is a link", str(path))
+    if wanted is not None and rights is not None and stat.S_IMODE(wanted) != stat.S_IMODE(rights):
+        with contextlib.suppress(OSError):  # to ask was cheaper than to set
+            os.chmod(fresh, stat.S_IMODE(wanted))
+    _again_on_windows(lambda: os.replace(fresh, path))
 
 
 @contextlib.contextmanager
@@ -157,19 +184,34 @@ def writing(path: Path, *, draft: Path | None = None, sync: bool = True) -> Iter
             os.fsync(file.fileno())
 
 
-def write_bytes(path: Path, data: bytes | memoryview, *, draft: Path | None = None, sync: bool = True) -> None:
-    """All of a file, or nothing. Raises OSError; the old file then stands as it was."""
-    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with in_place_of(path, draft) as fresh:
-        handle = os.open(fresh, how, 0o666)
+def write_bytes(
+    path: Path, data: bytes | memoryview, *, draft: Path | None = None, sync: bool = True, links: bool = True
+) -> None:
+    """All of a file, or nothing. Raises OSError; the old file then stands as it was.
+
+    As `in_place_of` does it, with fewer questions to the system. links: False where a link must be left alone.
+    """
+    fresh = draft_for(path) if draft is None else draft
+    try:
+        try:
+            handle = os.open(fresh, _CREATE, 0o666)
+        except (FileExistsError, PermissionError):  # what waits under that name is never written through
+            fresh = fresh if _cleared(fresh) else draft_for(path)
+            handle = os.open(fresh, _CREATE, 0o666)
         try:
             left = memoryview(data).cast("B")
             while left:
                 left = left[os.write(handle, left) :]
             if sync:
                 os.fsync(handle)
+            rights = os.fstat(handle).st_mode
         finally:
             os.close(handle)
+        _put_in_place(fresh, rights, path, links=links)
+    except BaseException:  # an interruption too leaves no half file
+        with contextlib.suppress(OSError, ValueError):
+            fresh.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict", sync: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -58,6 +59,35 @@ def test_the_new_file_has_the_rights_of_the_old_and_no_link_is_followed(tmp_path
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert elsewhere.read_text() == "theirs"
     assert names(tmp_path) == ["a.txt", "theirs"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows makes links only for some")
+def test_a_file_that_is_a_link_is_neither_read_nor_replaced_where_none_is_wanted(tmp_path: Path) -> None:
+    link, elsewhere = tmp_path / "a.txt", tmp_path / "theirs"
+    elsewhere.write_text("theirs")
+    for target in (elsewhere, tmp_path / "nowhere"):
+        link.symlink_to(target)
+        with pytest.raises(OSError, match="it is a link") as error:
+            files.write_bytes(link, b"new", draft=tmp_path / "draft", links=False)
+        assert error.value.errno == errno.ELOOP
+        with pytest.raises(OSError, match="it is a link"):
+            files.read_bytes(link, links=False)
+        assert link.is_symlink()
+        link.unlink()
+    assert elsewhere.read_text() == "theirs"
+    assert names(tmp_path) == ["theirs"]
+    assert files.read_bytes(elsewhere, links=False) == b"theirs"
+
+
+def test_a_draft_that_was_left_behind_goes_and_a_folder_of_its_name_stays(tmp_path: Path) -> None:
+    path, draft, folder = tmp_path / "a.txt", tmp_path / "a.part", tmp_path / "b.part"
+    draft.write_text("left behind, and longer than what is written now")
+    folder.mkdir()
+    files.write_bytes(path, b"one", draft=draft)
+    assert path.read_bytes() == b"one"
+    files.write_bytes(path, b"two", draft=folder)
+    assert path.read_bytes() == b"two"
+    assert names(tmp_path) == ["a.txt", "b.part"]
 
 
 def test_line_ends_and_half_characters_stay(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ class Caption:
 
     @classmethod
     def parse(cls, text: str, separator: str = ",") -> Caption:
-        parts = (part.strip() for part in text.split(separator))
+        parts = filter(None, map(str.strip, text.split(separator)))
         plain = text.isascii() and text.isprintable()  # then all that is no blank can be seen
-        return cls(tuple(part for part in parts if part and (plain or _is_visible(part))), separator)
+        return cls(tuple(parts if plain else filter(_is_visible, parts)), separator)
 
     def render(self) -> str:
         joint = f"{self.separator} " if self.separator.strip() else self.separator
@@ -47,7 +47,7 @@ class Caption:
 
     def has(self, tag: str) -> bool:
         """Whether the tag is there, without regard to case."""
-        return tag.strip().lower() in (mine.lower() for mine in self.tags)
+        return tag.strip().lower() in map(str.lower, self.tags)
 
     def with_tag(self, tag: str, *, first: bool = False) -> Caption:
         """With the tag at the end (or first); unchanged where it is there already."""

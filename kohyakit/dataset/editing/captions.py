@@ -55,7 +55,7 @@ class CaptionFile:
     @property
     def text(self) -> str:
         """The caption as text; "" where there is none or it is not text."""
-        return "" if self.raw is None or self.problem else self.raw.decode("utf-8-sig")
+        return "" if self.raw is None or self.problem else self.raw.decode().removeprefix("\ufeff")
 
 
 def caption_files(folder: Path, extension: str | None = None) -> tuple[CaptionFile, ...]:
@@ -74,12 +74,12 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
     listings = list(_listings(folder))
     chosen = extension or commonest((listing for listing, _ in listings), EXTENSIONS)
     for listing, behind in listings:
-        paired = pair_folder(listing, chosen)
+        paired, place = pair_folder(listing, chosen), Path(listing.path)
         for taken in listing.taken():
             odd, reason = paired.misspelt.get(taken, ("", ""))
             name = odd or paired.captions.get(taken, "")
-            image = Path(listing.path, taken)
-            file = _read(image, Path(listing.path, name) if name else image.with_suffix(chosen), behind)
+            image = place / taken
+            file = _read(image, place / name if name else image.with_suffix(chosen), behind)
             yield replace(file, problem=f"{reason}; kohyakit repair renames it") if odd else file
 
 
@@ -114,17 +114,22 @@ def _listings(folder: Path) -> Iterator[tuple[Folder, str]]:
 def _read(image: Path, path: Path, behind: str) -> CaptionFile:
     """behind: why nothing in that folder can be edited, or ""."""
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            return CaptionFile(image, path, None, f"is a link to {shown(os.path.realpath(path))}; edit that file")
-        if not stat.S_ISREG(mode):
-            return CaptionFile(image, path, None, "is no regular file")
-        raw = read_bytes(path)
+        raw = read_bytes(path, links=False)
     except FileNotFoundError:
         return CaptionFile(image, path, None, behind)
     except OSError as error:
-        return CaptionFile(image, path, None, f"cannot be read ({error.strerror})")
+        return CaptionFile(image, path, None, _why_unread(path, error))
     return CaptionFile(image, path, raw, fault_of(raw) or behind)
+
+
+def _why_unread(path: Path, error: OSError) -> str:
+    with contextlib.suppress(OSError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            return f"is a link to {shown(os.path.realpath(path))}; edit that file"
+        if not stat.S_ISREG(mode):
+            return "is no regular file"
+    return f"cannot be read ({error.strerror})"
 
 
 # What is done to a caption's text. Each takes the text and returns the new one; of several lines each is a caption.
@@ -272,7 +277,7 @@ def _alone(folder: Path, edits: Iterable[Edit]) -> Iterator[None]:
         if journal.is_linked(folder):
             raise OSError(errno.ELOOP, "its journal is a link")
         own.mkdir(parents=True, exist_ok=True)
-        places = {Path(os.path.realpath(place)) for place in {edit.path.parent for edit in edits}}
+        places = {Path(os.path.realpath(place)) for place in {os.path.dirname(edit.path) for edit in edits}}
         above = {place / JOURNAL.parent for one in places for place in (one, *one.parents)}
         others = {place for place in above if place.is_dir() and not is_link(place) and os.access(place, os.W_OK)}
         with contextlib.ExitStack() as stack:
@@ -321,10 +326,11 @@ def _write_some(edits: Iterable[Edit]) -> dict[Edit, str]:
 
 def _write(edit: Edit) -> None:
     """Through a temporary file in the same folder, so that a crash leaves the old caption or the new one."""
-    if is_link(edit.path):
-        raise OSError(errno.ELOOP, "it is a link", str(edit.path))
     if edit.new is None:
+        if is_link(edit.path):
+            raise OSError(errno.ELOOP, "it is a link", str(edit.path))
         edit.path.unlink(missing_ok=True)
         return
     # `_tidy` knows the name
-    write_bytes(edit.path, edit.new, draft=edit.path.with_name(f".kohyakit-{os.getpid()}-{threading.get_ident()}.tmp"))
+    draft = edit.path.with_name(f".kohyakit-{os.getpid()}-{threading.get_ident()}.tmp")
+    write_bytes(edit.path, edit.new, draft=draft, links=False)

@@ -98,8 +98,8 @@ def standing(changes: Sequence[Change]) -> tuple[Change, ...]:
 def begin(folder: Path, change: Change) -> None:
     """Write down what is about to be done. Raises DatasetError; nothing may be changed then."""
     edits = [
-        {"file": _relative(edit.path, folder), "old": _plain(edit.old), "new": _plain(edit.new)}
-        for edit in change.edits
+        {"file": name, "old": _plain(edit.old), "new": _plain(edit.new)}
+        for name, edit in zip(_names(change.edits, folder), change.edits, strict=True)
     ]
     head = {"id": change.id, "time": change.time, "what": change.what, "undoes": change.undoes}
     try:
@@ -111,7 +111,7 @@ def begin(folder: Path, change: Change) -> None:
 
 def end(folder: Path, change: Change, made: Sequence[Edit]) -> Change:
     """Write down which files were written; where that fails, the files themselves tell. The change as it was made."""
-    listed = len(made) == len(change.edits) or [_relative(edit.path, folder) for edit in made]
+    listed = len(made) == len(change.edits) or _names(made, folder)
     with contextlib.suppress(OSError):
         _append(folder / JOURNAL, {"id": change.id, "made": listed})
     return _as_made(change, made)
@@ -135,7 +135,7 @@ def is_linked(folder: Path) -> bool:
 def text_of(path: Path) -> bytes | None:
     """A caption file's bytes; None where there is none or it cannot be read."""
     try:
-        return None if is_link(path) else read_bytes(path)
+        return read_bytes(path, links=False)
     except OSError:
         return None
 
@@ -154,7 +154,7 @@ def _listed(folder: Path, change: Change, made: Any) -> Sequence[Edit]:
     if made is True:
         return change.edits
     names = set(made)
-    return [edit for edit in change.edits if _relative(edit.path, folder) in names]
+    return [edit for name, edit in zip(_names(change.edits, folder), change.edits, strict=True) if name in names]
 
 
 def _last_line(path: Path) -> bytes:
@@ -198,8 +198,17 @@ def _parse(folder: Path, data: dict[str, Any]) -> Change:
     return Change(number, time, what, edits, undoes)
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+def _names(edits: Sequence[Edit], folder: Path) -> list[str]:
+    """Their files as the journal names them, with slashes and from the folder on."""
+    known: dict[str, str] = {}
+    names = []
+    for edit in edits:
+        place, name = os.path.split(edit.path)
+        if place not in known:  # thousands of files lie in a few folders
+            below = Path(place).relative_to(folder).as_posix()
+            known[place] = "" if below == "." else f"{below}/"
+        names.append(known[place] + name)
+    return names
 
 
 def _plain(raw: bytes | None) -> str | dict[str, str] | None:
