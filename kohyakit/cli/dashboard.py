@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -29,4 +30,5 @@ def dashboard(project: Path, port: int, address: str, names: tuple[str, ...], no
             click.echo("Anyone with this address can see the project and start trainings; it is not encrypted.")
         click.echo("Ctrl+C stops the dashboard; trainings go on.")
 
-    serve(project, address=address, port=port, names=names, browser=not no_browser, ready=ready)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(project, address=address, port=port, names=names, browser=not no_browser, ready=ready)

@@ -17,7 +17,8 @@ from kohyakit.cli.views.terminal import severity
 def doctor(as_json: bool) -> None:
     """Say what this machine has for kohyakit: Python, packages, devices, disk, sd-scripts nearby.
 
-    What is printed can be shown to anybody: no path of yours, no name, no token. Exit code 1 where something is broken.
+    What is printed can be shown to anybody: no path of yours, no name, no token. Exit code 0: nothing is
+    broken, 1: something is.
     """
     from kohyakit.doctor.report import examine
 
@@ -32,7 +33,7 @@ def doctor(as_json: bool) -> None:
             click.echo(click.style(title, bold=True))
             for name, text in rows:
                 lines = textwrap.wrap(text, width - 16, break_long_words=False, break_on_hyphens=False) or [""]
-                click.echo(f"  {name:<13} " + f"\n{'':16}".join(lines))
+                click.echo((f"  {name:<13} " + f"\n{'':16}".join(lines)).rstrip())
         for problem in report.problems:
             click.echo(f"{severity(problem.severity)}: {problem}")
         if not report.problems:

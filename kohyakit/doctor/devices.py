@@ -10,7 +10,7 @@ from typing import Any
 
 from kohyakit.errors import Problem
 from kohyakit.resources import safe_environment
-from kohyakit.words import memory
+from kohyakit.words import count, memory
 
 _SECONDS = 120
 _PROBE = """\
@@ -72,7 +72,8 @@ def in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if found.get("mps"):
         yield "Apple GPU", "through MPS"
     if "torch" in found and not found.get("cards") and not found.get("mps"):
-        yield "no GPU", f"that torch can use: trainings compute on {found.get('threads', '?')} threads of the processor"
+        threads = count(int(found.get("threads", 1)), "thread")
+        yield "no GPU", f"that torch can use: trainings compute on {threads} of the processor"
     if "onnxruntime" in found:
         yield "taggers", "on " + ", ".join(name.removesuffix("ExecutionProvider") for name in found["onnxruntime"])
 

@@ -37,13 +37,20 @@ def pattern(shown: str) -> re.Pattern[str]:
     return re.compile("".join(lines))
 
 
-def run(command: str, shown: str, folder: Path) -> None:
-    """Run a step in a folder, and compare what it says with what is shown."""
+def run(command: str, shown: str, folder: Path) -> int:
+    """Run a step in a folder, compare what it says with what is shown, and return what it ended with."""
     words = shlex.split(command)
     assert words[0] == "kohyakit"
     done = kohyakit(*words[1:], cwd=folder)
-    said = (done.stderr if done.returncode == 2 else done.stdout).replace("\\", "/")
-    assert pattern(shown).fullmatch(said), f"$ {command}\n{said}{done.stderr if done.returncode != 2 else ''}"
+    said = done.stderr if done.returncode == 2 else done.stdout
+    compare(command, shown, said, done.stderr if done.returncode != 2 else "")
+    return done.returncode
+
+
+def compare(command: str, shown: str, said: str, beside: str = "") -> None:
+    """What a command said must be what is shown; beside: what else helps to see why it is not."""
+    said, shown = said.replace("\\", "/"), shown.replace("\\", "/")
+    assert pattern(shown).fullmatch(said), f"$ {command}\n{said}{beside}"
 
 
 def named_commands(text: str) -> int:
@@ -53,7 +60,9 @@ def named_commands(text: str) -> int:
     for line in lines:
         words = line.partition("kohyakit ")[2].split()
         assert words[0] in COMMANDS, line
-        known = {name for param in group.get_command(None, words[0]).params for name in param.opts}
-        for word in words[1:]:
+        command = group.get_command(None, words[0])
+        command = getattr(command, "commands", {}).get([*words, ""][1], command)
+        known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+        for word in words[1 : words.index("--") if "--" in words else None]:
             assert not word.startswith("--") or word in known, f"{line}: {word}"
     return len(lines)

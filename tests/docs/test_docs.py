@@ -16,6 +16,7 @@ from kohyakit.registry.networks import ALGORITHMS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+COMMAND_PAGES = sorted(f"docs/commands/{path.name}" for path in (ROOT / "docs/commands").glob("*.md"))
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
 
 
@@ -83,7 +84,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("name", [*TEXTS, *(f"docs/{page}" for page in PAGES)])
+@pytest.mark.parametrize("name", [*TEXTS, *(f"docs/{page}" for page in PAGES), *COMMAND_PAGES])
 def test_every_link_leads_somewhere(name):
     path = ROOT / name
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)

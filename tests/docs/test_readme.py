@@ -1,4 +1,5 @@
-"""The README's commands run as printed, in its order, in one folder; what it shows is what they say.
+"""The README's commands run as printed, in its order, in one folder; what it shows is what they say. After them, those
+of the pages of commands (docs/commands), which go on where the demo left off.
 
 The demo trains a few steps only: what it prints is the same.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -14,10 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.shown import blocks, named_commands, pattern, run, steps
+from kohyakit.cli import COMMANDS
+from tests.docs.shown import blocks, compare, named_commands, pattern, run, steps
+from tests.door import kohyakit
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / f"docs/commands/{name}.md").read_text(encoding="utf-8") for name in COMMANDS}
 DEMO_NEEDS = ("PIL", "torch", "diffusers", "transformers", "pandas", "cv2")
 
 
@@ -28,24 +33,72 @@ def test_the_pattern_is_no_wildcard():
     assert not pattern("a\n").fullmatch("a\nb\n")
 
 
-@pytest.mark.slow
-def test_console_blocks_run_as_printed(tmp_path):
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """A folder with the demo's project in it, and what the demo said."""
     for package in DEMO_NEEDS:
         pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, kohyakit("demo", "--steps", 3, cwd=folder).stdout
+
+
+@pytest.mark.slow
+def test_console_blocks_run_as_printed(demo):
+    folder, said = demo
     assert len(steps(README)) >= 10
     for command, shown in steps(README):
-        run(command.replace("kohyakit demo", "kohyakit demo --steps 3"), shown, tmp_path)
-    assert (tmp_path / "back.json").read_bytes() == (tmp_path / "kohyakit-demo/preset.json").read_bytes()
+        if command == "kohyakit demo":
+            compare(command, shown, said)
+        else:
+            run(command, shown, folder)
+    assert (folder / "back.json").read_bytes() == (folder / "kohyakit-demo/preset.json").read_bytes()
     (python,) = blocks(README, "python")
-    (tmp_path / "readme.py").write_text(python, encoding="utf-8")
+    (folder / "readme.py").write_text(python, encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "readme.py"], cwd=tmp_path, env=env, capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, "readme.py"], cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("12 steps; "), done.stdout
     assert re.search(r"^1c finished$", done.stdout, re.M), done.stdout
     assert "loss/average" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_page_shows_what_it_says_and_what_it_ends_with(demo, name):
+    folder, said = demo
+    told = " ".join(re.findall(r"[Ee]xit code(?:\*\*|:)? (.*)", PAGES[name]))
+    for command, shown in steps(PAGES[name]):
+        if name == "demo":
+            compare(command, shown, said)
+        elif name == "dashboard":
+            compare(command, shown, first_words(command, folder, shown.count("\n")))
+        else:
+            assert re.search(rf"\b{run(command, shown, folder)}\b", told), told
+
+
+def first_words(command: str, folder: Path, lines: int) -> str:
+    """What a command that does not return says at its start; Ctrl-C then ends it well."""
+    words = [sys.executable, "-m", *command.split()]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        said = "".join(process.stdout.readline() for _ in range(lines))
+        if os.name == "nt":
+            process.terminate()
+        else:
+            process.send_signal(signal.SIGINT)
+            assert (process.wait(), process.stdout.read()) == (0, "")
+    return said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_page_has_an_example_and_says_what_is_written(name):
+    assert re.search(rf"^\$ kohyakit {name}\b", PAGES[name], re.M)
+    assert "- **Writes** " in PAGES[name]
+    assert "- **Undo**" in PAGES[name] or re.search(r"\*\*Writes\*\* (nothing|the files)", PAGES[name])
+    assert named_commands(PAGES[name]) >= 0
 
 
 def test_shell_blocks_name_commands_and_options_that_exist():
