@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 for package in ("PIL", "torch", "diffusers", "transformers", "peft", "pandas"):
     pytest.importorskip(package)
 
+from kohyakit.demo.walk import Teller, run_demo
 from kohyakit.formats.weights import safetensors_header
 
 pytestmark = pytest.mark.slow
@@ -135,3 +139,26 @@ def test_a_second_run_refuses_and_changes_nothing(walked, place):
     assert "there is such a folder already" in done.stderr
     assert "--dir NAME" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a process alone")
+def test_ctrl_c_in_the_first_training_ends_the_demo_after_saving(tmp_path):
+    """The interruption comes as from the keyboard, once steps are taken; the second training must not begin."""
+    said: list[str] = []
+
+    def interrupt() -> None:
+        progress = tmp_path / "demo" / "model" / "runs" / "1a" / "progress.json"
+        deadline = time.monotonic() + 300
+        while not progress.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def echo(text: str) -> None:
+        said.append(text)
+        if text.startswith("run 1a"):
+            threading.Thread(target=interrupt, daemon=True).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "demo", Teller(lambda config, plan: None, echo, progress=False), steps=400)
+    assert [path.name for path in (tmp_path / "demo" / "model" / "runs").iterdir() if path.is_dir()] == ["1a"]
+    assert any(text.startswith("go on with: kohyakit train") for text in said)

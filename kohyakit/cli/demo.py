@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -22,4 +23,7 @@ def demo(folder: Path, steps: int | None, quiet: bool) -> None:
     from kohyakit.cli.views.plan import show_plan
     from kohyakit.demo.walk import Teller, run_demo
 
-    run_demo(folder, Teller(show_plan, click.echo, progress=not quiet), steps=steps)
+    try:
+        run_demo(folder, Teller(show_plan, click.echo, progress=not quiet), steps=steps)
+    except KeyboardInterrupt:
+        sys.exit(130)

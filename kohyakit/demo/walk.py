@@ -16,7 +16,7 @@ from kohyakit.formats import load
 from kohyakit.planning.make import check_plan
 from kohyakit.planning.plan import Plan
 from kohyakit.runs.comparison.compare import changes
-from kohyakit.runs.run import Run
+from kohyakit.runs.run import INTERRUPTED, Run
 
 Echo = Callable[[str], None]
 SECOND = {"network_dim": 2, "network_alpha": 2, "conv_dim": 2, "conv_alpha": 2}
@@ -35,7 +35,8 @@ def run_demo(folder: Path, teller: Teller, *, steps: int | None = None) -> tuple
     """Make the project in `folder`, check it, train 1a and 1b, and return the runs. Nothing is fetched.
 
     steps: of each training, where the preset's epochs are not wanted.
-    Raises KohyakitError when the folder exists already, MissingExtra before anything is made.
+    Raises KohyakitError when the folder exists already, MissingExtra before anything is made, KeyboardInterrupt
+    where a training was interrupted, after it was saved.
     """
     for package in ("PIL", "pandas", "torch", "diffusers", "transformers"):
         if find_spec(package) is None:
@@ -91,7 +92,10 @@ def _train(project: DemoProject, teller: Teller, changed: dict[str, int], steps:
     teller.echo(f"\n{5 if changed else 4} {' '.join(words)} --skip-bad-images\n")
     short = {} if steps is None else {"max_train_steps": steps, "max_train_epochs": 0, "sample_at_first": False}
     config = load(project.preset, overrides=changed | short)
-    return train_network(config, skip_bad_images=True, echo=teller.echo, progress=teller.progress, note=note)
+    run = train_network(config, skip_bad_images=True, echo=teller.echo, progress=teller.progress, note=note)
+    if run.status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return run
 
 
 def _what_to_see(project: DemoProject) -> str:

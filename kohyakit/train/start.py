@@ -120,15 +120,20 @@ def carry_out(trainer: Trainer, interruption: Interruption, say: Echo) -> None:
         raise
     except BaseException as error:  # a package that ends the program
         if main:
-            run.finish(FAILED, f"{type(error).__name__} at {trainer.where()}")
+            run.finish(FAILED, f"{type(error).__name__} {_when(trainer)}")
         raise
 
 
 def _dropped(trainer: Trainer, say: Echo) -> None:
     """Interrupted before there was anything to save, or a second time."""
     if trainer.processes.main:
-        trainer.run.finish(INTERRUPTED, f"interrupted at {trainer.where()}, and not saved")
-        say(f"interrupted at {trainer.where()}; nothing was saved since the last save")
+        trainer.run.finish(INTERRUPTED, f"interrupted {_when(trainer)}, and not saved")
+        say(f"interrupted {_when(trainer)}; nothing was saved since the last save")
+
+
+def _when(trainer: Trainer) -> str:
+    where = trainer.where()
+    return where if where.startswith("before") else f"at {where}"
 
 
 def _nobody(text: str) -> None:
