@@ -1,16 +1,20 @@
-"""What ships: a wheel, and a wheel built from the sdist, installed where nothing else of the project lies."""
+"""What ships: a wheel, and a wheel built from the sdist, installed where nothing else of the project lies.
+
+Each Python that is promised and at hand gets a fresh environment with the wheel and its three dependencies. With
+KOHYAKIT_DEMO_OF_THE_WHEEL=1 it also gets `pip install WHEEL[all]`, which asks the package index, and runs the whole
+demo: some minutes and 2 GB for each.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -78,21 +82,84 @@ def test_a_wheel_built_from_the_sdist_is_the_same(sdist, wheel, tmp_path):
     assert names(build(folder, "wheel", tmp_path / "again")) == names(wheel)
 
 
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
-    """The Python of a fresh environment that holds the wheel and its three dependencies, and nothing else."""
-    folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder / "v", with_pip=False, symlinks=os.name != "nt")
+def fresh_environment(base: str, folder: Path, *, pip: bool = False) -> Path:
+    """The Python of a new environment in `folder`, made by the Python `base`."""
+    made = subprocess.run([base, "-m", "venv", *([] if pip else ["--without-pip"]), str(folder)], capture_output=True)
+    assert made.returncode == 0, made.stderr
     scripts, exe = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
-    python = folder / "v" / scripts / exe
-    places = {"base": str(folder / "v"), "platbase": str(folder / "v")}
-    site = Path(sysconfig.get_path("purelib", "nt_venv" if os.name == "nt" else "posix_venv", places))
+    return folder / scripts / exe
+
+
+def put_in(wheel: Path, python: Path) -> None:
+    """The wheel and its three dependencies, plain Python all of them, into an environment."""
+    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip())
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     for name in DEPENDENCIES:
         origin = importlib.util.find_spec(name).origin
         shutil.copytree(Path(origin).parent, site / name)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The Python of a fresh environment that holds the wheel and its three dependencies, and nothing else."""
+    python = fresh_environment(sys.executable, tmp_path_factory.mktemp("installed") / "v")
+    put_in(wheel, python)
     return python
+
+
+def at_hand(version: str) -> str:
+    """A Python of this version: this one, one of the PATH, of Windows' launcher or of pyenv; "" where there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    commands = [[sys.executable], [f"python{version}"], ["py", f"-{version}"]]
+    commands += [[str(path)] for path in sorted(pyenv.glob(f"{version}.*/bin/python"))]
+    asked = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
+    for command in commands:
+        with contextlib.suppress(FileNotFoundError):
+            said = subprocess.run([*command, "-c", asked], capture_output=True, text=True).stdout.split(maxsplit=1)
+            if said[:1] == [version]:
+                return said[1].strip()
+    return ""
+
+
+PROMISED = ("3.11", "3.12", "3.13")
+
+
+@pytest.mark.parametrize("version", PROMISED)
+def test_presets_check_and_captions_work_on_every_python_that_is_promised(wheel, version, picture, tmp_path):
+    base = at_hand(version)
+    if not base:
+        pytest.skip(f"no Python {version} at hand")
+    python = fresh_environment(base, tmp_path / "v")
+    put_in(wheel, python)
+    for i in range(3):
+        picture(f"img/2_sks dog/{i}.png", (512, 512)).with_suffix(".txt").write_text("sks dog", encoding="utf-8")
+    copied = kohyakit(python, tmp_path, "templates", "copy", "sd15-subject")
+    assert copied.returncode == 0, copied.stderr
+    checked = kohyakit(python, tmp_path, "check", "sd15-subject.toml", "--set", "train_data_dir=img")
+    assert "3 images x 2" in checked.stdout, checked.stdout + checked.stderr
+    assert "the base model does not exist" in checked.stdout or "model_missing" in checked.stdout
+    assert checked.returncode == 1
+    changed = kohyakit(python, tmp_path, "captions", "add", "img", "grass")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert (tmp_path / "img/2_sks dog/0.txt").read_text(encoding="utf-8") == "sks dog, grass"
+    assert kohyakit(python, tmp_path, "captions", "undo", "img").returncode == 0
+    assert (tmp_path / "img/2_sks dog/0.txt").read_text(encoding="utf-8") == "sks dog"
+
+
+@pytest.mark.skipif("KOHYAKIT_DEMO_OF_THE_WHEEL" not in os.environ, reason="asks the package index; see above")
+@pytest.mark.parametrize("version", PROMISED)
+def test_the_demo_of_the_wheel_on_every_python_that_is_promised(wheel, version, tmp_path):
+    base = at_hand(version)
+    if not base:
+        pytest.skip(f"no Python {version} at hand")
+    python = fresh_environment(base, tmp_path / "v", pip=True)
+    asked = subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[all]"], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    done = kohyakit(python, tmp_path, "demo", "--quiet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Done in" in done.stdout
 
 
 def kohyakit(python: Path, cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -118,16 +185,6 @@ def test_commands_work_with_the_three_dependencies_alone(installed, tmp_path, ar
     done = kohyakit(installed, tmp_path, *args)
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
-
-
-def test_check_works_with_the_three_dependencies_alone(installed, picture, tmp_path):
-    for i in range(3):
-        picture(f"img/2_sks dog/{i}.png", (512, 512)).with_suffix(".txt").write_text("sks dog", encoding="utf-8")
-    assert kohyakit(installed, tmp_path, "templates", "copy", "sd15-subject").returncode == 0
-    done = kohyakit(installed, tmp_path, "check", "sd15-subject.toml", "--set", "train_data_dir=img")
-    assert "3 images x 2" in done.stdout, done.stdout + done.stderr
-    assert "the base model does not exist" in done.stdout or "model_missing" in done.stdout
-    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(
