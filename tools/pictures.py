@@ -27,11 +27,13 @@ from kohyakit.runs.registry import list_runs
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 QUALITY = 78
+SHARPNESS = 1.25  # pixels of a picture for one of the page
 # name -> address below the dashboard's, what must stand there before the picture is taken, width and height
 PAGES = {
-    "curves": ("compare?runs=1a,1b", "[data-testid=stEChartsChart] canvas", (1240, 820)),
-    "samples": ("samples?runs=1a,1b", "[data-testid=stMain] img", (900, 840)),
+    "curves": ("compare?runs=1a,1b", "[data-testid=stEChartsChart] canvas", (1240, 850)),
+    "samples": ("samples?runs=1a,1b", "[data-testid=stMain] img", (790, 840)),
 }
+BUSY = "[data-testid=stSkeleton], [data-testid=stStatusWidget], [data-stale=true]"
 
 
 @contextmanager
@@ -50,16 +52,17 @@ def dashboard(project: Path) -> Iterator[str]:
 
 
 def take(page: Any, address: str, awaited: str, path: Path) -> None:
-    """Wait until the page stands still, then keep what is seen of it."""
+    """Wait until the page stands still for three seconds, then keep what is seen of it."""
     page.goto(address)
     page.locator(awaited).first.wait_for()
-    before = b""
-    for _ in range(20):
+    before, same = b"", 0
+    for _ in range(120):
         page.wait_for_timeout(1000)
         seen: bytes = page.screenshot()
-        if seen == before:
-            break
+        same = same + 1 if seen == before and not page.locator(BUSY).count() else 0
         before = seen
+        if same == 3:
+            break
     with Image.open(io.BytesIO(seen)) as picture:
         picture.convert("RGB").save(path, quality=QUALITY, method=6)
 
@@ -74,7 +77,9 @@ def take_all(browser: Any, project: Path, place: Path) -> None:
         pages["report"] = (report.as_uri(), "img", (1240, 1010))
         for scheme in ("light", "dark"):
             for name, (address, awaited, (wide, tall)) in pages.items():
-                context = browser.new_context(viewport={"width": wide, "height": tall}, color_scheme=scheme)
+                context = browser.new_context(
+                    viewport={"width": wide, "height": tall}, color_scheme=scheme, device_scale_factor=SHARPNESS
+                )
                 page = context.new_page()
                 page.set_default_timeout(120_000)
                 take(page, address, awaited, place / f"{name}-{scheme}.webp")
