@@ -39,7 +39,7 @@ class Draw:
 def at_strength(network: Any, multiplier: float | None) -> Iterator[None]:
     """Every layer of a network at this strength, and afterwards as before. None of either: nothing changes."""
     modules: Iterable[Any] = network.modules() if isinstance(network, nn.Module) and multiplier is not None else ()
-    before = [(layer, layer.multiplier) for layer in modules if hasattr(layer, "multiplier")]
+    before = [(layer, layer.multiplier) for layer in modules if getattr(layer, "multiplier", multiplier) != multiplier]
     try:
         for layer, _ in before:
             layer.multiplier = multiplier
