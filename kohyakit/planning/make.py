@@ -76,7 +76,7 @@ def make_plan(
         model=model,
         lora=lora,
         metadata_bytes=metadata_bytes(loads) if not config.saving.no_metadata else 0,
-        memory=estimate(config, model, lora, loads, samples) if model and lora else None,
+        memory=estimate(config, model, lora, loads, samples, backend=backend) if model and lora else None,
         gui_steps=lengths.gui_steps(config, scan.datasets, wanted) if wanted and scan.datasets else None,
         weights=weights if config.network.dim_from_weights else None,
         unused=scan.unused,
@@ -177,7 +177,9 @@ def _beyond(
 
     def need(changed: fitting.Asked) -> MemoryEstimate | None:
         lora = _lora(changed.config, model, weights, backend)
-        return estimate(changed.config, model, lora, changed.loads, changed.samples) if model and lora else None
+        if not (model and lora):
+            return None
+        return estimate(changed.config, model, lora, changed.loads, changed.samples, backend=backend)
 
     def refused(config: TrainConfig) -> set[str]:
         found = [*config_findings(config, backend), *(unsupported(config) if backend == "kohyakit" else ())]

@@ -224,7 +224,8 @@ class LearningRates:
 class MemoryEstimate:
     """Bytes on the GPU, an estimate.
 
-    weights: of the frozen models that stay there while training. activations: of the largest step. samples and
+    weights: of the frozen models that stay there while training. activations: of the largest step. allocator: what
+    torch's allocator holds on to beside the tensors of that step, as pieces of memory fit them badly. samples and
     caching: what the largest sample picture, and encoding pictures and captions ahead of the first step, take in
     their turn. caches: what is kept of that in main memory, and waiting: the transformer blocks that wait there, both
     no part of the total.
@@ -239,6 +240,7 @@ class MemoryEstimate:
     caching: int = 0
     caches: int = 0
     waiting: int = 0
+    allocator: int = 0
     runtime: int = _RUNTIME
 
     @property
@@ -246,7 +248,7 @@ class MemoryEstimate:
         """What is in use at the highest in a step, while a sample is drawn, and while caches are made."""
         trained = self.adapter + self.optimizer
         return {
-            "step": self.runtime + self.weights + trained + self.gradients + self.activations,
+            "step": self.runtime + self.weights + trained + self.gradients + self.activations + self.allocator,
             "sample": self.runtime + self.weights + trained + self.samples if self.samples else 0,
             "caching": self.runtime + self.caching if self.caching else 0,
         }

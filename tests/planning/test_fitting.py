@@ -131,6 +131,17 @@ def test_what_is_no_amount_is_said(text: str) -> None:
         parse_memory(text)
 
 
+def test_what_sd_scripts_keeps_of_its_attention_is_the_first_to_go() -> None:
+    lora = lora_size(lora_layers(SDXL, text_encoder=False), 32)
+    settings = {"gradient_checkpointing": True, "cache_latents": True, "network_train_unet_only": True}
+    wanted = asked(batch=8, **settings, cache_text_encoder_outputs=True)
+    problem = too_small(
+        wanted, 24 * GIB, lambda it: estimate(it.config, SDXL, lora, it.loads, backend="sd-scripts"), lambda _: True
+    )
+    assert problem
+    assert re.findall(r"(\w+) = ", problem.cure) == ["sdpa"]
+
+
 def test_check_says_it_for_the_card_that_is_named(tmp_path: Path) -> None:
     from PIL import Image
 

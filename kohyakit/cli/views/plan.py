@@ -252,7 +252,8 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield f"about {memory(needs.total)} on the GPU (an estimate), the most {when[needs.highest]}"
     parts = {
         "weights": needs.weights, "LoRA": needs.adapter, "gradients": needs.gradients,
-        "optimizer": needs.optimizer, "activations": needs.activations, "CUDA": needs.runtime,
+        "optimizer": needs.optimizer, "activations": needs.activations,
+        "allocator": needs.allocator, "CUDA": needs.runtime,
     }  # fmt: skip
     yield ", ".join(f"{name} {memory(size)}" for name, size in parts.items())
     phases = {"sample": "drawing a sample", "caching": "making caches"}

@@ -116,6 +116,8 @@ def _fewest(changes: list[Change], room: float, after: Callable[[Sequence[Change
 def _changes(asked: Asked) -> Iterator[Change]:
     """What could help, the best first: what leaves the LoRA as it is, then what changes it little, then the rest."""
     config, dataset = asked.config, asked.config.dataset
+    if not (config.training.sdpa or config.training.xformers or config.training.mem_eff_attn):
+        yield "sdpa = true", _set(sdpa=True)  # of sd-scripts: the trainer here has no other attention
     if not config.training.gradient_checkpointing:
         yield "gradient_checkpointing = true", _set(gradient_checkpointing=True)
     two = family(config) == "sdxl"

@@ -1,14 +1,16 @@
 """An estimate of the GPU memory that training takes, part by part. Nothing is loaded or measured.
 
 Weights, adapter, gradients and optimizer are counted. Activations are counted too, from the tensors that the true
-SD 1.5 and SDXL U-Nets keep for the backward pass per latent pixel (with memory-saving attention, in half precision)
-and those of the text encoders that are trained; a half more is added for what autocast keeps in single precision.
-Pictures that the VAE encodes or decodes, and captions that are encoded ahead, take what they need for a while and
-give it back. The allocator's own waste is not in it.
+SD 1.5 and SDXL U-Nets keep for the backward pass per latent pixel (with memory-saving attention, in half precision
+under autocast) and those of the text encoders that are trained. What torch's allocator holds on to beside them is half
+as much, by what a card said was in use. The built-in trainer's attention keeps no matrix of every pixel with every
+other; that of sd-scripts does where none of sdpa, xformers and mem_eff_attn is set. Pictures that the VAE encodes or
+decodes, and captions that are encoded ahead, take what they need for a while and give it back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,10 +27,11 @@ from kohyakit.registry.optimizers import optimizer_entry
 
 Loads = list[tuple[Dataset, tuple[BucketCount, ...]]]
 
-_AUTOCAST = 1.5
+_HELD = 0.5  # of what is kept in half precision; an H200 had as many bytes more in single precision too
+_HEADS = 8  # of SD 1.x at every width; the others' are _HEAD wide
 _DECODING = 2900  # bytes a pixel that the VAE needs to decode a picture in half precision, measured
 _ENCODING = 2200  # the same to encode one, measured
-_HEAD = 64  # width of an attention head of a text encoder
+_HEAD = 64  # width of an attention head
 _STATE = 8  # bytes of optimizer state a trained number, of a class that nobody knows
 
 
@@ -77,8 +80,9 @@ def _state_bytes(name: str) -> int:
 
 
 def estimate(
-    config: TrainConfig, model: Architecture, lora: LoraSize, loads: Loads, samples: Iterable[SamplePrompt] = ()
-) -> MemoryEstimate:
+    config: TrainConfig, model: Architecture, lora: LoraSize, loads: Loads, samples: Iterable[SamplePrompt] = (),
+    *, backend: str = "",
+) -> MemoryEstimate:  # fmt: skip
     """The estimate for the largest batch of the training and the largest sample that it draws."""
     training, widths, dataset = config.training, _widths(config), config.dataset
     latents_cached = dataset.cache_latents or dataset.cache_latents_to_disk
@@ -93,18 +97,22 @@ def estimate(
     pixels = max((prompt.size[0] * prompt.size[1] for prompt in samples), default=0)
     decoding = pixels * _DECODING * widths.vae // 2
     trained = lora.parameters * (2 if training.full_fp16 or training.full_bf16 else 4)
-    activations = _activations(config, model, loads, half=widths.half)
+    kept = _kept(config, model, loads)
+    activations, held = kept * (1 if widths.half else 2), int(kept * _HELD)
+    if backend == "sd-scripts" and not (training.sdpa or training.xformers or training.mem_eff_attn):
+        activations += _matrices(config, model, loads) * (6 if widths.half else 4)
     before = unet + text if training.lowram else 0
     return MemoryEstimate(
         weights=unet + text - text_away + vae - vae_away,
         adapter=trained,
         gradients=trained,
         optimizer=lora.parameters * _state_bytes(optimizer(config)),
-        activations=activations if latents_cached else max(activations, encoding),
+        activations=activations if latents_cached else max(activations, encoding - held),
         samples=vae_away + max(text_away, decoding) if pixels else 0,
         caching=max((before + vae + encoding) * latents_cached, max(before, text + vae - vae_away) * text_cached),
         caches=_caches(model, loads, widths.model, latents=latents_cached, text=text_cached),
         waiting=waits,
+        allocator=held,
     )
 
 
@@ -113,21 +121,45 @@ def _encoding(loads: Loads, at_once: int) -> int:
     return max((row.bucket.area * min(row.files, at_once) for _, rows in loads for row in rows), default=0) * _ENCODING
 
 
-def _activations(config: TrainConfig, model: Architecture, loads: Loads, *, half: bool) -> int:
+def _kept(config: TrainConfig, model: Architecture, loads: Loads) -> int:
+    """Bytes that are kept for the backward pass of the largest step, in half precision."""
     checkpointing = config.training.gradient_checkpointing
     family = MODELS[model.family]
-    side = family.latent.factor
-    latent_pixels = max(
-        (row.bucket.area // side**2 * min(row.images, dataset.batch_size) for dataset, rows in loads for row in rows),
-        default=0,
-    )
-    width = model.unet.channels[0] / 320
-    kept = latent_pixels * family.kept[checkpointing] * 1024 * width
+    latent_pixels, batch = _largest(loads, family.latent.factor)
+    kept = latent_pixels * batch * family.kept[checkpointing] * 1024 * (model.unet.channels[0] / 320)
     if not config.network.network_train_unet_only:
         captions = max((min(row.images, data.batch_size) for data, rows in loads for row in rows), default=0)
         kept += captions * _text_activations(model, config.model.tokens, checkpointing=checkpointing)
-    passes = 2 if config.noise_loss.preservation_class else 1  # each is kept until the gradient of both
-    return int(kept * passes * (_AUTOCAST if half else 2))
+    return int(kept) * _passes(config)
+
+
+def _largest(loads: Loads, side: int) -> tuple[int, int]:
+    """Latent pixels of an image and images of the largest batch."""
+    found = (
+        (row.bucket.area // side**2, min(row.images, dataset.batch_size)) for dataset, rows in loads for row in rows
+    )
+    return max(found, key=math.prod, default=(0, 0))
+
+
+def _passes(config: TrainConfig) -> int:
+    """How many predictions are kept until the gradient of all of them."""
+    return 2 if config.noise_loss.preservation_class else 1
+
+
+def _matrices(config: TrainConfig, model: Architecture, loads: Loads) -> int:
+    """Numbers in the matrices of the U-Net's self-attention: each pixel of a level with each other, for every head.
+
+    With checkpointing those of one block, worked out anew. Under autocast they are kept in single precision for the
+    softmax and once more in half precision.
+    """
+    pixels, batch = _largest(loads, MODELS[model.family].latent.factor)
+    unet, sizes = model.unet, []
+    for level, (width, count) in enumerate(zip(unet.channels, unet.transformers, strict=True)):
+        heads = _HEADS if model.family == "sd1" else max(1, width // _HEAD)
+        blocks = count * (2 * unet.layers_per_block + 1)
+        sizes += [heads * (pixels // 4**level) ** 2] * blocks
+    kept = max(sizes, default=0) if config.training.gradient_checkpointing else sum(sizes)
+    return kept * batch * _passes(config)
 
 
 def _text_activations(model: Architecture, tokens: int, *, checkpointing: bool) -> int:
