@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kohyakit.errors import RunError
+from kohyakit.words import duration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,6 +140,39 @@ class LossAverage:
     @property
     def value(self) -> float:
         return sum(self._sums) / len(self.losses) if self.losses else 0.0
+
+
+class Compiling(Quiet):
+    """Tells how long torch's compiler took in a step, when that step is done."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._began = self._seconds = 0.0
+
+    def ready(self, trained: Trained) -> None:
+        from torch._dynamo.callback import callback_handler
+
+        callback_handler.register_start_callback(self._begins)
+        callback_handler.register_end_callback(self._ended)
+
+    def _begins(self, *told: Any) -> None:
+        self._began = time.perf_counter()
+
+    def _ended(self, *told: Any) -> None:
+        self._seconds += time.perf_counter() - self._began
+
+    def step(self, report: StepReport) -> None:
+        if self._seconds:
+            self._say(f"torch_compile: {duration(self._seconds)} of step {report.step} went into compiling")
+            self._seconds = 0.0
+
+    def end(self) -> None:
+        from torch._dynamo.callback import callback_handler
+
+        handler = callback_handler
+        for told, own in ((handler.start_callbacks, self._begins), (handler.end_callbacks, self._ended)):
+            if own in told:
+                told.remove(own)
 
 
 class Progress(Quiet):

@@ -169,6 +169,7 @@ class Trainer:
                 first_is_text=parts.order.follows_sd_scripts, mirrors=mirrors(config, self.run, self.echo),
             ),
             cb.Reporting(self.run, plan.steps, plan.epochs, self.processes.memory_gib),
+            *([cb.Compiling(self.echo)] if config.training.torch_compile else []),
             *self._listeners,
         ]  # fmt: skip
 

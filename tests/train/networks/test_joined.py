@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -146,3 +147,27 @@ def test_a_training_with_it_is_the_one_without(config_into: Any, tmp_path: Any) 
     assert all(torch.allclose(own[key], theirs[key], rtol=1e-6, atol=1e-7) for key in theirs)
     (log,) = (tmp_path / "joined/out/runs").glob("1*/log.txt")
     assert "share the product with their input" in log.read_text(encoding="utf-8")
+
+
+def test_it_can_be_compiled_as_a_whole() -> None:
+    x, text = (torch.randn(2, 5, width, dtype=torch.float64) for width in (WIDTH, CONTEXT))
+    found = []
+    for compiled in (False, True):
+        steps = Steps()
+        block = torch.compile(steps.block, backend="aot_eager", fullgraph=True) if compiled else steps.block
+        if compiled:
+            steps.network.join()
+        block(x, None, text).square().sum().backward()
+        found.append([parameter.grad for parameter in steps.network.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_the_time_that_compiling_takes_is_told(config_into: Any, tmp_path: Any) -> None:
+    """Once, as the second step has nothing to compile; the compiler is the one that changes no bits."""
+    lines: list[str] = []
+    values = {"max_train_epochs": None, "max_train_steps": 2, "network_train_unet_only": True, "network_dim": 1}
+    config = config_into(tmp_path, **values, torch_compile=True, dynamo_backend="eager")
+    train_network(config, progress=False, echo=lines.append)
+    (told,) = [line for line in lines if "went into compiling" in line]
+    assert re.fullmatch(r"torch_compile: .+ of step 1 went into compiling", told)
