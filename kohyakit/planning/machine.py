@@ -54,8 +54,11 @@ def _split() -> Iterator[Problem]:
     """accelerate was started with what splits a model between GPUs."""
     for name, title in _SPLITTING.items():
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes"):
-            what = f"it is set up for {title}, which splits a frozen model that each GPU has room for"
-            cure = "run `accelerate config` anew without it; where memory is short, set fp8_base or blocks_to_swap"
+            what = f"it is set up for {title}, which splits a frozen model between GPUs, and that is not done here"
+            cure = (
+                "run `accelerate config` anew without it; where the model does not fit, set gradient_checkpointing "
+                "with fp8_base or blocks_to_swap"
+            )
             yield Problem("accelerate", what, cure, "not_built_in")
 
 

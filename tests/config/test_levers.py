@@ -18,7 +18,9 @@ LORA = {"network_module": "networks.lora", "network_dim": 4}
 @pytest.mark.parametrize(
     ("values", "severity", "words"),
     [
-        ({"deepspeed": True}, "error", "each have room for it"),
+        ({"deepspeed": True}, "error", "with fp8_base or blocks_to_swap"),
+        ({"extra_accelerate_launch_args": "--quiet --use_fsdp --fsdp_version 2"}, "error", "--use_fsdp splits"),
+        ({"extra_accelerate_launch_args": "--use-deepspeed"}, "error", "with fp8_base or blocks_to_swap"),
         ({"blocks_to_swap": 4}, "error", "gradient_checkpointing"),
         ({"torch_compile": True, "dynamo_backend": "tvm"}, "error", "not tvm"),
         ({"cpu_offload_checkpointing": True}, "warning", "no checkpoints"),
@@ -87,4 +89,5 @@ def test_what_splits_a_model_between_gpus_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     (found,) = machine.machine_problems(TrainConfig().with_values(**LORA))
     assert found.severity == "error"
-    assert "each GPU has room for" in found.what
+    assert "between GPUs" in found.what
+    assert "fp8_base or blocks_to_swap" in found.cure

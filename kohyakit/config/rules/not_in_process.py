@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 
 from kohyakit.config.arguments.adapters import LYCORIS, adapter_settings
@@ -42,6 +43,7 @@ _CHANGES_COMFORT = {
 }
 # What torch.compile takes for dynamo_backend; the others were those of older versions, or need packages of their own.
 COMPILERS = ("no", "eager", "aot_eager", "inductor", "cudagraphs")
+_SPLITTING = re.compile(r"--use[-_](?:deepspeed|fsdp|megatron[-_]lm)")  # of accelerate launch
 JOINED = ("networks.lora", "networks.lora_fa")  # whose LoRAs of q, k and v can take their input in one product
 SCRIPTS = tuple(dict.fromkeys(MODELS[name].scripts["lora"] for name in trained_here()))
 
@@ -123,10 +125,15 @@ def _levers(config: TrainConfig) -> Iterator[Problem]:
     if training.torch_compile and training.dynamo_backend not in COMPILERS:
         what = f"torch_compile here knows {', '.join(COMPILERS)}, not {training.dynamo_backend}"
         yield Problem("dynamo_backend", what, "set dynamo_backend = inductor", "not_built_in")
-    if config.launch.deepspeed:
-        what = "it splits the frozen model between the GPUs, which each have room for it, and slows every step"
-        cure = "take it out; where memory is short, fp8_base and blocks_to_swap save more of it on each GPU"
-        yield Problem("deepspeed", what, cure, "not_built_in")
+    words = config.launch.extra_accelerate_launch_args
+    asked = [("deepspeed", "it splits")] if config.launch.deepspeed else []
+    asked += [("extra_accelerate_launch_args", f"{word} splits") for word in _SPLITTING.findall(words)]
+    for where, what in asked:
+        cure = "take it out; where the model does not fit, set gradient_checkpointing with fp8_base or blocks_to_swap"
+        yield Problem(
+            where, f"{what} a frozen model between GPUs, which slows every step, and is not done here", cure,
+            "not_built_in",
+        )  # fmt: skip
 
 
 def _named(config: TrainConfig) -> Iterator[Problem]:
