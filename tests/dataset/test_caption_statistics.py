@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from kohyakit.dataset.captions.choose import Selection, chosen
 from kohyakit.dataset.captions.report import as_html, as_text, write_csv
 from kohyakit.dataset.captions.statistics import Statistics, facts, statistics
 from kohyakit.dataset.captions.tokens import count_tokens, count_tokens_of, cut_off
+from kohyakit.dataset.editing.captions import CaptionFile
 
 LONG = ", ".join(["sks", *(f"red house {number % 10}" for number in range(30))])  # 1 + 30 * 4 tokens
 
@@ -85,6 +87,29 @@ def test_captions_that_equal_each_other(found: Statistics) -> None:
     assert found.same.to_dict("records") == [
         {"caption": "sks, dog, grass", "images": 2, "subsets": 1, "paths": ["10_dog/a.txt", "10_dog/b.txt"]}
     ]
+
+
+def test_thousands_are_counted_as_one_by_one(tmp_path: Path) -> None:
+    texts = [f"sks, tag {number % 7}, odd {number}" for number in (at % 3001 for at in range(5000))]
+    places = [tmp_path / ("3_town" if at % 3 else "10_dog") / f"{at:04d}" for at in range(5000)]
+    files = [
+        CaptionFile(place.with_suffix(".png"), place.with_suffix(".txt"), text.encode())
+        for place, text in zip(places, texts, strict=True)
+    ]
+    found = statistics(tmp_path, files)
+    repeats = [3 if at % 3 else 10 for at in range(5000)]
+    images = Counter(tag for text in texts for tag in text.split(", "))
+    weighted = Counter()
+    for text, times in zip(texts, repeats, strict=True):
+        weighted.update(dict.fromkeys(text.split(", "), times))
+    assert dict(zip(found.tags["tag"], found.tags["images"], strict=True)) == images
+    assert dict(zip(found.tags["tag"], found.tags["weighted"], strict=True)) == weighted
+    assert row(found.tags, tag="sks")["subsets"] == 2
+    assert row(found.tags, tag="odd 2500")["only_in"] == "3_town"
+    assert found.together.loc["sks", "tag 6"] == images["tag 6"]
+    assert len(found.same) == 5000 - 3001
+    assert found.same["paths"].iloc[0] == ["10_dog/0000.txt", "3_town/3001.txt"]
+    assert found.same["subsets"].iloc[0] == 2
 
 
 def test_tags_that_may_be_the_same(found: Statistics) -> None:

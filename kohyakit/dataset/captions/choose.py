@@ -36,19 +36,22 @@ def chosen(
     Raises ConfigError for an expression that cannot be read, DatasetError for a folder or a subset that is not there.
     """
     fits = wanted(selection.where) if selection.where else None
-    seen: set[str] = set()
+    seen: set[str] = set()  # in this folder: a caption lies beside its picture
+    last: Home | None = None
     homes: dict[str, Home] = {}
     unknown = set(selection.subsets)
     for file in each_caption_file(folder, extension):
         home = home_of(file, folder, homes)
+        if home is not last:
+            seen, last = set(), home
         if selection.subsets:
             mine = {asked for asked in selection.subsets if home.is_called(asked.rstrip("/"))}
             unknown -= mine
             if not mine:
                 continue
-        if _is_file(file, home.subset, selection) and (pictures or (path := os.fspath(file.path)) not in seen):
+        if _is_file(file, home.subset, selection) and (pictures or file.path.name not in seen):
             if not pictures:
-                seen.add(path)
+                seen.add(file.path.name)
             if fits is None or (not file.problem and fits(file.text)):
                 yield file
     if unknown:

@@ -37,7 +37,7 @@ def pair_folder(folder: Folder, extension: str) -> Paired:
     free = set(folder.texts).difference(captions.values())
     others = {image: found for image in folder.images if (found := _other(image, free))} if free else {}
     known = {name for found in others.values() for name in found}
-    odd = misspelt(folder.images, files - known, extension)
+    odd = misspelt(folder.images, files - known, extension) if len(captions) < len(folder.images) else {}
     known |= {name for name, _ in odd.values()}
     elsewhere = {image: found[0] for image, found in others.items() if image not in captions}
     return Paired(captions, elsewhere, odd, tuple(text for text in folder.texts if text in free and text not in known))

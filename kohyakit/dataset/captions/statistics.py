@@ -22,12 +22,15 @@ from kohyakit.dataset.captions.tokens import CHUNK, count_tokens_of, cut_off
 from kohyakit.dataset.editing.captions import CaptionFile
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 ROOMS = (75, 150, 225)  # tokens that fit, by max_token_length
 _WORD = re.compile(r"\w[\w'-]*")
-_BATCH = 2048  # captions whose text is held at once
+_BATCH = 512  # captions whose text is held at once
+_BLOCK = 2048  # captions whose tags are counted at once
 _NUMBERS = ("repeats", "tokens", "tags", "characters", "lines")
+_DIGEST = 16  # bytes by which equal captions are told
 _SHOWN = 120  # characters of a caption in the frame of those that equal each other
 EVERYWHERE = 0.9  # share from which a tag is nearly everywhere
 
@@ -70,10 +73,10 @@ class _Seen:
     """What is kept of the captions while they are read: numbers, and each tag and folder once."""
 
     words: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in ("path", "subset", "cut")})
-    numbers: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in _NUMBERS})
+    numbers: dict[str, array[int]] = field(default_factory=lambda: {name: array("i") for name in _NUMBERS})
     tags: dict[str, int] = field(default_factory=dict)
     held: array[int] = field(default_factory=lambda: array("i"))
-    texts: dict[bytes, int | array[int]] = field(default_factory=dict)  # the number of each, or of all that are equal
+    texts: bytearray = field(default_factory=bytearray)  # a digest of each, _DIGEST bytes
     first: array[int] = field(default_factory=lambda: array("i"))
     lead: tuple[str, ...] | None = None
     common: tuple[str, ...] | None = None  # words that every caption said so far
@@ -95,7 +98,7 @@ def statistics(folder: Path, files: Iterable[CaptionFile], *, top: int = 30) -> 
     while batch := list(islice(many, _BATCH)):
         _count(seen, folder, batch)
     words = seen.words | {"subset": pd.Categorical(seen.words["subset"])}
-    captions = pd.DataFrame({**words, **{name: list(numbers) for name, numbers in seen.numbers.items()}})
+    captions = pd.DataFrame(words | {name: _array(numbers).astype("int64") for name, numbers in seen.numbers.items()})
     tags = _tag_frame(seen, captions)
     pairs, together = _stand_together(seen, captions, tags, top)
     counts = dict(zip(tags["tag"], tags["images"], strict=True))
@@ -116,7 +119,7 @@ def _count(seen: _Seen, folder: Path, batch: list[CaptionFile]) -> None:
         if file.problem:
             seen.unreadable += 1
         elif has_words(lines[0]):
-            kept.append((file, home, lines[0], sum(map(has_words, lines))))
+            kept.append((file, home, lines[0], 1 + sum(map(has_words, lines[1:]))))
         else:
             seen.without[home.subset] = seen.without.get(home.subset, 0) + 1
     tokens = count_tokens_of([line for _, _, line, _ in kept])
@@ -125,9 +128,9 @@ def _count(seen: _Seen, folder: Path, batch: list[CaptionFile]) -> None:
 
 
 def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int) -> None:
-    number = len(seen.words["path"])
     tags = Caption.parse(line).tags
-    ids = [seen.tags.setdefault(tag, len(seen.tags)) for tag in dict.fromkeys(tags)]
+    known = seen.tags
+    ids = [known.setdefault(tag, len(known)) for tag in dict.fromkeys(tags)]
     seen.words["path"].append(name if home.subset == "." else f"{home.subset}/{name}")
     seen.words["subset"].append(home.subset)
     seen.words["cut"].append(cut_off(line) if tokens > CHUNK else "")
@@ -136,12 +139,7 @@ def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int)
     seen.held.extend(ids)
     seen.held.append(-1)  # the caption's end
     seen.first.append(ids[0] if ids else -1)
-    text = blake2b(line.encode("utf-8"), digest_size=12).digest()
-    equal = seen.texts.setdefault(text, number)
-    if not isinstance(equal, int):
-        equal.append(number)
-    elif equal != number:
-        seen.texts[text] = array("i", [equal, number])
+    seen.texts += blake2b(line.encode("utf-8"), digest_size=_DIGEST).digest()
     seen.lead = tags if seen.lead is None else tags[: shared(seen.lead, tags)]
     low = line.lower()
     if home.subject and home.subject.lower() in low:
@@ -153,35 +151,48 @@ def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int)
         seen.common = tuple(word for word in seen.common if word in here)
 
 
-def _entries(seen: _Seen) -> tuple[Any, Any]:
-    """(caption, tag) of every tag in every caption, as two arrays of numbers."""
+def _array(numbers: array[int]) -> np.ndarray:
     import numpy as np
 
-    held = np.frombuffer(seen.held, dtype=np.intc) if seen.held else np.zeros(0, np.intc)
-    ends = held < 0
-    rows: np.ndarray = np.cumsum(ends) - ends
-    return rows[~ends], held[~ends]
+    return np.frombuffer(numbers, dtype=np.intc) if numbers else np.zeros(0, np.intc)
+
+
+def _blocks(seen: _Seen) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Of some captions at a time the first one's number, and (caption from there on, tag) of every tag in them."""
+    import numpy as np
+
+    held, start = _array(seen.held), 0
+    ends = np.flatnonzero(held < 0)
+    for first in range(0, len(ends), _BLOCK):
+        stop = int(ends[first : first + _BLOCK][-1]) + 1
+        block, start = held[start:stop], stop
+        closed = block < 0
+        rows: np.ndarray = np.cumsum(closed) - closed
+        yield first, rows[~closed], block[~closed]
 
 
 def _tag_frame(seen: _Seen, captions: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    rows, tags = _entries(seen)
     many = len(seen.tags)
     names = list(captions["subset"].cat.categories)
     codes, repeats = captions["subset"].cat.codes.to_numpy(), captions["repeats"].to_numpy()
-    images = np.bincount(tags, minlength=many)
-    both = np.unique(tags.astype(np.int64) * max(len(names), 1) + codes[rows])
+    images, weighted = np.zeros(many, np.int64), np.zeros(many)
+    both = np.zeros(0, np.int64)  # tag and subset as one number
+    for at, rows, tags in _blocks(seen):
+        images += np.bincount(tags, minlength=many)
+        weighted += np.bincount(tags, weights=repeats[at + rows], minlength=many)
+        both = np.union1d(both, tags.astype(np.int64) * max(len(names), 1) + codes[at + rows])
     in_subsets = np.bincount(both // max(len(names), 1), minlength=many)
     last = np.zeros(many, np.int64)
     last[both // max(len(names), 1)] = both % max(len(names), 1)
-    first = np.frombuffer(seen.first, dtype=np.intc) if seen.first else np.zeros(0, np.intc)
+    first = _array(seen.first)
     frame = pd.DataFrame(
         {
             "tag": pd.Series(list(seen.tags), dtype=object),
             "images": images,
-            "weighted": np.bincount(tags, weights=repeats[rows], minlength=many).astype(np.int64),
+            "weighted": weighted.astype(np.int64),
             "share": images / max(len(captions), 1),
             "first": np.bincount(first[first >= 0], minlength=many),
             "subsets": in_subsets,
@@ -202,14 +213,11 @@ def _stand_together(
     names = tags["tag"].head(200).tolist()
     place = np.full(len(seen.tags), -1)
     place[[seen.tags[name] for name in names]] = np.arange(len(names))
-    rows, ids = _entries(seen)
-    columns = place[ids]
-    rows, columns = rows[columns >= 0], columns[columns >= 0]
     counts = np.zeros((len(names), len(names)))
-    edges = np.searchsorted(rows, range(0, len(captions) + _BATCH, _BATCH))
-    for at, (start, end) in enumerate(pairwise(edges)):
-        block = np.zeros((_BATCH, len(names)), np.float32)
-        block[rows[start:end] - at * _BATCH, columns[start:end]] = 1
+    for _, rows, ids in _blocks(seen):
+        columns = place[ids]
+        block = np.zeros((_BLOCK, len(names)), np.float32)
+        block[rows[columns >= 0], columns[columns >= 0]] = 1
         counts += block.T @ block
     table = pd.DataFrame(counts.astype(int), index=names, columns=names)
     alone = counts.diagonal()
@@ -227,13 +235,28 @@ def _same(folder: Path, seen: _Seen, captions: pd.DataFrame) -> pd.DataFrame:
     """Captions that equal each other, sign for sign."""
     import pandas as pd
 
-    groups = sorted((equal for equal in seen.texts.values() if not isinstance(equal, int)), key=len, reverse=True)
+    groups = sorted(_equal(seen.texts), key=lambda numbers: (-len(numbers), numbers[0]))
     rows = [
-        (_first_line(folder / paths[0]), len(numbers), captions["subset"].iloc[list(numbers)].nunique(), paths[:20])
+        (_first_line(folder / paths[0]), len(numbers), captions["subset"].iloc[numbers].nunique(), paths[:20])
         for numbers in groups
         for paths in [[captions["path"].iat[number] for number in numbers]]
     ]
     return pd.DataFrame(rows, columns=["caption", "images", "subsets", "paths"])
+
+
+def _equal(digests: bytearray) -> Iterator[list[int]]:
+    """The numbers of captions that equal each other, rising, for each text that more than one has."""
+    import numpy as np
+
+    if not digests:
+        return
+    halves = np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)
+    order = np.lexsort(halves.T)  # which keeps the order of equals
+    ordered = halves[order]
+    starts = np.flatnonzero((ordered[1:] != ordered[:-1]).any(axis=1)) + 1
+    for start, stop in pairwise([0, *starts.tolist(), len(order)]):
+        if stop - start > 1:
+            yield order[start:stop].tolist()
 
 
 def _first_line(path: Path) -> str:

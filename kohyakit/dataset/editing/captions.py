@@ -13,6 +13,7 @@ import re
 import stat
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -71,9 +72,10 @@ def each_caption_file(folder: Path, extension: str | None = None) -> Iterator[Ca
     """The same one after the other, so that of a hundred thousand no more than one need be held."""
     if not folder.is_dir():
         raise DatasetError(Problem(str(folder), "is not a folder", "name the folder with the images"))
-    listings = list(_listings(folder))
+    listings = deque(_listings(folder))
     chosen = extension or commonest((listing for listing, _ in listings), EXTENSIONS)
-    for listing, behind in listings:
+    while listings:
+        listing, behind = listings.popleft()  # names of a folder are let go with it
         paired, place = pair_folder(listing, chosen), Path(listing.path)
         for taken in listing.taken():
             odd, reason = paired.misspelt.get(taken, ("", ""))
