@@ -280,6 +280,31 @@ def test_a_state_of_another_network_is_one_sentence(make_config, state):
     assert dropped in str(caught.value)
 
 
+def test_a_composed_state_holds_what_sd_scripts_writes(state):
+    """As seen in folders that sd-scripts 0.10.1 wrote with --save_state, at steps and at epochs' ends, by AdamW."""
+    theirs = as_sd_scripts(state, state.parent / "theirs-state")
+    names = {"model.safetensors", "optimizer.bin", "scheduler.bin", "random_states_0.pkl", "train_state.json"}
+    assert {path.name for path in theirs.iterdir()} == names
+    with safe_open(theirs / "model.safetensors", "pt") as network:
+        assert network.metadata() == {"format": "pt"}
+        keys = list(network.keys())
+    assert {key.partition(".")[2] for key in keys} == {"alpha", "lora_down.weight", "lora_up.weight"}
+    optimizer, schedule, streams = (
+        torch.load(theirs / name, weights_only=False)
+        for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl")
+    )
+    assert {"lr", "betas", "eps", "weight_decay", "initial_lr", "decoupled_weight_decay"} <= {
+        *optimizer["param_groups"][0]
+    }
+    assert set(optimizer["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+    assert {"base_lrs", "last_epoch", "_step_count", "_last_lr", "lr_lambdas"} <= set(schedule)
+    assert schedule["lr_lambdas"] == [{}, {}]
+    assert set(streams) == {"step", "random_state", "numpy_random_seed", "torch_manual_seed"}
+    assert streams["numpy_random_seed"][0] == "MT19937"
+    assert streams["torch_manual_seed"].dtype == torch.uint8
+    assert set(json.loads((theirs / "train_state.json").read_text("utf-8"))) == {"current_epoch", "current_step"}
+
+
 def test_a_state_of_sd_scripts_goes_on_with_what_it_holds(make_config, state, states):
     """No seed, no position within the epoch, no settings: all that follows from the config and the schedule's steps."""
     theirs = as_sd_scripts(state, state.parent / "theirs-state")
