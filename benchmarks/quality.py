@@ -3,6 +3,8 @@
     python benchmarks/quality.py BASE                      three things, strengths 0 (the base), 0.5 and 1, 50 seeds
     python benchmarks/quality.py BASE --part faults        what bad pictures among twelve cost, and repair wins back
     python benchmarks/quality.py BASE --part settings      rank, alpha, steps, repeats, regularisation pictures
+    python benchmarks/quality.py BASE --part beside --sd-scripts CHECKOUT --python PYTHON
+                                                           the same trainings by sd-scripts, PYTHON having its packages
     python benchmarks/quality.py BASE --out quality.json   goes on where it stopped; without it nothing is kept
 
 A thing is shown where the judge (tools/tiny_base/judge.py) explains the picture best by its drawing. Prompts without
@@ -15,6 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,8 +33,8 @@ from PIL import Image, ImageFilter
 
 from kohyakit.audit.repair.run import repair_dataset
 from kohyakit.demo.project import LARGE, PICTURES, TRIGGER, preset_for, write_pictures
-from kohyakit.demo.world import CONCEPTS, asked_scenes, concept_scenes
-from kohyakit.formats import load
+from kohyakit.demo.world import CONCEPTS, SIDE, asked_scenes, concept_scenes
+from kohyakit.formats import load, train_toml
 from kohyakit.lora.bake import bake
 from kohyakit.lora.merge import Source
 from kohyakit.train.start import train_network
@@ -39,7 +44,11 @@ from tools.tiny_base.judge import see
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One training: of what, with which settings, and what is wrong with its pictures."""
+    """One training: of what, with which settings, and what is wrong with its pictures.
+
+    shrunk: the pictures are as large as they are trained, which sd-scripts asks of a set without buckets.
+    by: another program, which is given the preset; kohyakit without it.
+    """
 
     concept: str
     name: str = "as it stands"
@@ -48,6 +57,8 @@ class Case:
     regularised: bool = True
     spoil: Callable[[Path], None] | None = None
     strengths: tuple[float, ...] = (1.0,)
+    shrunk: bool = False
+    by: Callable[[Path], None] | None = None
 
 
 # --- the data set --------------------------------------------------------------------------------------------
@@ -61,6 +72,16 @@ def make_set(folder: Path, case: Case) -> None:
         case.spoil(subset)
     if case.regularised:
         write_pictures(folder / "reg" / "1_thing", asked_scenes(2 * PICTURES, 8))
+    if case.shrunk:
+        shrink(folder)
+
+
+def shrink(folder: Path) -> None:
+    """Every picture as large as it is trained, without loss from there on."""
+    for path in sorted(folder.rglob("*.jpg")):
+        with Image.open(path) as picture:
+            picture.resize((SIDE, SIDE), Image.Resampling.BOX).save(path.with_suffix(".png"))
+        path.unlink()
 
 
 def sideways(folder: Path) -> None:
@@ -121,8 +142,30 @@ def train(base: Path, folder: Path, case: Case) -> Path:
     preset = folder / "preset.json"
     preset.write_text(json.dumps(values), encoding="utf-8")
     length = {"max_train_steps": STEPS, "max_train_epochs": 0}
-    train_network(load(preset, overrides=_QUIET | length | case.settings), progress=False, echo=lambda line: None)
+    config = load(preset, overrides=_QUIET | length | case.settings)
+    if case.by:
+        given = folder / "config.toml"
+        given.write_text(train_toml.dumps(config), encoding="utf-8")
+        case.by(given)
+    else:
+        train_network(config, progress=False, echo=lambda line: None)
     return folder / "model" / "taught.safetensors"
+
+
+def by_sd_scripts(checkout: Path, python: str) -> Callable[[Path], None]:
+    """Let a checkout of sd-scripts train what a config file asks for."""
+    started = [python, str(Path(__file__).with_name("sd_scripts.py")), str(checkout), "train_network.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+    def run(config: Path) -> None:
+        done = subprocess.run(
+            [*started, "--config_file", str(config)], cwd=checkout, env=environment, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+        if done.returncode:
+            sys.exit(f"sd-scripts failed:\n{done.stdout[-3000:]}")
+
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +259,12 @@ def settings() -> list[Case]:
     ]
 
 
+def beside(by: Callable[[Path], None]) -> list[Case]:
+    """The same set and settings by both programs. The name is on each row, so both stand under one "before"."""
+    ours = [Case(concept, name="by kohyakit", shrunk=True) for concept in CONCEPTS]
+    return [case for one in ours for case in (one, replace(one, name="by sd-scripts", by=by))]
+
+
 PARTS = {"strengths": strengths, "faults": faults, "settings": settings}
 
 
@@ -248,14 +297,19 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path, help="a folder that tools.tiny_base wrote")
-    parser.add_argument("--part", choices=PARTS, default="strengths")
+    parser.add_argument("--part", choices=(*PARTS, "beside"), default="strengths")
+    parser.add_argument("--sd-scripts", type=Path, metavar="CHECKOUT", help="for --part beside")
+    parser.add_argument("--python", default=sys.executable, help="one that has the checkout's packages")
     parser.add_argument("--concept", choices=CONCEPTS, help="only this thing")
     parser.add_argument("--count", type=int, default=50, help="seeds for each share")
     parser.add_argument("--out", type=Path, help="rows are kept here, and what is there is not measured again")
     asked = parser.parse_args()
+    if asked.part == "beside" and not asked.sd_scripts:
+        parser.error("--part beside needs --sd-scripts CHECKOUT")
     _print_judge(asked.base, asked.count)
     kept: list[dict[str, Any]] = json.loads(asked.out.read_text("utf-8")) if asked.out and asked.out.exists() else []
-    for case in PARTS[asked.part]():
+    cases = PARTS[asked.part]() if asked.part in PARTS else beside(by_sd_scripts(asked.sd_scripts, asked.python))
+    for case in cases:
         if asked.concept and case.concept != asked.concept:
             continue
         if any(row["case"] == case.name and row["concept"] == case.concept for row in kept):
