@@ -21,7 +21,7 @@ def sentences(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         name, lost, changed = str(program.get("name")), program.get("lost"), program.get("changed")
         why = f": {program['why']}" if program.get("why") else ""
         if lost:
-            yield "error", f"{name} loses {_layers(lost)}{why}"
+            yield "warning", f"{name} loses {_layers(lost)}{why}"  # the file is good, and there are other programs
         elif changed:
             yield "warning", f"{name} computes {_layers(changed)} differently{why}"
         else:

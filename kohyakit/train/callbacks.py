@@ -180,6 +180,7 @@ class Progress(Quiet):
 
     def __init__(self, total: int, done: int, *, show: bool, what: str = "training", unit: str = "step") -> None:
         self._bar: Any = None
+        self._begun = False
         if show and total:
             from tqdm import tqdm
 
@@ -198,6 +199,12 @@ class Progress(Quiet):
             if self._bar is not None:
                 self._bar.disable = True
             self._bar = None
+
+    def seen(self, seen: Seen) -> None:
+        """Time is counted from the first step on: samples that were drawn before it say nothing of what is left."""
+        if self._bar is not None and not self._begun:
+            self._bar.unpause()
+        self._begun = True
 
     def step(self, report: StepReport) -> None:
         if self._bar is not None and report.synced:

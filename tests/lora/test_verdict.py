@@ -33,7 +33,7 @@ def test_who_reads_it_and_who_does_not(tmp_path: Path) -> None:
     run = judged(tmp_path, made("sd1", "loha"))
     assert run.record.verdict["file"] == "dog.safetensors"
     told = {text.split(" ")[0]: severity for severity, text in sentences(run.record.verdict) if severity != "good"}
-    assert told["diffusers"] == "error"
+    assert told["diffusers"] == "warning"
     (good,) = [text for severity, text in sentences(run.record.verdict) if severity == "good"]
     assert "A1111" in good
     assert "ComfyUI" in good
@@ -59,7 +59,7 @@ def test_a_run_whose_files_are_gone_has_no_verdict(tmp_path: Path) -> None:
 
 def test_a_record_from_a_stranger_says_nothing_it_should_not() -> None:
     assert list(sentences({"problems": "x", "programs": [3, {"name": "A", "lost": 1}], "file": 7})) == [
-        ("error", "A loses 1 layer")
+        ("warning", "A loses 1 layer")
     ]
 
 
