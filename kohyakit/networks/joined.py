@@ -37,6 +37,10 @@ class Joined:
     comes twice, or with another input, has it made anew: that is no quicker then, and just as right.
     """
 
+    _input: Tensor | None
+    _came: list[Member]
+    _shares: dict[Member, Tensor]
+
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = tuple(members)
         self._forget()
@@ -66,9 +70,7 @@ class Joined:
             self._forget()
 
     def _forget(self) -> None:
-        self._input: Tensor | None = None
-        self._came: list[Member] = []
-        self._shares: dict[Member, Tensor] = {}
+        self._input, self._came, self._shares = None, [], {}
 
 
 class _Down(torch.autograd.Function):
