@@ -184,10 +184,10 @@ def test_stopped_and_gone_on_is_as_never_stopped(taught, tmp_path):
     for place in (whole, parts):
         place.mkdir()
         (place / "latents.pt").write_bytes((taught / "latents.pt").read_bytes())
-    teach_steps(whole, [range(4)])
-    teach_steps(parts, [range(2), range(2, 4)])
+    teach_steps(whole, [range(2)])
+    teach_steps(parts, [range(1), range(1, 2)])
     a, b = (torch.load(place / "unet.pt", weights_only=True) for place in (whole, parts))
-    assert a["step"] == b["step"] == 4
+    assert a["step"] == b["step"] == 2
     assert torch.equal(a["master"], b["master"])
     assert torch.equal(a["average"], b["average"])
 

@@ -50,6 +50,7 @@ def answers(model) -> torch.Tensor:
     return model.unet(noisy, torch.tensor([3, 700]), model.text_encoder(tokens)).sample
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_merged_it_is_the_model_with_the_network_beside_it(model, tmp_path, kind):
     asked = {"dim": 2, "conv_dim": 2, "alpha": 3.0, "conv_alpha": 3.0, **KINDS[kind]}
