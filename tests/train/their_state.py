@@ -37,7 +37,10 @@ def as_sd_scripts(ours: Path, theirs: Path) -> Path:
         random.setstate((version, tuple(numbers), gauss))
     theirs.mkdir()
     network = load_file(ours / "network.safetensors")
-    parts = [[_Holding(rest[name])] for name in ("optimizer", "scheduler")]
+    schedule = dict(rest["scheduler"])
+    if "lr_lambdas" in schedule:  # those of transformers are partial functions, of which torch keeps an empty dict
+        schedule["lr_lambdas"] = [{} for _ in schedule["lr_lambdas"]]
+    parts = [_Holding(rest["optimizer"])], [_Holding(schedule)]
     save_accelerator_state(str(theirs), [network], *parts, [], 0, 0)
     torch.set_rng_state(before[0])
     random.setstate(before[1])
