@@ -9,6 +9,7 @@ exit code where the help does not tell it, what is written, and how that is take
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -178,9 +179,10 @@ def _arguments(call: Any) -> str:
     for one in inspect.signature(call).parameters.values():
         if one.kind is one.KEYWORD_ONLY and "*" not in told:
             told.append("*")
-        default = "..." if callable(one.default) else repr(one.default)
+        default = one.default
+        written = "..." if callable(default) else json.dumps(default) if isinstance(default, str) else repr(default)
         told.append(str(one.replace(annotation=one.empty, default=one.empty)))
-        told[-1] += "" if one.default is one.empty else f"={default}"
+        told[-1] += "" if one.default is one.empty else f"={written}"
     return ", ".join(told)
 
 
