@@ -387,6 +387,7 @@ def main() -> None:
     arguments.photos, arguments.work = arguments.folders[0], arguments.folders[-1]
     arguments.count = arguments.count or (100_000 if arguments.what == "many" else 1500)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as where it is installed, nothing is compiled at each start
     {"pairs": run_pairs, "speed": run_speed, "quality": run_quality, "many": run_many}[arguments.what](arguments)
 
 
