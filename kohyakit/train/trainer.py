@@ -348,7 +348,8 @@ class Trainer:
     def _condition(self, batch: Batch, captions: Sequence[str] | None = None) -> Conditioning:
         """What the U-Net is told of a batch: its captions, or others, and in some families its sizes."""
         captions = captions or [example.caption for example in batch.examples]
-        sizes = torch.tensor([example.sizes(batch.bucket) for example in batch.examples])
+        cached = self.parts.latents.cached and self.parts.order.follows_sd_scripts
+        sizes = torch.tensor([example.sizes(batch.bucket, cached=cached) for example in batch.examples])
         if self.parts.text_outputs is not None:
             return self.parts.text_outputs(captions, sizes).to(self.device, self.parts.precision.weights)
         learning = self.parts.train_text_encoder and torch.is_grad_enabled()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from kohyakit.dataset.augment import ImageDraw
+from kohyakit.dataset.buckets import Bucket
 from kohyakit.errors import ConfigError
 from kohyakit.models import Model, TextEncoder, load_model
 from kohyakit.models.conditioning import encode_prompts, tokenize
+from kohyakit.train.step.batches import Example, TrainImage
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +136,15 @@ def test_clip_skip_beyond_the_layers(tiny: Model) -> None:
     with pytest.raises(ConfigError, match="clip_skip: is 4, but the text encoder has 3 layers; choose 1 to 3"):
         encode_prompts(tiny.text_encoder, tokenize(["a"]).input_ids, clip_skip=4)
     assert len(tiny.text_encoder.text_model.encoder.layers) == 3
+
+
+def test_sizes_of_cached_latents_are_of_the_file_in_sd_scripts_order() -> None:
+    """By hand: 900 x 700 fits into 512 x 512 as 512 x 398.2, so 56 are left above; sd-scripts asks for no buckets."""
+    record: Any = SimpleNamespace(size=(900, 700))
+    image = TrainImage(record, cast(Any, None), cast(Any, None), 1.0, bucketed=False)
+    example = Example(0, image, ImageDraw(False, 0, 0), "")
+    assert example.sizes(Bucket(512, 512), cached=True) == (700, 900, 56, 0, 512, 512)
+    assert example.sizes(Bucket(512, 512)) == (512, 512, 0, 0, 512, 512)
 
 
 def test_sd2_fills_up_with_zeros_and_marks_empty_chunks() -> None:

@@ -76,10 +76,14 @@ class Example:
     draw: ImageDraw
     caption: str
 
-    def sizes(self, bucket: Bucket) -> tuple[int, ...]:
-        """What a family that looks at sizes is told of it; see `size_condition`."""
+    def sizes(self, bucket: Bucket, *, cached: bool = False) -> tuple[int, ...]:
+        """What a family that looks at sizes is told of it; see `size_condition`.
+
+        cached: as sd-scripts has them of cached latents, for which it never looks whether there are buckets.
+        """
         image = self.image
-        return size_condition(image.record.size, bucket, bucketed=image.bucketed, flipped=self.draw.flip)
+        bucketed = image.bucketed or cached
+        return size_condition(image.record.size, bucket, bucketed=bucketed, flipped=self.draw.flip)
 
 
 @dataclass(slots=True)

@@ -110,7 +110,7 @@ class SdScriptsOrder:
         An epoch's first batch is fetched when the one before is done, so its second hears sooner. A validation tells
         the training's data set the step too, as it has no other to tell it to.
         """
-        behind = 2 if batch > batches and batch % batches == 1 else 3
+        behind = 2 if batch > batches and (batch - 1) % batches == 0 else 3
         heard = [batch - ago for ago in (2, 1)[: 1 + (batch % batches == 0)] if batch >= ago and validated(batch - ago)]
         return steps_before(max(0, batch - behind, *heard), batches, accumulation)
 
