@@ -138,6 +138,15 @@ def build_meta(family: str = "sd1") -> Model:
     return MODELS.load(family).build_meta()
 
 
+FOR_SAMPLES = ("condition_sample", "sampler")
+
+
+def lacking(kind: object, *, draws: bool) -> list[str]:
+    """What a family does not have of `Family`. draws: whether sample pictures are wanted of it."""
+    wanted = [name for name in vars(Family) if not name.startswith("_") and (draws or name not in FOR_SAMPLES)]
+    return [name for name in wanted if not hasattr(kind, name)]
+
+
 def load_model(
     path: str | Path,
     *,

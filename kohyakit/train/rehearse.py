@@ -10,9 +10,12 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.errors import ConfigError, Problem
+from kohyakit.models.base import FOR_SAMPLES, lacking
 from kohyakit.networks.methods.lora import LoraLayer, LoraNetwork, LoraSettings
+from kohyakit.registry.families import MODELS
 from kohyakit.train.assemble import make_optimizer, parameter_groups
 from kohyakit.train.step.precision import precision_of
 
@@ -35,6 +38,19 @@ def rehearse(config: TrainConfig, steps: int, device: Any) -> None:
             except Exception as error:
                 what = f"{name} stops at the first step ({(str(error) or type(error).__name__).splitlines()[0]})"
                 raise ConfigError(Problem(where, what, "take another, or leave out what it cannot do here")) from error
+
+
+def look_at_family(config: TrainConfig, *, draws: bool) -> None:
+    """Raises ConfigError for a model family of one's own that lacks what this training asks of it.
+
+    draws: whether sample pictures are wanted.
+    """
+    name = model_family(config.launch.script, v2=config.model.v2)
+    if missing := lacking(MODELS.load(name), draws=draws):
+        cure = f"write {'it' if len(missing) == 1 else 'them'} as kohyakit/models/sdxl.py does"
+        if set(missing) <= set(FOR_SAMPLES):
+            cure += ", or take sample_prompts out"
+        raise ConfigError(Problem(f"model family {name}", f"it has no {' and no '.join(missing)}", cure))
 
 
 def _network(device: Any) -> LoraNetwork:

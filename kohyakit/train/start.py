@@ -54,7 +54,7 @@ def train_network(
     said: list[str] = []
     scan, plan = _look_first(config, skip_bad_images, progress, said.append)
     from kohyakit.train.processes import Processes
-    from kohyakit.train.rehearse import rehearse
+    from kohyakit.train.rehearse import look_at_family, rehearse
     from kohyakit.train.trainer import Trainer
 
     _quiet_libraries()
@@ -64,6 +64,7 @@ def train_network(
     if processes.count != plan.length.processes:
         plan = make_plan(config, scan, backend="kohyakit", processes=processes.count)
     _tell(config, plan, said.append)
+    look_at_family(config, draws=bool(plan.draws))
     rehearse(config, plan.steps, processes.accelerator.device)
     interruption = Interruption(echo)
     with interruption.listening():

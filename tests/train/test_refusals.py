@@ -39,6 +39,7 @@ OWN = "in code of one's own, which no check imports: "
 # file and function -> for each refusal made there, in order: the case of CASES that provokes it, or why there is none
 REFUSALS: dict[str, tuple[str, ...]] = {
     "train/assemble.py:parameter_groups": ("no rate",),
+    "train/rehearse.py:look_at_family": (OWN + "a family without what draws its samples",),
     "train/rehearse.py:rehearse": ("a schedule class that wants to know the loss",),
     "networks/file.py:unwritable": (TRAINS + "the disk is full", "output_dir is a file"),
     "train/step/batches.py:read_pixels": ("an image that does not decode",),

@@ -40,6 +40,7 @@ ALGORITHMS.add("gain", AlgorithmEntry("gain:GainLayer", "a gain for each output"
 TRAIN = """
 import json, sys
 from kohyakit.config.read import read_values
+from kohyakit.errors import ConfigError
 from kohyakit.planning.make import check_plan
 from kohyakit.train.callbacks import Callback
 from kohyakit.train.start import train_network
@@ -54,7 +55,11 @@ for values in json.loads(sys.argv[1]):
     config, problems = read_values(values, "test")
     plan = check_plan(config)
     listen = Listen()
-    run = train_network(config, progress=False, echo=lambda text: None, callbacks=[listen])
+    try:
+        run = train_network(config, progress=False, echo=lambda text: None, callbacks=[listen])
+    except ConfigError as refused:
+        print(json.dumps({"status": "refused", "problems": [str(problem) for problem in refused.problems]}))
+        continue
     told = plan.lora and [plan.lora.tensors, plan.lora.data_bytes, plan.lora.header_bytes]
     errors = [str(problem) for problem in plan.errors]
     print(json.dumps({"status": run.status, "losses": listen.losses, "told": told, "problems": errors}))
@@ -63,7 +68,7 @@ for values in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model: Path) -> tuple[tuple[dict, Path], ...]:
-    """What a training tells and its file: of the family, and of the method."""
+    """What a training tells and its file: of the family, of the method, and of the family where it is to draw."""
     home = tmp_path_factory.mktemp("own")
     shared = {
         "train_data_dir": str(grey_pictures(home)), "output_name": "own", "resolution": "64,64",
@@ -78,6 +83,7 @@ def trained(tmp_path_factory, tiny_model: Path) -> tuple[tuple[dict, Path], ...]
         {"output_dir": str(home / "method"), "pretrained_model_name_or_path": str(tiny_model),
          "network_module": "lycoris.kohya", "network_args": ["algo=gain", "preset=attn-mlp"]},
     )  # fmt: skip
+    asked += (asked[0] | {"output_dir": str(home / "drawn"), "sample_prompts": "grey", "sample_at_first": True},)
     path = os.pathsep.join([str(HERE), *filter(None, (os.environ.get("PYTHONPATH"),))])
     done = subprocess.run(
         [sys.executable, "-c", FAMILY + METHOD + TRAIN, json.dumps([shared | values for values in asked])],
@@ -130,3 +136,14 @@ def test_a_method_of_ones_own_trains_and_its_size_is_told(trained: tuple[tuple[d
     header = int.from_bytes(file.read_bytes()[:8], "little")
     tensors, data, _ = told["told"]
     assert (len(held), file.stat().st_size - 8 - header) == (tensors, data)
+
+
+def test_a_family_that_cannot_draw_is_told_before_anything_is_written(trained: tuple[tuple[dict, Path], ...]) -> None:
+    told, file = trained[2]
+    assert told["status"] == "refused"
+    (problem,) = told["problems"]
+    assert problem == (
+        "model family tiny_flow: it has no condition_sample and no sampler; write them as kohyakit/models/sdxl.py "
+        "does, or take sample_prompts out"
+    )
+    assert not file.parent.exists()
