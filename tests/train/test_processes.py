@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from kohyakit.config.train import TrainConfig
 from kohyakit.formats import train_toml
+from kohyakit.runs.logs.metrics import read_scalars
 from kohyakit.runs.registry import list_runs
 from kohyakit.train.processes import allow_half_gradients, average_in_one, share_of
 from kohyakit.train.start import train_network
@@ -127,16 +128,25 @@ def _exact(processes: int) -> dict[str, object]:
     """
     return {"max_train_epochs": None, "max_train_steps": 6 // processes, "mixed_precision": "no",
             "learning_rate": 1.0, "optimizer_type": "SGD", "max_grad_norm": 0.0, "network_dropout": 0.2,
-            "network_args": ["module_dropout=0.5", "rank_dropout=0.2"]}  # fmt: skip
+            "network_args": ["module_dropout=0.5", "rank_dropout=0.2"], "fixed_noises": 2,
+            "validate_every_n_steps": 2}  # fmt: skip
+
+
+# as sd-scripts measures, a batch in each process; nothing is learnt, so that only the batches tell
+_HELD_BACK = {
+    "rng_order": "sd-scripts", "validation_split": 0.4, "validation_seed": 3, "max_validation_steps": 1,
+    "max_train_epochs": 1, "learning_rate": 1e-12, "mixed_precision": "no",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def two(config_into, families, tmp_path_factory):
-    """Two processes and their trainings: each family exactly, and one epoch of the usual (folder, what they print)."""
+    """Two processes' trainings: each family exactly, photos held back, an epoch of the usual (folder, what is said)."""
     home = tmp_path_factory.mktemp("two")
     exact = [config_into(home / name, **_exact(2), **families[name], ddp_timeout=9) for name in ("sd1", "sdxl")]
     usual = config_into(home / "usual", max_train_epochs=1, mixed_precision="no")
-    return home, _launched(home, 2, *exact, usual)
+    held_back = config_into(home / "held back", **_HELD_BACK)
+    return home, _launched(home, 2, *exact, held_back, usual)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +173,26 @@ def test_several_processes_learn_what_one_learns_from_all_their_batches(
     assert sum(float(theirs[key].abs().sum()) for key in theirs if "lora_up" in key) > 0
     for key in theirs:
         assert torch.allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-7), key
+    measured = validations(tmp_path / "out")
+    assert list(measured) == ["loss/fixed_noise/step_average", "loss/fixed_noise/step_error"]
+    assert validations(together / family / "out") == pytest.approx(measured, rel=1e-4)
+
+
+def validations(project: Path) -> dict[str, float]:
+    """What was measured on photos or with noise of their own, the last of each tag."""
+    (run,) = list_runs(project)
+    frame = read_scalars(run.folder)
+    rows = frame[frame["tag"].str.contains("validation|fixed_noise")].sort_values("step")
+    return dict(sorted(zip(rows["tag"], rows["value"], strict=True)))
+
+
+@pytest.mark.slow
+def test_as_in_sd_scripts_the_first_process_measures_its_own_batches(two, make_config, tmp_path):
+    """It gathers nothing, so what one process finds in the first batch alone is what two log."""
+    train_network(make_config(**_HELD_BACK), progress=False, echo=lambda text: None)
+    ours, theirs = validations(two[0] / "held back/out"), validations(tmp_path / "out")
+    name = "loss/validation/epoch_average"
+    assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
 
 
 @pytest.mark.slow
