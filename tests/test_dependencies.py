@@ -23,6 +23,7 @@ FOR_OTHERS = {
     "lion-pytorch": "named in the registry", "prodigyopt": "named in the registry",
     "pytorch-optimizer": "named in the registry", "schedulefree": "named in the registry",
     "wandb": "imported by name, where log_with asks for it",
+    "trackio": "imported by name, where log_trackio asks for it",
 }  # fmt: skip
 WITHOUT = {"packaging"}  # what goes another way where it is not there
 

@@ -42,6 +42,9 @@ def machine_problems(config: TrainConfig) -> Iterator[Problem]:
     if config.saving.log_with in ("wandb", "all") and not _installed("wandb"):
         told = MissingExtra(f"log_with {config.saving.log_with}", "wandb", "wandb").problems[0]
         yield Problem(told.where, told.what, told.cure, "package_missing", "warning")
+    if config.saving.log_trackio and not _installed("trackio"):
+        told = MissingExtra("log_trackio", "trackio", "trackio").problems[0]
+        yield Problem(told.where, told.what, told.cure, "package_missing", "warning")
     if config.training.mixed_precision == "fp16" and not gpu_seen():
         cure = "set mixed_precision to bf16 or no, or train on a machine with a GPU"
         yield Problem("mixed_precision", "fp16 needs a GPU and none was found", cure, "gpu_missing", "warning")

@@ -1,8 +1,11 @@
-"""`log_with` wandb: the numbers of the event files, sent or kept for sending, and never in the way of a training."""
+"""`log_with` wandb and `log_trackio`: the event files' numbers, sent or kept, and never in the way of a training."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,14 @@ import pytest
 pytest.importorskip("torch")
 
 from kohyakit.errors import ConfigError, MissingExtra
+from kohyakit.formats import train_toml
 from kohyakit.planning.inputs.tracker import settings_of, tracker_problems
 from kohyakit.planning.machine import machine_problems
 from kohyakit.train.callbacks import StepReport, TensorBoard
 from kohyakit.train.output.mirrors import Wandb, mirrors
 
 INSTALLED = importlib.util.find_spec("wandb") is not None
+TRACKIO = importlib.util.find_spec("trackio") is not None
 
 
 class Run:
@@ -105,3 +110,32 @@ def test_without_a_key_a_run_is_kept_for_later(make_config, tmp_path, monkeypatc
     mirror.close()
     assert "no key is known" in said[0]
     assert list((Place.folder / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+@pytest.mark.skipif(TRACKIO, reason="trackio is installed")
+def test_without_trackio_check_and_train_name_it(make_config):
+    config = make_config(log_trackio=True)
+    (problem,) = [p for p in machine_problems(config) if "trackio" in p.where]
+    assert (problem.name, problem.cure) == ("package_missing", 'pip install "kohyakit[trackio]"')
+    with pytest.raises(MissingExtra, match="needs the package trackio"):
+        mirrors(config, None, print)
+
+
+@pytest.mark.skipif(not TRACKIO, reason="needs trackio")
+def test_trackio_keeps_the_numbers_on_this_machine(make_config, tmp_path):
+    """The real thing, in a process of its own, as it reads its folder's name when it is imported."""
+    file = tmp_path / "asked.toml"
+    train_toml.write(make_config(log_trackio=True, log_tracker_name="dogs"), file)
+    there = {**os.environ, "TRACKIO_DIR": str(tmp_path / "kept"), "HOME": str(tmp_path)}
+    script = (
+        "import sys, types; from pathlib import Path; from kohyakit.formats import load; "
+        "from kohyakit.train.output.mirrors import mirrors; "
+        "run = types.SimpleNamespace(folder=Path('1a')); "
+        "(mirror,) = mirrors(load(Path(sys.argv[1])), run, print); "
+        "mirror.write({'loss/current': 0.5}, 3, 1); mirror.close(); import trackio; "
+        "print(trackio.Api().runs('dogs')[0].name)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, env=there)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "kept" / "dogs.db").stat().st_size > 0
+    assert "1a" in done.stdout

@@ -271,6 +271,12 @@ class SavingConfig:
         help="Where losses and rates are logged; not given, TensorBoard where logging_dir is set.",
         tip="Leave it out; kohyakit dashboard reads TensorBoard logs.",
     )
+    log_trackio: bool = param(
+        False,
+        own=True,
+        help="Tell losses and rates to Trackio too, which keeps them on this machine; needs kohyakit[trackio].",
+        tip="On if you like its pages (trackio show); kohyakit dashboard shows the same numbers.",
+    )
     log_prefix: str | None = param(
         None,
         blank=("",),

@@ -1,7 +1,11 @@
-"""`log_with` Weights & Biases: what the event files hold is told there too. It is no store of ours."""
+"""Weights & Biases (`log_with`) and Trackio (`log_trackio`): what the event files hold is told there too.
+
+Neither is a store of ours."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -23,6 +27,8 @@ _PROJECT = "network_train"  # sd-scripts' own
 class Wandb:
     """A run of Weights & Biases. What fails there is told once, and the training goes on without it."""
 
+    title = "Weights & Biases"
+
     def __init__(self, begun: Any, echo: Echo) -> None:
         self._run, self._echo = begun, echo
 
@@ -41,14 +47,49 @@ class Wandb:
             what(self._run)
         except Exception as error:  # a network, a full disk, a service that is down: no reason to lose a training
             self._run = None
-            self._echo(f"warning: Weights & Biases takes no more numbers ({error}); the training goes on")
+            self._echo(f"warning: {self.title} takes no more numbers ({error}); the training goes on")
+
+
+class Trackio(Wandb):
+    """A run in Trackio's own folder on this machine, for `trackio show`."""
+
+    title = "Trackio"
+
+    def write(self, values: dict[str, float], step: int, epoch: int) -> None:
+        """All numbers of a moment, under their tags, at their step."""
+        self._tell(lambda run: run.log({**values, "epoch": epoch}, step=step))
 
 
 def mirrors(config: TrainConfig, run: Run, echo: Echo) -> list[Mirror]:
-    """Where the numbers go besides the event files. Raises MissingExtra where wandb is wanted and not installed."""
+    """Where the numbers go besides the event files. Raises MissingExtra where a package for it is not installed."""
     asked = config.saving
-    if asked.log_with not in ("wandb", "all"):
+    found = _wandb(config, run, echo) if asked.log_with in ("wandb", "all") else []
+    return found + (_trackio(config, run, echo) if asked.log_trackio else [])
+
+
+def _trackio(config: TrainConfig, run: Run, echo: Echo) -> list[Mirror]:
+    try:
+        trackio = import_module("trackio")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("log_trackio", "trackio", "trackio") from error
+    asked = config.saving
+    given = {
+        "project": asked.log_tracker_name or _PROJECT,
+        "name": run.folder.name,
+        **({"config": _settings(config)} if asked.log_config else {}),
+        "embed": False, "auto_log_gpu": False, "auto_log_cpu": False,
+        **settings_of(asked.log_tracker_config, "trackio"),
+    }  # fmt: skip
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it greets
+            return [Trackio(trackio.init(**given), echo)]
+    except Exception as error:
+        echo(f"warning: no run in Trackio ({error}); the training goes on without")
         return []
+
+
+def _wandb(config: TrainConfig, run: Run, echo: Echo) -> list[Mirror]:
+    asked = config.saving
     try:
         wandb = import_module("wandb")
     except ModuleNotFoundError as error:
