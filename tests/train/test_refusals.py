@@ -87,7 +87,8 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "networks/weights/file.py:read": ("base weights that are no LoRA",),
     "networks/weights/file.py:_check_layers": ("base weights that do not fit each other",),
     "networks/weights/file.py:check_free": (CALL + "where a tool for LoRA files is to write",),
-    "train/output/mirrors.py:mirrors": ("a tracker that is not installed",),
+    "train/output/mirrors.py:_wandb": ("a tracker that is not installed",),
+    "train/output/mirrors.py:_trackio": ("no trackio",),
     "train/output/state_of_sd_scripts.py:_opened": (TRAINS + "torch cannot read what accelerate wrote",),
     "train/output/state_of_sd_scripts.py:_random_states": (TRAINS + "a pickle whose random numbers are of no kind",),
     "train/output/state_of_sd_scripts.py:_unlike": (TRAINS + "what an optimizer's pickle holds is of another network",),
@@ -227,6 +228,11 @@ def base_weights(shapes: dict[str, tuple[int, ...]]) -> Callable[[Path], dict[st
 def without_tracker(folder: Path) -> dict[str, object]:
     sys.modules["wandb"] = None  # type: ignore[assignment]  # as if it were not installed; see `project`
     return {"log_with": "wandb", "logging_dir": str(folder / "log")}
+
+
+def without_trackio(folder: Path) -> dict[str, object]:
+    sys.modules["trackio"] = None  # type: ignore[assignment]  # the same
+    return {"log_trackio": True}
 
 
 def lora(name: str, rank: int) -> Callable[[Path], dict[str, object]]:
@@ -407,6 +413,7 @@ CASES: dict[str, Case] = {
     ),
     "base weights of an unknown kind": Case("not_built_in", base_weights({f"{FC1}.q_layer.weight": (4, 32)})),
     "a tracker that is not installed": Case("package_missing", without_tracker, "warning"),
+    "no trackio": Case("package_missing", without_trackio, "warning"),
     "a state that is not there": Case("file_missing", settings(resume="nowhere-state")),
     "a state of sd-scripts": Case("state_unreadable", state({}, "random_states_0.pkl", "optimizer.bin")),
     "a state without its parts": Case("state_unreadable", state({}, "other.txt")),
@@ -424,7 +431,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"img/2_town/town{number}.txt").write_text("town", encoding="utf-8")
     stand_in.folder(tmp_path / "base")
     monkeypatch.chdir(tmp_path)
-    for package in ("prodigyopt", "wandb"):
+    for package in ("prodigyopt", "wandb", "trackio"):
         if package in sys.modules:
             monkeypatch.setitem(sys.modules, package, sys.modules[package])
         else:
