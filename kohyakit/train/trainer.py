@@ -294,10 +294,8 @@ class Trainer:
             target = target.clone()  # of a noise prediction it is the noise itself
             target[places] = self._own(noisy[places], timesteps[places], told.of(places)).to(target.dtype)
         weights = torch.tensor([example.image.weight for example in batch.examples], device=self.device)
-        return batch_loss(
-            prediction.float(), target.float(), timesteps, weights, noise_loss, process,
-            masks=parts.latents.masks_of(batch, latents),
-        )  # fmt: skip
+        masks = parts.latents.masks_of(batch, latents)
+        return batch_loss(prediction.float(), target.float(), timesteps, weights, noise_loss, process, masks=masks)
 
     def _validate(self, epoch: int | None = None) -> None:
         """Measure the loss where the plan says so, after a step or at the end of an epoch."""
