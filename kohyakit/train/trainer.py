@@ -390,7 +390,7 @@ class Trainer:
     def where(self) -> str:
         """Which step the training is at, for whoever reads of its end."""
         if not hasattr(self, "parts"):
-            return "the start"
+            return "before the first step"
         return f"step {self.position.current_step + 1}, epoch {self.position.current_epoch}"
 
     def _not_finite(self, what: str, batch: Batch) -> NotFinite:
