@@ -195,6 +195,13 @@ def test_hardly_anything_is_no_error(tmp_path: Path, captions) -> None:
     write_csv(found, tmp_path / "c.csv")
 
 
+def test_a_folder_may_say_any_number_of_repeats(tmp_path: Path) -> None:
+    write(tmp_path, {"3000000000_a/a.txt": "dog", f"{10**30}_b/b.txt": "dog", "2_c/c.txt": "dog"})
+    found = statistics(tmp_path, chosen(tmp_path, Selection()))
+    assert found.captions["repeats"].tolist() == [2**31 - 1, 2, 2**31 - 1]
+    assert found.tags["weighted"].tolist() == [2**32]
+
+
 def test_many_at_once_are_counted_as_one_by_one() -> None:
     texts = ["a dog", "", "“quoted” &amp; more", "été, 東京, \u200b", "x" * 300, "a's, it'll <|endoftext|>"]
     assert count_tokens_of(texts) == [count_tokens(text) for text in texts]

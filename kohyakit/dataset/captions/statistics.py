@@ -30,6 +30,7 @@ _WORD = re.compile(r"\w[\w'-]*")
 _BATCH = 512  # captions whose text is held at once
 _BLOCK = 2048  # captions whose tags are counted at once
 _NUMBERS = ("repeats", "tokens", "tags", "characters", "lines")
+_MOST = 2**31 - 1  # repeats that are counted; a folder's name may say any number
 _DIGEST = 16  # bytes by which equal captions are told
 _SHOWN = 120  # characters of a caption in the frame of those that equal each other
 EVERYWHERE = 0.9  # share from which a tag is nearly everywhere
@@ -134,7 +135,7 @@ def _add(seen: _Seen, home: Home, name: str, line: str, lines: int, tokens: int)
     seen.words["path"].append(name if home.subset == "." else f"{home.subset}/{name}")
     seen.words["subset"].append(home.subset)
     seen.words["cut"].append(cut_off(line) if tokens > CHUNK else "")
-    for key, value in zip(_NUMBERS, (home.repeats, tokens, len(tags), len(line), lines), strict=True):
+    for key, value in zip(_NUMBERS, (min(home.repeats, _MOST), tokens, len(tags), len(line), lines), strict=True):
         seen.numbers[key].append(value)
     seen.held.extend(ids)
     seen.held.append(-1)  # the caption's end
