@@ -77,9 +77,9 @@ def name_as_published(file: Path) -> None:
     transformers 5 reads them, but writes them without the level `text_model`, and transformers 4, which sd-scripts
     asks for, takes such a file for one that holds none of the weights: it goes on with random ones.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load, save_file
 
-    weights = load_file(file)
+    weights = load(file.read_bytes())  # not mapped into memory: Windows writes over no file that is
     if not any(name.startswith("text_model.") for name in weights):
         save_file({f"text_model.{name}": weight for name, weight in weights.items()}, file, {"format": "pt"})
 
