@@ -56,7 +56,10 @@ def best_file(config: TrainConfig) -> str | None:
     return f"{config.saving.name}-best{config.saving.extension}" if config.saving.keep_best else None
 
 
-_NOT_THERE = ("fixed_noises", "keep_best", "early_stop_patience", "save_from_epoch", "save_at_epochs", "log_trackio")
+_NOT_THERE = (
+    "fixed_noises", "keep_best", "early_stop_patience", "save_from_epoch", "save_at_epochs", "log_trackio",
+    "joined_qkv",
+)  # fmt: skip
 
 
 def not_there(config: TrainConfig) -> Iterator[Problem]:

@@ -118,10 +118,11 @@ def test_the_trainings_own_photos_are_measured_each_once(planned) -> None:
 
 
 def test_what_only_the_trainer_here_does_is_said_where_sd_scripts_trains(planned) -> None:
-    plan = planned(validation_split=0.0, fixed_noises=3, keep_best=True, backend="sd-scripts")
+    values = {"validation_split": 0.0, "fixed_noises": 3, "keep_best": True, "log_trackio": True, "joined_qkv": True}
+    plan = planned(**values, backend="sd-scripts")
     assert (plan.validation, plan.best) == (None, None)
     (told,) = [p for p in plan.findings if p.name == "without_effect" and p.severity == "warning"]
-    assert told.where == "fixed_noises and keep_best"
+    assert told.where == "fixed_noises and keep_best and log_trackio and joined_qkv"
     there = planned(validate_every_n_steps=15, backend="sd-scripts").validation
     assert there is not None
     assert (there.as_sd_scripts, len(there.points)) == (True, 5)
