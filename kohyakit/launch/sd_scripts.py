@@ -27,9 +27,7 @@ from kohyakit.runs.earlier import keep_all_earlier
 from kohyakit.runs.record_file import write_text
 from kohyakit.runs.run import CONFIG_FILE, FAILED, FINISHED, INTERRUPTED, STOPPED, Run
 
-PROMPTS_FILE = (
-    "prompts.txt"  # in the run's folder, for prompts that the preset holds as text, or of which some were repaired
-)
+PROMPTS_FILE = "prompts.txt"  # in the run's folder, for prompts that are text in the preset, or were repaired
 LOGS_DIR = "logs"  # in the run's folder, for a config without logging_dir
 _STEP = re.compile(r"steps:\s+\d+%\|[^|]*\|\s*(\d+)/(\d+)")
 _LOSS = re.compile(r"avr_loss=([\d.]+(?:e-?\d+)?)")
