@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from kohyakit.formats import train_toml
 from kohyakit.planning.inputs.tracker import settings_of, tracker_problems
 from kohyakit.planning.machine import machine_problems
 from kohyakit.train.callbacks import StepReport, TensorBoard
-from kohyakit.train.output.mirrors import Wandb, mirrors
+from kohyakit.train.output.mirrors import Trackio, Wandb, mirrors
 
 INSTALLED = importlib.util.find_spec("wandb") is not None
 TRACKIO = importlib.util.find_spec("trackio") is not None
@@ -74,12 +75,12 @@ def test_a_tracker_config_is_read_or_refused_in_one_sentence(tmp_path, make_conf
     file.write_text('[wandb]\nentity = "me"\n[tensorboard]\nflush_secs = 9\n', encoding="utf-8")
     assert settings_of(str(file), "wandb") == {"entity": "me"}
     assert list(tracker_problems(make_config(log_tracker_config=str(file)))) == []
-    for text in ("[wandb", "wandb = 3"):
+    for text in ("[wandb", "wandb = 3", "trackio = 3"):
         file.write_text(text, encoding="utf-8")
         (problem,) = tracker_problems(make_config(log_tracker_config=str(file)))
         assert problem.name == "tracker_config"
         with pytest.raises(ConfigError):
-            settings_of(str(file), "wandb")
+            settings_of(str(file), "trackio" if "trackio" in text else "wandb")
 
 
 @pytest.mark.skipif(INSTALLED, reason="wandb is installed")
@@ -110,6 +111,43 @@ def test_without_a_key_a_run_is_kept_for_later(make_config, tmp_path, monkeypatc
     mirror.close()
     assert "no key is known" in said[0]
     assert list((Place.folder / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_trackio_is_told_the_step_and_its_talk_of_uploading_is_not_heard(capsys):
+    logged = []
+
+    class Speaking:
+        def log(self, values: dict, step: int) -> None:
+            logged.append((values, step))
+
+        def finish(self) -> None:
+            print("* Run finished. Uploading logs to Trackio (please wait...)")
+
+    mirror = Trackio(Speaking(), print)
+    mirror.write({"loss/current": 0.5}, 3, 1)
+    mirror.close()
+    assert logged == [({"loss/current": 0.5, "epoch": 1}, 3)]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("way", ["variable", "table"])
+def test_numbers_leave_the_machine_only_where_that_is_set_and_said(make_config, tmp_path, monkeypatch, way):
+    """Trackio itself goes by its variable; what it is handed is looked at here, whether it is installed or not."""
+    begun: list[dict] = []
+    monkeypatch.setitem(sys.modules, "trackio", types.SimpleNamespace(init=lambda **given: begun.append(given)))
+    monkeypatch.delenv("TRACKIO_SERVER_URL", raising=False)
+    monkeypatch.delenv("TRACKIO_SPACE_ID", raising=False)
+    file = tmp_path / "asked.toml"
+    file.write_text('[trackio]\nspace_id = "me/dogs"\n' if way == "table" else "", encoding="utf-8")
+    run, said = types.SimpleNamespace(folder=Path("1a")), []
+    mirrors(make_config(log_trackio=True), run, said.append)
+    assert said == []
+    if way == "variable":
+        monkeypatch.setenv("TRACKIO_SPACE_ID", "me/dogs")
+    mirrors(make_config(log_trackio=True, log_tracker_config=str(file)), run, said.append)
+    name = "TRACKIO_SPACE_ID" if way == "variable" else "space_id"
+    assert said == [f"Trackio: {name} is set, so the numbers leave this machine"]
+    assert [(given["project"], given["name"]) for given in begun] == [("network_train", "1a")] * 2
 
 
 @pytest.mark.skipif(TRACKIO, reason="trackio is installed")

@@ -13,7 +13,7 @@ from kohyakit.errors import ConfigError, Problem
 from kohyakit.files import read_text
 from kohyakit.planning.inputs.missing import exists
 
-_TRACKER = "wandb"
+_TRACKERS = ("wandb", "trackio")
 
 
 def settings_of(name: str | None, tracker: str) -> dict[str, Any]:
@@ -24,10 +24,10 @@ def settings_of(name: str | None, tracker: str) -> dict[str, Any]:
         found = tomllib.loads(read_text(Path(name))).get(tracker, {})
     except (OSError, ValueError, RecursionError) as error:
         what = f"is no TOML that can be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        cure = f"write a table [{_TRACKER}] of settings, or take log_tracker_config out"
+        cure = f"write a table [{tracker}] of settings, or take log_tracker_config out"
         raise ConfigError(Problem(shown(name), what, cure, "tracker_config")) from error
     if not isinstance(found, dict):
-        what, cure = f"{tracker} is no table", f"write a table [{_TRACKER}] of settings"
+        what, cure = f"{tracker} is no table", f"write a table [{tracker}] of settings"
         raise ConfigError(Problem(shown(name), what, cure, "tracker_config"))
     return found
 
@@ -37,7 +37,9 @@ def tracker_problems(config: TrainConfig) -> Iterator[Problem]:
     name = config.saving.log_tracker_config
     if not name or not exists(name):
         return
-    try:
-        settings_of(name, _TRACKER)
-    except ConfigError as error:
-        yield from error.problems
+    for tracker in _TRACKERS:
+        try:
+            settings_of(name, tracker)
+        except ConfigError as error:
+            yield from error.problems
+            return

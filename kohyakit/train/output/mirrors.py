@@ -22,6 +22,7 @@ from kohyakit.train.callbacks import Mirror
 
 Echo = Callable[[str], None]
 _PROJECT = "network_train"  # sd-scripts' own
+_ELSEWHERE = {"space_id": "TRACKIO_SPACE_ID", "server_url": "TRACKIO_SERVER_URL"}  # whither Trackio sends them instead
 
 
 class Wandb:
@@ -51,13 +52,17 @@ class Wandb:
 
 
 class Trackio(Wandb):
-    """A run in Trackio's own folder on this machine, for `trackio show`."""
+    """A run in Trackio's own folder on this machine, for `trackio show`, or where a person has set it up."""
 
     title = "Trackio"
 
     def write(self, values: dict[str, float], step: int, epoch: int) -> None:
         """All numbers of a moment, under their tags, at their step."""
         self._tell(lambda run: run.log({**values, "epoch": epoch}, step=step))
+
+    def close(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of uploading
+            super().close()
 
 
 def mirrors(config: TrainConfig, run: Run, echo: Echo) -> list[Mirror]:
@@ -80,6 +85,10 @@ def _trackio(config: TrainConfig, run: Run, echo: Echo) -> list[Mirror]:
         "embed": False, "auto_log_gpu": False, "auto_log_cpu": False,
         **settings_of(asked.log_tracker_config, "trackio"),
     }  # fmt: skip
+    for argument, variable in _ELSEWHERE.items():
+        if given.get(argument) or os.environ.get(variable):
+            echo(f"Trackio: {argument if given.get(argument) else variable} is set, so the numbers leave this machine")
+            break
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it greets
             return [Trackio(trackio.init(**given), echo)]
