@@ -153,11 +153,13 @@ def _matrices(config: TrainConfig, model: Architecture, loads: Loads) -> int:
     softmax and once more in half precision.
     """
     pixels, batch = _largest(loads, MODELS[model.family].latent.factor)
-    unet, sizes = model.unet, []
-    for level, (width, count) in enumerate(zip(unet.channels, unet.transformers, strict=True)):
+    unet, per_level = model.unet, 2 * model.unet.layers_per_block + 1  # attentions, down and up
+    blocks = [count * per_level for count in unet.transformers]
+    blocks[-1] += unet.mid_transformers
+    sizes = []
+    for level, (width, count) in enumerate(zip(unet.channels, blocks, strict=True)):
         heads = _HEADS if model.family == "sd1" else max(1, width // _HEAD)
-        blocks = count * (2 * unet.layers_per_block + 1)
-        sizes += [heads * (pixels // 4**level) ** 2] * blocks
+        sizes += [heads * (pixels // 4**level) ** 2] * count
     kept = max(sizes, default=0) if config.training.gradient_checkpointing else sum(sizes)
     return kept * batch * _passes(config)
 
