@@ -54,8 +54,10 @@ def test_all_rows_where_asked_for() -> None:
 
 
 def test_bookkeeping_is_marked_and_left_out_of_the_words() -> None:
-    a, b = run("1a", {"output_name": "a", "seed": 1}), run("1b", {"output_name": "b", "seed": 2})
-    assert {row.name: row.bookkeeping for row in settings_table((a, b))} == {"output_name": True, "seed": False}
+    a = run("1a", {"output_name": "a", "log_trackio": False, "seed": 1})
+    b = run("1b", {"output_name": "b", "log_trackio": True, "seed": 2})
+    told = {row.name: row.bookkeeping for row in settings_table((a, b))}
+    assert told == {"output_name": True, "log_trackio": True, "seed": False}
     assert changes(a, b) == ("seed 1 → 2",)
 
 

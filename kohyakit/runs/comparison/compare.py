@@ -18,6 +18,7 @@ BOOKKEEPING = frozenset(
         "output_name",
         "logging_dir",
         "log_with",
+        "log_trackio",
         "log_prefix",
         "log_tracker_name",
         "log_tracker_config",
