@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from kohyakit.config.scripts import model_family
 from kohyakit.config.train import TrainConfig
 from kohyakit.dataset import layout
 from kohyakit.errors import ConfigError, Problem, RunError
@@ -21,6 +22,7 @@ from kohyakit.launch.cause import cause
 from kohyakit.launch.stream import Ended, run_streamed
 from kohyakit.planning.make import make_plan
 from kohyakit.planning.plan import Plan
+from kohyakit.registry.families import trained_here
 from kohyakit.resources import safe_environment
 from kohyakit.runs import redact, registry
 from kohyakit.runs.earlier import keep_all_earlier
@@ -110,7 +112,9 @@ def _for_sd_scripts(config: TrainConfig, plan: Plan, started: Run) -> TrainConfi
     """The config as this run gives it to sd-scripts, written to the run's config.toml: files where it wants files."""
     values: dict[str, object] = {}
     prompts = config.sampling.sample_prompts
-    mended = any(prompt.notes for prompt in plan.samples)
+    # of other families sd-scripts has other defaults than a plan, so theirs stay as they were written
+    defaults = model_family(config.launch.script, v2=config.model.v2) in trained_here()
+    mended = defaults and any(prompt.notes for prompt in plan.samples)
     if mended or train_toml.is_prompt_text(prompts):
         text = _as_meant(plan, config.sampling.sample_sampler) if mended else str(prompts).rstrip("\n")
         file = started.folder / PROMPTS_FILE

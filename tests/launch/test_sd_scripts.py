@@ -156,6 +156,17 @@ def test_sd_scripts_gets_prompts_as_they_were_meant(project, checkout):
     assert theirs.read_text(encoding="utf-8").startswith("# mine")
 
 
+def test_prompts_of_a_family_with_other_defaults_stay_as_they_were_written(project, checkout):
+    """Flux draws at a scale of 1 where none is given, so that `--l 7.5`, which is no default there, must stand."""
+    theirs = project / "prompts.txt"
+    theirs.write_text("church --l 7.5 --w 768--h 640\n", encoding="utf-8")
+    folder = checkout('save("dog.safetensors")', script="flux_train_network.py")
+    asked = {"script": "flux_train_network.py", "network_module": "networks.lora_flux", "sample_every_n_steps": 2}
+    parts = {name: str(project / "train.toml") for name in ("ae", "clip_l", "t5xxl")}
+    run, _ = start(project, folder, **asked, **parts, sample_prompts=str(theirs))
+    assert load(run.folder / "config.toml").sampling.sample_prompts == str(theirs)
+
+
 def test_nothing_is_started_when_something_is_wrong(project, checkout, tmp_path):
     folder = checkout()
 
