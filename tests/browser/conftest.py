@@ -83,11 +83,13 @@ def dashboards(cache: Path) -> Iterator[Callable[..., str]]:
         assert found, "the dashboard did not start"
         return found.group()
 
-    yield start
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(20)
+    try:
+        yield start
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(20)
 
 
 @pytest.fixture

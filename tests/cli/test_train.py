@@ -60,13 +60,16 @@ def interrupted(project):
     reader.start()
     progress = project.folder / "model" / "runs" / "1a" / "progress.json"
     deadline = time.monotonic() + 300
-    while not progress.exists() and running.poll() is None:
-        assert time.monotonic() < deadline, "it did not begin"
-        time.sleep(0.05)
-    if os.name != "nt":
-        running.send_signal(signal.SIGINT)
-    code = running.wait(300)
-    reader.join()
+    try:
+        while not progress.exists() and running.poll() is None:
+            assert time.monotonic() < deadline, "it did not begin"
+            time.sleep(0.05)
+        if os.name != "nt":
+            running.send_signal(signal.SIGINT)
+        code = running.wait(300)
+    finally:
+        running.kill()
+        reader.join()
     assert code == (130 if os.name != "nt" else 0), "".join(said)
     return said
 
