@@ -62,9 +62,9 @@ def bake(sources: Sequence[Source], model: Path, target: Path, *, overwrite: boo
     """Write the model with the LoRAs' updates added to its weights, each times its strength.
 
     model: a .safetensors file in the original layout or a diffusers folder; target becomes the same. What no LoRA
-    touches stays byte for byte. DoRA, OFT, BOFT, GLoRA and iA3 are worked out on the model's own weights, as they were
-    before any of the LoRAs. Raises ConfigError for layers that nobody knows, for LoRAs that fit nowhere in the model or
-    have other sizes, and where the target is there already; then nothing is written.
+    touches stays byte for byte. DoRA, OFT, BOFT, GLoRA, iA3 and T-LoRA are worked out on the model's own weights,
+    as they were before any of the LoRAs. Raises ConfigError for layers that nobody knows, for LoRAs that fit nowhere in
+    the model or have other sizes, and where the target is there already; then nothing is written.
     """
     lora_file.check_free(target, overwrite=overwrite and not target.is_dir())
     if target.exists() and target.resolve() == model.resolve():

@@ -48,9 +48,9 @@ def convert(
 
     Layers that the target's programs do not load, or compute otherwise, become plain ones of `rank`: all but LoRA and
     DoRA for diffusers and peft; for comfy, which has Kohya's names, what `readers` says of ComfyUI. base: the model
-    that the LoRA is for, on whose weights DoRA, OFT, BOFT, GLoRA and iA3 are worked out; with it they become plain
-    in every layout. fold_alpha: multiply alpha over rank into `up` (for programs that look at no alpha); otherwise it
-    is kept beside the tensors, which stay byte for byte. Raises ConfigError for layers that cannot be had.
+    that the LoRA is for, on whose weights DoRA, OFT, BOFT, GLoRA, iA3 and T-LoRA are worked out; with it they become
+    plain in every layout. fold_alpha: multiply alpha over rank into `up` (for programs that look at no alpha);
+    otherwise it is kept beside the tensors, which stay byte for byte. Raises ConfigError for layers that cannot be had.
     """
     lora_file.check_free(target, overwrite=overwrite)
     found = lora_file.read(path)

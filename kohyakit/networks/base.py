@@ -165,6 +165,9 @@ class Network(nn.Module):
         """Have layers of one input take it in one product, where the method can; how many layers there are that do."""
         return 0
 
+    def see(self, timesteps: Tensor) -> None:
+        """How noisy each image of the batch is that the model is asked about next, [B], for methods that go by it."""
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """The model as it is by itself, meanwhile."""

@@ -13,6 +13,7 @@ from kohyakit.errors import ConfigError
 from kohyakit.models.base import Model
 from kohyakit.networks.base import Fill, Network
 from kohyakit.networks.methods.norm import NormLayer
+from kohyakit.networks.methods.tlora import TloraLayer, kept_at
 from kohyakit.networks.rebuilt import Beside
 from kohyakit.planning.size.held import held_settings, scalars
 from kohyakit.planning.size.layers import NORM
@@ -42,6 +43,15 @@ class LycorisNetwork(Network):
             kind: type[Beside] = NormLayer if target.layer.kernel == NORM else ALGORITHMS.load(own.algo)
             network.add(target.name, kind(model.module(target), target, own), fill)
         return network
+
+    def see(self, timesteps: Tensor) -> None:
+        """T-LoRA's layers of the U-Net learn with fewer ranks; a text encoder knows of no noise and has all."""
+        made: dict[tuple[int, int, float], Tensor] = {}
+        for name, layer in self.named_children():
+            if isinstance(layer, TloraLayer) and not name.startswith("lora_te"):
+                if layer.schedule not in made:
+                    made[layer.schedule] = kept_at(timesteps, *layer.schedule)
+                layer.kept = made[layer.schedule]
 
     def limit_norms(self, largest: float) -> tuple[int, float, float]:
         """As LyCORIS tells it: three zeros where no layer is shrunk."""

@@ -39,7 +39,8 @@ def not_read_by(config: TrainConfig, scan: Scan, plan: Plan) -> Iterator[Problem
     readers = [name for name in PROGRAMS if name not in lost]
     plain = "`kohyakit lora convert` makes a plain LoRA of it for them"
     cure = plain if settings.algo in _SUMS and not settings.dora and not settings.norms else ""
-    cure = cure or (f"draw with {' or '.join(readers)}" if readers else "")
+    on_base = "`kohyakit lora convert --base` makes a plain LoRA of it, on the model that it is trained on"
+    cure = cure or (f"draw with {' or '.join(readers)}" if readers else on_base)
     yield Problem("network_args", f"the file of {kind} is not read by {_listed(named)}", cure, "not_read_by", "hint")
 
 

@@ -124,7 +124,8 @@ NETWORKS: Table[NetworkEntry] = Table(
             arguments=_words(
                 f"{_CONV} {_DROP} {_PLUS} algo preset factor dropout decompose_both use_tucker use_cp use_conv_cp "
                 "disable_conv_cp use_scalar rank_dropout_scale train_norm block_size constraint rescaled dora_wd "
-                "wd_on_output bypass_mode full_matrix rs_lora unbalanced_factorization train_on_input train_t5xxl"
+                "wd_on_output bypass_mode full_matrix rs_lora unbalanced_factorization train_on_input train_t5xxl "
+                "sig_type min_rank alpha_rank_scale"
             ),
         ),
     },
@@ -151,6 +152,10 @@ _ALGORITHMS = {
     "glora": (
         "glora:GloraLayer", "LoRA beside a mixture of the layer's inputs", f"{_MATRIX} dropout use_scalar rs_lora",
     ),
+    "tlora": (
+        "tlora:TloraLayer", "LoRA of fewer ranks the more noise there is, begun on the weight's singular vectors",
+        f"{_LAYERS} sig_type min_rank alpha_rank_scale",
+    ),
     "diag-oft": (
         "oft:OftLayer", "turns a layer's outputs block by block", f"{_LAYERS} rank_dropout constraint rescaled",
     ),
@@ -158,7 +163,9 @@ _ALGORITHMS = {
 }  # fmt: skip
 
 _PLAIN_ONLY = ("diffusers", "sd-scripts")  # which read plain LoRA
+_ALL = ("A1111", "Forge", "ComfyUI", *_PLAIN_ONLY, "InvokeAI")
 _UNREAD = {
+    "tlora": _ALL,
     "loha": _PLAIN_ONLY, "lokr": _PLAIN_ONLY, "full": _PLAIN_ONLY, "ia3": ("Forge", "ComfyUI", *_PLAIN_ONLY),
     "glora": ("A1111", *_PLAIN_ONLY, "InvokeAI"), "diag-oft": ("A1111", "Forge", *_PLAIN_ONLY, "InvokeAI"),
     "boft": ("A1111", "Forge", *_PLAIN_ONLY, "InvokeAI"),

@@ -28,6 +28,9 @@ class Trained(Protocol):
     def train_only(self, parameters: Iterable[nn.Parameter]) -> None:
         """No gradient for the others."""
 
+    def see(self, timesteps: Tensor) -> None:
+        """How noisy each image of the batch is that the model is asked about next; it holds until the backward pass."""
+
     def off(self) -> AbstractContextManager[None]:
         """The model as it is by itself, meanwhile; asked for by preservation_class alone."""
 

@@ -287,6 +287,7 @@ class Trainer:
     ) -> Tensor:
         """How far what the network sees in noisy latents is from what is to be seen, of each image of a batch, [B]."""
         parts, noise_loss, process = self.parts, self.config.noise_loss, self.parts.process
+        parts.trained.see(timesteps)
         with self.accelerator.autocast(), self._kept_for_backward():
             prediction = parts.model.family.predict(parts.model, noisy, timesteps, told)
         target = process.target(latents, noise, timesteps)

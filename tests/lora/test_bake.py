@@ -170,7 +170,7 @@ def test_layers_without_a_place_are_told(models, loras, tmp_path: Path) -> None:
         ("sd1", "sdxl file", "place for none"),
         ("wide", "sd1", "changes a weight"),
         ("sd1", "lora", "checkpoint"),
-        ("tlora", "sd1", "no plain sum"),
+        ("tlora", "sd1", "does not fit a weight"),
         ("sd1", "pickle", "pickle"),
     ],
 )

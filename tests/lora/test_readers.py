@@ -88,7 +88,7 @@ def test_oft_in_openclips_fused_attention_is_what_a1111_loses(tmp_path: Path) ->
 # Network asked for -> the method of a file of it. What `check` says before a training is what these files meet.
 ASKED = {
     "lora": "lora", "dylora": "lora", "loha": "loha", "lokr": "lokr", "full": "full", "ia3": "ia3", "glora": "glora",
-    "diag-oft": "oft free", "boft": "boft",
+    "diag-oft": "oft free", "boft": "boft", "tlora": "tlora",
 }  # fmt: skip
 
 

@@ -48,6 +48,8 @@ class Dot(nn.Module):
 
     def train_only(self, parameters) -> None: ...
 
+    def see(self, timesteps) -> None: ...
+
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.load_state_dict(state)
 

@@ -26,11 +26,12 @@ class AdapterSettings:
     """A network of LyCORIS' kinds. An alpha of 0 means alpha = rank; a conv_dim of 0 leaves convolutions alone.
 
     scaled_ranks: make up for the ranks that rank_dropout leaves out. factor, decompose_both, full_matrix,
-    unbalanced: LoKr's. group: ranks that DyLoRA trains at a time. constraint, rescaled: OFT's. native: as sd-scripts'
-    own networks. as_lycoris: with LyCORIS' mistakes. prefix: what a layer's name begins with in the file, where it is
-    not Kohya's. dims: ranks by layer name, a regular expression each. by_class (class, algorithm around it), by_name:
-    what holds for some layers, as the preset has it. held: what holds for each layer of a file, and for no other;
-    shapes: a layer's tensors as that file has them.
+    unbalanced: LoKr's. group: ranks that DyLoRA trains at a time. constraint, rescaled: OFT's. vectors, min_rank,
+    rank_power: T-LoRA's, the ranks at the last timestep and how fast they become fewer. native: as sd-scripts' own
+    networks. as_lycoris: with LyCORIS' mistakes. prefix: what a layer's name begins with in the file, where it is
+    not Kohya's. dims: ranks by layer name, a regular expression each. by_class (class, algorithm around it),
+    by_name: what holds for some layers, as the preset has it. held: what holds for each layer of a file, and for no
+    other; shapes: a layer's tensors as that file has them.
     """
 
     algo: str = "lora"
@@ -58,6 +59,9 @@ class AdapterSettings:
     group: int = 4
     constraint: float = 0.0
     rescaled: bool = False
+    vectors: str = "principal"
+    min_rank: int = 1
+    rank_power: float = 1.0
     native: bool = False
     as_lycoris: bool = False
     prefix: str = ""
@@ -158,6 +162,9 @@ def _lycoris(asked: NetworkConfig, args: NetworkArgs, preset: Preset, *, as_lyco
         group=args.block_size or 4,
         constraint=args.constraint or 0.0,
         rescaled=bool(args.rescaled),
+        vectors=args.sig_type or "principal",
+        min_rank=1 if args.min_rank is None else args.min_rank,
+        rank_power=1.0 if args.alpha_rank_scale is None else args.alpha_rank_scale,
         as_lycoris=as_lycoris,
     )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from kohyakit.config.param import param
 
+VECTORS = ("principal", "last", "middle")  # which of a weight's singular vectors T-LoRA may begin on
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraArgs:
@@ -132,7 +134,8 @@ class LoraArgs:
     algo: str | None = param(
         None,
         blank=("",),
-        help="LyCORIS method: lora (or locon), loha, lokr, ia3, dylora, glora, diag-oft, boft, full. Default lora.",
+        help="LyCORIS method: lora (or locon), loha, lokr, ia3, dylora, glora, diag-oft, boft, full, tlora. Default "
+        "lora.",
         tip="lokr with factor 8 makes small files; loha needs a low network_dim (its true rank is the square).",
     )
     preset: str | None = param(
@@ -249,6 +252,25 @@ class LoraArgs:
         None,
         help="(IA)^3: scale a layer's inputs instead of its outputs.",
         tip="The GUI switches it on.",
+    )
+    sig_type: str | None = param(
+        None,
+        blank=("",),
+        choices=VECTORS,
+        help="T-LoRA: which singular vectors of a layer's weight it begins on: principal (default), last or middle.",
+        tip="last is the paper's own choice; it learns beside what the layer does most.",
+    )
+    min_rank: int | None = param(
+        None,
+        ge=0,
+        help="T-LoRA: how many ranks learn from noise alone; all of network_dim learn where there is none. Default 1.",
+        tip="Half of network_dim holds back less; network_dim itself switches it off.",
+    )
+    alpha_rank_scale: float | None = param(
+        None,
+        ge=0,
+        help="T-LoRA: the power with which ranks become fewer between no noise and noise alone; 1 (default) is even.",
+        tip="Above 1 fewer ranks learn from much noise, which is where a layout is learnt by heart.",
     )
     # Transformer families, trained by sd-scripts only
     train_blocks: str | None = param(

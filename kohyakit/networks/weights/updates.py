@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kohyakit.networks.methods import boft, dora, glora, loha, lokr, oft
+from kohyakit.networks.methods import boft, dora, glora, loha, lokr, oft, tlora
 
 Tensors = Mapping[str, Tensor]
 _ONE = torch.ones(())
@@ -118,7 +118,7 @@ METHODS = (
     Method("oft", ("oft_diag",), None),
     Method("glora", ("a1.weight", "a2.weight", "b1.weight", "b2.weight"), None),
     Method("ia3", ("weight", "on_input"), None),
-    Method("tlora", ("p_layer.weight", "q_layer.weight"), None),
+    Method("tlora", ("p_layer.weight", "q_layer.weight", "lambda_layer"), None),
     Method("full", ("diff",), _full),
     Method("norm", ("w_norm",), None),
     Method("lora", ("lora_up.weight", "lora_down.weight"), _lora),
@@ -237,9 +237,15 @@ def _glora(tensors: Tensors, base: Tensor, native: bool) -> Tensor:
     return glora.matrix(tensors, base) * scale_of(tensors, len(tensors["a2.weight"]))
 
 
+def _tlora(tensors: Tensors, base: Tensor, native: bool) -> Tensor:
+    return tlora.matrix(tensors, base) * scale_of(tensors, len(tensors["q_layer.weight"]))
+
+
 def _ia3(tensors: Tensors, base: Tensor, native: bool) -> Tensor:
     axis = 1 if bool(tensors["on_input"]) else 0
     return base * tensors["weight"].reshape([-1 if place == axis else 1 for place in range(base.ndim)])
 
 
-_ON_BASE: Mapping[str, Callable[[Tensors, Tensor, bool], Tensor]] = {"oft": _oft, "glora": _glora, "ia3": _ia3}
+_ON_BASE: Mapping[str, Callable[[Tensors, Tensor, bool], Tensor]] = {
+    "oft": _oft, "glora": _glora, "ia3": _ia3, "tlora": _tlora,
+}  # fmt: skip

@@ -18,7 +18,7 @@ _KNOWN = frozenset(
         *_SCALARS, "dora_scale", "diff", "diff_b", "weight", "w_norm", "b_norm", "oft_blocks", "rescale",
         "lora_up.weight", "lora_mid.weight", "lora_down.weight", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b",
         "hada_t1", "hada_t2", "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
-        "a1.weight", "a2.weight", "b1.weight", "b2.weight",
+        "a1.weight", "a2.weight", "b1.weight", "b2.weight", "q_layer.weight", "p_layer.weight", "lambda_layer",
     )
 )  # fmt: skip
 
@@ -27,6 +27,7 @@ _MARKS = {
     "loha": (("hada_w1_a",), "hada_w1_b"),
     "lokr": (("lokr_w1", "lokr_w1_a"), "lokr_w2_b"),
     "glora": (("a1.weight",), "a2.weight"),
+    "tlora": (("lambda_layer",), "q_layer.weight"),
     "diag-oft": (("oft_blocks",), ""),
     "ia3": (("on_input",), ""),
     "full": (("diff",), ""),
@@ -85,6 +86,7 @@ def _held(
         algo="lora" if algo == "norm" else algo, preset=Preset(), dim=rank, alpha=alpha, conv_dim=rank,
         conv_alpha=alpha, dora=bool(dora), dora_on_output=bool(dora) and dora[0] > 1,
         constraint=numbers.get("alpha", 0.0), rescaled="rescale" in tensors, on_input=bool(numbers.get("on_input")),
+        vectors=base.vectors, min_rank=base.min_rank, rank_power=base.rank_power,
         native=base.native, as_lycoris=base.as_lycoris, shapes=shapes,
     )  # fmt: skip
 
@@ -137,6 +139,7 @@ _SPANS: Mapping[str, _Span] = {
     "loha": _loha,
     "lokr": _lokr,
     "glora": lambda tensors, kernel: (tensors["b1.weight"][0], tensors["a1.weight"][0]),
+    "tlora": lambda tensors, kernel: (tensors["p_layer.weight"][0], tensors["q_layer.weight"][1]),
     "diag-oft": lambda tensors, kernel: (math.prod(tensors["oft_blocks"][:2]), 0),
     "boft": lambda tensors, kernel: (math.prod(tensors["oft_blocks"][1:3]), 0),
     "ia3": lambda tensors, kernel: (math.prod(tensors["weight"]), 0),

@@ -114,6 +114,15 @@ def glora(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
     }  # fmt: skip
 
 
+def tlora(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
+    layer, kernel = target.layer, _kernel(target.layer)
+    small = (1,) * len(kernel)
+    return {
+        "alpha": (), "q_layer.weight": (rank, layer.inputs, *kernel), "p_layer.weight": (layer.outputs, rank, *small),
+        "lambda_layer": (1, rank),
+    }  # fmt: skip
+
+
 def diag_oft(target: Target, rank: int, settings: AdapterSettings) -> Tensors:
     """Rank: how many blocks in sd-scripts, how large they are at the most in LyCORIS."""
     outputs = target.layer.outputs

@@ -34,6 +34,7 @@ KINDS = {
     "oft native": {"algo": "diag-oft", "dim": 3, "constraint": 1e-2, "native": True},
     "boft": {"algo": "boft", "dim": 6}, "boft rescaled": {"algo": "boft", "dim": 6, "rescaled": True},
     "boft bound": {"algo": "boft", "dim": 6, "constraint": 1e-2},
+    "tlora": {"algo": "tlora"}, "tlora last": {"algo": "tlora", "vectors": "last"},
     "dora": {"algo": "lora", "dora": True}, "dora on inputs": {"algo": "loha", "dora": True, "dora_on_output": False},
 }  # fmt: skip
 

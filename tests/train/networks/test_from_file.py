@@ -29,6 +29,7 @@ KINDS = {
     "ia3": {"algo": "ia3"}, "ia3 on inputs": {"algo": "ia3", "on_input": True}, "dora": {"dora": True},
     "dora on inputs": {"dora": True, "dora_on_output": False}, "rs": {"rs_lora": True}, "scalar": {"scalar": True},
     "glora": {"algo": "glora"}, "oft": {"algo": "diag-oft"}, "boft": {"algo": "boft"},
+    "tlora": {"algo": "tlora"},
 }  # fmt: skip
 
 

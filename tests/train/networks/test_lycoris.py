@@ -68,6 +68,13 @@ def by_hand(kind: str, t: dict[str, torch.Tensor], base: torch.Tensor) -> torch.
         return torch.stack([row * factor[i] for i, row in enumerate(base)]) if not t["on_input"] else torch.stack(
             [base[:, i] * factor[i] for i in range(shape[1])], dim=1
         )  # fmt: skip
+    if "lambda_layer" in t:
+        u, s, v = torch.linalg.svd(base.flatten(1), full_matrices=False)
+        own = range(len(s) - 2, len(s)) if "last" in kind else range(2)
+        first = sum(s[i] * torch.outer(u[:, i], v[i]) for i in own)
+        p, q = t["p_layer.weight"].flatten(1), t["q_layer.weight"].flatten(1)
+        now = sum(t["lambda_layer"][0, r] * torch.outer(p[:, r], q[r]) for r in range(2))
+        return (now - first).reshape(shape) * t["alpha"] / 2
     if "oft_blocks" in t:
         return turned(kind, t, base) * t.get("rescale", torch.ones(())) - base
     if "a1.weight" in t:
@@ -224,7 +231,7 @@ SIZES = {
     "ia3": ("ia3", "preset=ia3"), "norms": ("loha", "train_norm=True", "preset=attn-mlp"),
     "dora": ("lora", "dora_wd=True", "preset=full-lin"), "attention": ("lora", "preset=attn-only"),
     "dylora": ("dylora", "block_size=2"), "glora": ("glora",), "oft": ("diag-oft", "rescaled=True"),
-    "boft": ("boft", "conv_dim=4"),
+    "boft": ("boft", "conv_dim=4"), "tlora": ("tlora", "conv_dim=3"),
     "no convolutions": ("loha", "conv_dim=0"), "blocks": ("lokr", "preset=unet-convblock-only"),
 }  # fmt: skip
 
@@ -335,12 +342,12 @@ SET = {
     "use_conv_cp": "True", "disable_conv_cp": "True", "use_scalar": "True", "dora_wd": "True", "wd_on_output": "False",
     "bypass_mode": "True", "rs_lora": "True", "factor": "2", "decompose_both": "True", "full_matrix": "True",
     "unbalanced_factorization": "True", "train_on_input": "True", "algo": "loha", "block_size": "2",
-    "constraint": "0.0001", "rescaled": "True",
+    "constraint": "0.0001", "rescaled": "True", "sig_type": "last", "min_rank": "2", "alpha_rank_scale": "2",
 }  # fmt: skip
 BESIDE = {
     "rank_dropout_scale": ("rank_dropout=0.5",), "disable_conv_cp": ("use_cp=True",), "wd_on_output": ("dora_wd=True",),
     "bypass_mode": ("dora_wd=True",), "unbalanced_factorization": ("factor=2",),
-    "full_matrix": ("factor=1",),
+    "full_matrix": ("factor=1",), "alpha_rank_scale": ("min_rank=0",),
 }  # fmt: skip
 
 
@@ -355,6 +362,7 @@ def test_every_argument_of_an_algorithm_acts_or_is_named(tiny, algo):
         torch.manual_seed(3)
         network = LycorisNetwork.over(tiny, settings, strong)
         found = dict(network.file_state())
+        network.see(torch.tensor([500]))
         torch.manual_seed(3)
         for name, layer in network.layers():
             if name.endswith(("attn1_to_k", "resnets_0_conv1")):

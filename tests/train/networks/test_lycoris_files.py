@@ -27,7 +27,7 @@ FILES = {
     "lokr": ("lokr", "factor=4", "decompose_both=True"), "lokr whole": ("lokr", "full_matrix=True"),
     "ia3": ("ia3", "train_on_input=True", "train_norm=True"), "glora": ("glora",), "boft": ("boft", "rescaled=True"),
     "diag-oft": ("diag-oft", "constraint=0.01", "rescaled=True"), "dora": ("lora", "dora_wd=True", "train_norm=True"),
-    "dora in": ("loha", "dora_wd=True", "wd_on_output=False"),
+    "tlora": ("tlora",), "dora in": ("loha", "dora_wd=True", "wd_on_output=False"),
 }  # fmt: skip
 
 

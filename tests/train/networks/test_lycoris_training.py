@@ -17,6 +17,7 @@ CASES = {
     "lokr": ("algo=lokr", "factor=4", "use_scalar=True"), "full": ("algo=full", "preset=attn-only"),
     "ia3": ("algo=ia3", "preset=ia3"), "dylora": ("algo=dylora", "block_size=1", "preset=attn-only"),
     "boft": ("algo=boft", "preset=attn-only"),
+    "tlora": ("algo=tlora", "preset=attn-mlp", "sig_type=last"),
 }  # fmt: skip
 
 

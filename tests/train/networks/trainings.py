@@ -3,7 +3,7 @@
 The code is that of LyCORIS 3.4 (`lycoris.kohya`) and of sd-scripts 0.10 (`networks.…`), beside this same training: it
 was given the first weights, the latents, the noise and the timesteps, and took its steps with torch's AdamW. LyCORIS
 3.4 does not find its own iA3 by name, so the layer was named to it; its `full` fails in the first step, so that one is
-of 3.2.
+of 3.2. T-LoRA is of 4.1, which was told before each step which ranks count at its timestep.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ CASES = {
         LYCORIS, ("algo=diag-oft", "constraint=1e-4", "rescaled=True"), (1.0142007, 1.0186977, 1.1117383),
     ),
     "boft": (LYCORIS, ("algo=boft", "constraint=1e-4", "rescaled=True"), (1.0142007, 1.0194165, 1.1122496)),
+    "tlora": (LYCORIS, ("algo=tlora", "preset=attn-mlp", "alpha_rank_scale=0.7"), (1.0142007, 1.0206332, 1.1127717)),
     "sd-scripts lora_fa": ("networks.lora_fa", ("conv_dim=2",), (1.0142007, 1.0196371, 1.1119447)),
     "sd-scripts dylora": ("networks.dylora", ("unit=2",), (1.0142007, 1.0184975, 1.1113348)),
     "sd-scripts oft": ("networks.oft", ("enable_all_linear=True",), (1.0142007, 1.0206312, 1.1184828)),
