@@ -72,8 +72,8 @@ def in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if found.get("mps"):
         yield "Apple GPU", "through MPS"
     if "torch" in found and not found.get("cards") and not found.get("mps"):
-        threads = count(int(found.get("threads", 1)), "thread")
-        yield "no GPU", f"that torch can use: trainings compute on {threads} of the processor"
+        threads = f"{count(int(found['threads']), 'thread')} of " if "threads" in found else ""
+        yield "no GPU", f"that torch can use: trainings compute on {threads}the processor"
     if "onnxruntime" in found:
         yield "taggers", "on " + ", ".join(name.removesuffix("ExecutionProvider") for name in found["onnxruntime"])
 

@@ -19,7 +19,7 @@ class NetworkEntry(Entry):
     built-in trainer acts on. families: groups of model families that it fits. algo: the algorithm of a module that has
     one of its own. unread: programs that lose its file. low_rank: up times down, and nothing else. by_rank: its
     strength is alpha over rank. several_rates: it knows a rate for each text encoder; sd-scripts hands all others the
-    first of several.
+    first of several. joins: its layers of one input can take it in one product (joined_qkv).
     """
 
     families: tuple[str, ...] = ()
@@ -29,6 +29,7 @@ class NetworkEntry(Entry):
     low_rank: bool = False
     by_rank: bool = True
     several_rates: bool = False
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,13 @@ NETWORKS: Table[NetworkEntry] = Table(
     {
         "networks.lora": NetworkEntry(
             "kohyakit.networks.methods.lora:build", "LoRA, and LoCon with conv_dim", families=_SD, low_rank=True,
-            arguments=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"), here=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"),
+            joins=True, arguments=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"),
+            here=_words(f"{_CONV} {_DROP} {_BLOCKS} {_PLUS}"),
         ),
         "networks.lora_fa": NetworkEntry(
             "kohyakit.networks.methods.lora_fa:build", "LoRA whose down matrices stay as they were drawn", families=_SD,
-            low_rank=True, arguments=_words(f"{_CONV} {_DROP} {_BLOCKS}"), here=_words(f"{_CONV} {_DROP} {_BLOCKS}"),
+            low_rank=True, joins=True,
+            arguments=_words(f"{_CONV} {_DROP} {_BLOCKS}"), here=_words(f"{_CONV} {_DROP} {_BLOCKS}"),
         ),
         "networks.dylora": NetworkEntry(
             _BUILD, "LoRA that can be cut to smaller ranks afterwards", families=_SD, low_rank=True, algo="dylora",

@@ -201,7 +201,7 @@ class Progress(Quiet):
             self._bar = None
 
     def seen(self, seen: Seen) -> None:
-        """Time is counted from the first step on: samples that were drawn before it say nothing of what is left."""
+        """Time is counted from the first loss on: samples that were drawn before it say nothing of what is left."""
         if self._bar is not None and not self._begun:
             self._bar.unpause()
         self._begun = True

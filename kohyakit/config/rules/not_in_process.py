@@ -44,7 +44,6 @@ _CHANGES_COMFORT = {
 # What torch.compile takes for dynamo_backend; the others were those of older versions, or need packages of their own.
 COMPILERS = ("no", "eager", "aot_eager", "inductor", "cudagraphs")
 _SPLITTING = re.compile(r"--use[-_](?:deepspeed|fsdp|megatron[-_]lm)")  # of accelerate launch
-JOINED = ("networks.lora", "networks.lora_fa")  # whose LoRAs of q, k and v can take their input in one product
 SCRIPTS = tuple(dict.fromkeys(MODELS[name].scripts["lora"] for name in trained_here()))
 
 
@@ -119,8 +118,9 @@ def _levers(config: TrainConfig) -> Iterator[Problem]:
     if training.cpu_offload_checkpointing and not training.gradient_checkpointing:
         what = "without gradient_checkpointing there are no checkpoints to keep in main memory"
         yield Problem("cpu_offload_checkpointing", what, "set gradient_checkpointing = true", "not_needed", "warning")
-    if training.joined_qkv and config.network.module not in JOINED:
-        what = f"it joins LoRAs of {' and '.join(JOINED)} only, so {config.network.module} is computed as without"
+    if training.joined_qkv and not NETWORKS[config.network.module].joins:
+        can = " and ".join(name for name, entry in NETWORKS.items() if entry.joins)
+        what = f"it joins LoRAs of {can} only, so {config.network.module} is computed as without"
         yield Problem("joined_qkv", what, "take it out", "not_needed", "warning")
     if training.torch_compile and training.dynamo_backend not in COMPILERS:
         what = f"torch_compile here knows {', '.join(COMPILERS)}, not {training.dynamo_backend}"
