@@ -22,9 +22,8 @@ from kohyakit.networks.rebuilt import Beside
 from kohyakit.planning.size.layers import Target
 from kohyakit.planning.size.targets import rank_and_alpha
 
-_KIN = (
-    0.5  # the least share of a file's directions in those that it was begun on; others of a weight share next to none
-)
+# The least share of a file's directions in those that it was begun on; others of a weight share next to none.
+_KIN = 0.5
 
 
 class Triple(NamedTuple):
